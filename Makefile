@@ -1,0 +1,52 @@
+# `make demo` and `make test` need only Python 3.11 or newer, a C++ compiler and the network once.
+# The environment is .venv; to use another one, say VENV=path.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml setup.py
+
+.PHONY: demo test lint format typing venv clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.stamp-demo
+	$(RUN) -m tvm_probq demo
+
+test: lint
+	$(RUN) -m pytest -q -ra
+
+lint: $(VENV)/.stamp-dev typing
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy --strict -p tvm_probq
+
+format: $(VENV)/.stamp-dev
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+# mypy does not know of folders mapped into a package: link them into one tree, as installed.
+typing:
+	@rm -rf build/typing
+	@mkdir -p build/typing/tvm_probq
+	@ln -s $(CURDIR)/tvm_probq/* $(CURDIR)/passes $(CURDIR)/targets build/typing/tvm_probq/
+
+venv: $(VENV)/.stamp-dev
+
+# The stamps depend on what is installed, so that nothing is installed twice.
+$(VENV)/.stamp-venv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-venv $(SOURCES)
+	$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-venv $(SOURCES)
+	$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/.stamp-demo
+
+clean:
+	rm -rf $(VENV) build dist tvm_probq.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

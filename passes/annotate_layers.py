@@ -1,0 +1,185 @@
+"""Mark every tensor that is to be stored quantized, and name it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.ir.expressions import describe, is_call, is_tensor, shape_of
+from tvm_probq.ir.layers import SHAPE_OPS, Definitions, Layer, find_layers
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+
+NAMES = "probq_layer_names"
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.AnnotateLayers")
+class AnnotateLayers:
+    """Put a ``R.probq.layer`` marker behind every tensor that is to be stored quantized.
+
+    Before::
+
+        lv = R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="OHWI")
+        lv1 = R.add(lv, bias)
+        lv2 = R.probq.activation(lv1, kind="clip(0.0,inf)")
+
+    After::
+
+        x1 = R.probq.layer(x, name="input", kind="input")
+        lv = R.nn.conv2d(x1, w, data_layout="NHWC", kernel_layout="OHWI")
+        lv1 = R.add(lv, bias)
+        lv2 = R.probq.activation(lv1, kind="clip(0.0,inf)")
+        lv3 = R.probq.layer(lv2, name="conv1", kind="conv2d")
+
+    Kinds: ``conv2d``, ``dense`` (products with constant weights), ``pool``, ``add``, ``concat``,
+    ``input``, and ``float`` for what another operator hands to a quantized one, with the reason.
+    A product whose result only leaves the function is marked ``output`` and stays float32.
+
+    Parameters
+    ----------
+    skip : Mapping of str to str
+        Layers that stay float, with the reason.
+
+    Holds before: canonical form, channels last.  Holds after: every operand of a product with
+    constant weights comes from a marker, through operators that only move values.
+    """
+
+    def __init__(self, skip: Mapping[str, str] | None = None) -> None:
+        self.skip = dict(skip or {})
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        func = mod["main"]
+        definitions = Definitions(func)
+        if any(is_call(call, "probq.layer") for call in definitions.order):
+            return mod
+        marks = _Marks(definitions, self.skip)
+
+        def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+            return _with_markers(rewriter, marks, old, new)
+
+        return rewrite(mod, visit)
+
+
+def _with_markers(rewriter: Rewriter, marks: "_Marks", old: Call, new: Call) -> relax.Expr | None:
+    args = []
+    for old_arg, new_arg in zip(old.args, new.args, strict=True):
+        mark = marks.of_inputs.get(old_arg) if isinstance(old_arg, relax.Var) else None
+        args.append(new_arg if mark is None else rewriter_input(rewriter, marks, new_arg, mark))
+    call = Call(new.op, args, new.attrs, new.ty_args) if any(
+        not a.same_as(b) for a, b in zip(args, new.args, strict=True)
+    ) else new  # fmt: skip
+    mark = marks.of_calls.get(old)
+    if mark is None:
+        return call
+    return ops.layer(rewriter.emit(call), name=mark[0], kind=mark[1], reason=mark[2])
+
+
+def rewriter_input(rewriter: Rewriter, marks: "_Marks", x: Any, mark: "Mark") -> relax.Expr:
+    """The marker of a function parameter, emitted once."""
+    if mark[0] not in marks.emitted:
+        marks.emitted[mark[0]] = rewriter.emit(
+            ops.layer(x, name=mark[0], kind=mark[1], reason=mark[2])
+        )
+    return marks.emitted[mark[0]]
+
+
+Mark = tuple[str, str, str]
+
+
+class _Marks:
+    """Which calls and parameters get a marker, decided on the old function."""
+
+    def __init__(self, definitions: Definitions, skip: Mapping[str, str]) -> None:
+        self.definitions = definitions
+        self.of_calls: dict[Any, Mark] = {}
+        self.of_inputs: dict[Any, Mark] = {}
+        self.emitted: dict[str, Any] = {}
+        self.names: set[str] = set()
+        layers = find_layers(definitions)
+        given = layer_names(definitions.func, len(layers))
+        for index, layer in enumerate(layers):
+            name = self._unique(given[index] or _default_name(layer, index))
+            kind = "output" if self._only_leaves(layer.calls[-1]) else _product_kind(layer)
+            if name in skip:
+                kind = "float"
+            self.of_calls[layer.calls[-1]] = (name, kind, skip.get(name, ""))
+        for layer in layers:
+            for operand in (layer.x, layer.residual):
+                if operand is not None:
+                    self._mark_source(operand)
+
+    def _mark_source(self, var: Any) -> None:
+        """Mark what `var` comes from, unless it already is a layer."""
+        call = self.definitions.value(var)
+        if isinstance(call, relax.Var):
+            self.of_inputs.setdefault(call, (self._unique(call.name), "input", ""))
+        elif call in self.of_calls:
+            return
+        elif is_call(call, *SHAPE_OPS) or _is_transpose(call):
+            self._mark_source(call.args[0])
+        elif is_call(call, "add") and all(_same_shape(call, a) for a in call.args):
+            self._mark_call(call, "add", list(call.args))
+        elif is_call(call, "concat"):
+            fields = self.definitions.value(call.args[0]).fields
+            self._mark_call(call, "concat", list(fields))
+        elif _is_global_pool(call):
+            self._mark_call(call, "pool", [call.args[0]])
+        elif isinstance(call, Call):
+            reason = f"{describe(call)} has no integer form"
+            self.of_calls[call] = (self._unique(describe(call).replace(".", "_")), "float", reason)
+
+    def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
+        self.of_calls[call] = (self._unique(kind), kind, "")
+        for operand in operands:
+            self._mark_source(operand)
+
+    def _only_leaves(self, call: Call) -> bool:
+        """Whether the result is only returned, through reshapes at most."""
+        var = self.definitions.var_of[call]
+        users = self.definitions.users.get(var, [])
+        return all(is_call(u, *SHAPE_OPS) and self._only_leaves(u) for u in users)
+
+    def _unique(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name in self.names:
+            name, number = f"{wanted}_{number}", number + 1
+        self.names.add(name)
+        return name
+
+
+def layer_names(func: relax.Function, count: int) -> list[str]:
+    """Names that the front end left on the function, if they fit its layers."""
+    attrs = func.attrs
+    names = [str(n) for n in attrs[NAMES]] if attrs is not None and NAMES in attrs else []
+    return names if len(names) == count else [""] * count
+
+
+def _default_name(layer: Layer, index: int) -> str:
+    return f"{_product_kind(layer)}_{index}"
+
+
+def _product_kind(layer: Layer) -> str:
+    return "dense" if is_call(layer.product, "matmul") else "conv2d"
+
+
+def _is_transpose(call: Any) -> bool:
+    return is_call(call, "permute_dims") and isinstance(call.args[0], relax.Var)
+
+
+def _same_shape(call: Call, arg: Any) -> bool:
+    return isinstance(arg, relax.Var) and is_tensor(arg) and shape_of(arg) == shape_of(call)
+
+
+def _is_global_pool(call: Any) -> bool:
+    return (
+        is_call(call, "mean")
+        and is_tensor(call)
+        and len(shape_of(call.args[0])) == 4
+        and call.attrs.axis is not None
+        and sorted(int(a) % 4 for a in call.attrs.axis) == [1, 2]
+    )
+
+

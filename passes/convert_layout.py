@@ -1,0 +1,192 @@
+"""Move the whole network to channels-last tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq.ir.expressions import constant, constant_value, ints, is_constant, op_name, shape_of
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+
+TO_LAST = (0, 2, 3, 1)
+TO_FIRST = (0, 3, 1, 2)
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.ConvertLayout")
+class ConvertLayout:
+    """Rewrite NCHW convolutions, and whatever lies between them, to NHWC with OHWI weights.
+
+    Before::
+
+        lv = R.nn.conv2d(x, w, data_layout="NCHW", kernel_layout="OIHW")
+        lv1 = R.nn.relu(lv)
+
+    After::
+
+        lv = R.permute_dims(x, axes=[0, 2, 3, 1])
+        lv1 = R.nn.conv2d(lv, w, data_layout="NHWC", kernel_layout="OHWI")
+        lv2 = R.nn.relu(lv1)
+        lv3 = R.permute_dims(lv2, axes=[0, 3, 1, 2])
+
+    Tensors go back to NCHW only before an operator that has no channels-last form here.  Holds
+    before: static shapes.  Holds after: every two-dimensional convolution and pooling is NHWC.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        return rewrite(mod, _visit)
+
+
+def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+    convert = _CONVERTERS.get(op_name(new))
+    if convert is None or not isinstance(new.ty, relax.TensorType):
+        return None
+    return convert(rewriter, new)
+
+
+def _last(rewriter: Rewriter, x: Any) -> relax.Expr | None:
+    """`x` channels last if that costs nothing: it was transposed from such a tensor."""
+    value = rewriter.value(x)
+    if op_name(value) == "relax.permute_dims" and value.attrs.axes is not None:
+        if ints(value.attrs.axes) == TO_FIRST:
+            return value.args[0]
+    return None
+
+
+def _force_last(rewriter: Rewriter, x: Any) -> relax.Expr:
+    last = _last(rewriter, x)
+    return rewriter.emit(relax.op.permute_dims(x, TO_LAST)) if last is None else last
+
+
+def _first(rewriter: Rewriter, y: relax.Expr) -> relax.Expr:
+    """Back to NCHW; the next converter looks through it, unused ones are dropped."""
+    return relax.op.permute_dims(rewriter.emit(y), TO_FIRST)
+
+
+def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    a = call.attrs
+    if str(a.data_layout) != "NCHW" or str(a.kernel_layout) != "OIHW":
+        return None
+    weights = rewriter.value(call.args[1])
+    if is_constant(weights):
+        weights = constant(constant_value(weights).transpose(TO_LAST))
+    else:
+        weights = rewriter.emit(relax.op.permute_dims(call.args[1], TO_LAST))
+    y = relax.op.nn.conv2d(
+        _force_last(rewriter, call.args[0]), weights, strides=a.strides, padding=a.padding,
+        dilation=a.dilation, groups=a.groups, data_layout="NHWC", kernel_layout="OHWI",
+    )  # fmt: skip
+    return _first(rewriter, y)
+
+
+def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    a = call.attrs
+    if str(a.layout) != "NCHW":
+        return None
+    build = {
+        "relax.nn.max_pool2d": relax.op.nn.max_pool2d,
+        "relax.nn.avg_pool2d": relax.op.nn.avg_pool2d,
+    }[op_name(call)]
+    y = build(
+        _force_last(rewriter, call.args[0]), a.pool_size, a.strides, a.padding, a.dilation,
+        ceil_mode=a.ceil_mode, count_include_pad=a.count_include_pad, layout="NHWC",
+    )  # fmt: skip
+    return _first(rewriter, y)
+
+
+def _unary(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    x = _last(rewriter, call.args[0])
+    if x is None:
+        return None
+    return _first(rewriter, Call(call.op, [x, *call.args[1:]], call.attrs))
+
+
+def _binary(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """Both operands move if one is free to and the other is free, constant or broadcast."""
+    if all(_last(rewriter, x) is None for x in call.args):
+        return None
+    moved = [_moved_operand(rewriter, x) for x in call.args]
+    if any(x is None for x in moved):
+        return None
+    return _first(rewriter, Call(call.op, moved, call.attrs))
+
+
+def _moved_operand(rewriter: Rewriter, x: Any) -> relax.Expr | None:
+    if (last := _last(rewriter, x)) is not None:
+        return last
+    value, shape = rewriter.value(x), shape_of(x)
+    if not shape:
+        return x
+    if is_constant(value):
+        array = constant_value(value)
+        array = array.reshape((1,) * (4 - array.ndim) + array.shape)
+        return constant(array.transpose(TO_LAST))
+    return _force_last(rewriter, x) if len(shape) == 4 else None
+
+
+def _reduction(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    x = _last(rewriter, call.args[0])
+    if x is None or call.attrs.axis is None:
+        return None
+    axes = [TO_FIRST[axis % 4] for axis in ints(call.attrs.axis)]
+    build = {"relax.mean": relax.op.mean, "relax.sum": relax.op.sum, "relax.max": relax.op.max}
+    y = build[op_name(call)](x, sorted(axes), bool(call.attrs.keepdims))
+    if call.attrs.keepdims:
+        return _first(rewriter, y)
+    return y if len(set(axes) & {1, 2}) == 2 else None
+
+
+def _concat(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    fields = list(rewriter.value(call.args[0]).fields)
+    if len(shape_of(call)) != 4 or all(_last(rewriter, f) is None for f in fields):
+        return None
+    axis = TO_FIRST[int(call.attrs.axis) % 4]
+    y = relax.op.concat([_force_last(rewriter, f) for f in fields], axis)
+    return _first(rewriter, y)
+
+
+def _slice(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    x = _last(rewriter, call.args[0])
+    if x is None:
+        return None
+    axes, begin, end = ([int(v.value) for v in a] for a in call.args[1:4])
+    strides = [int(v.value) for v in call.args[4]] if len(call.args) > 4 else None
+    moved = [TO_FIRST[a % 4] for a in axes]
+    return _first(rewriter, relax.op.strided_slice(x, moved, begin, end, strides))
+
+
+def _pad(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    x = _last(rewriter, call.args[0])
+    if x is None or str(call.attrs.pad_mode) != "constant":
+        return None
+    width = ints(call.attrs.pad_width)
+    moved = [w for axis in TO_LAST for w in width[2 * axis : 2 * axis + 2]]
+    return _first(rewriter, relax.op.nn.pad(x, moved, pad_value=float(call.attrs.pad_value)))
+
+
+def _reshape(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """Flattening ``[N, C, 1, 1]`` needs no transpose."""
+    x = _last(rewriter, call.args[0])
+    shape = shape_of(call)
+    if x is None or shape_of(x)[1:3] != (1, 1) or len(shape) != 2:
+        return None
+    return relax.op.reshape(x, shape)
+
+
+Converter = Callable[[Rewriter, Call], relax.Expr | None]
+_CONVERTERS: dict[str, Converter] = {
+    "relax.nn.conv2d": _convolution,
+    "relax.nn.max_pool2d": _pool,
+    "relax.nn.avg_pool2d": _pool,
+    "relax.concat": _concat,
+    "relax.strided_slice": _slice,
+    "relax.nn.pad": _pad,
+    "relax.reshape": _reshape,
+    **{f"relax.{n}": _reduction for n in ("mean", "sum", "max")},
+    **{f"relax.{n}": _binary for n in ("add", "subtract", "multiply", "divide")},
+    **{f"relax.{n}": _binary for n in ("maximum", "minimum")},
+    **{f"relax.{n}": _unary for n in ("probq.activation", "nn.relu", "clip", "sigmoid", "tanh")},
+    **{f"relax.{n}": _unary for n in ("exp", "sqrt", "negative", "nn.silu", "nn.leakyrelu")},
+}

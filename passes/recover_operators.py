@@ -1,0 +1,121 @@
+"""Turn the loop nests that the ONNX importer emits for Clip and Pad back into operators."""
+
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import Call, IRModule
+from tvm.ir.expr import TensorLoad
+from tvm.s_tir import SBlock
+from tvm_ffi import structural_walk
+
+from tvm_probq.ir.expressions import is_call, shape_of
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.RecoverOperators")
+class RecoverOperators:
+    """Replace ``call_tir`` of elementwise maximum, minimum and constant padding by Relax operators.
+
+    Before::
+
+        lv1 = R.call_tir(cls.maximum, (lv, R.const(0.0, "float32")), out_ty=...)
+        lv2 = R.call_tir(cls.pad, (lv1,), out_ty=...)
+        lv3 = R.sum(R.stack((lv2, lv), axis=0), axis=[0])
+
+    After::
+
+        lv1 = R.maximum(lv, R.const(0.0, "float32"))
+        lv2 = R.nn.pad(lv1, pad_width=[...], pad_value=0.0)
+        lv3 = R.add(lv2, lv)
+
+    The loop nest is recognized by what it computes, not by its name.  Holds before: nothing.  Holds
+    after: no loop nest that is one of these operators remains.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+
+        def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+            if is_call(new, "call_tir"):
+                return _recover(mod[new.args[0]], new)
+            if is_call(new, "sum"):
+                return _recover_sum(rewriter, new)
+            return None
+
+        return rewrite(mod, visit)
+
+
+def _recover(func: tirx.PrimFunc, call: Call) -> relax.Expr | None:
+    blocks = _named_blocks(func)
+    if len(blocks) != 1 or not isinstance(blocks[0].body, tirx.BufferStore):
+        return None
+    value, args = blocks[0].body.value, call.args[1]
+    operators = ((tirx.Max, relax.op.maximum), (tirx.Min, relax.op.minimum))
+    for node, operator in operators:
+        if isinstance(value, node) and len(args) == 2 and _loads_parameters(func, value):
+            return operator(args[0], args[1])
+    if is_conditional(value) and len(args) == 1:
+        return _recover_pad(func, value, args[0])
+    return None
+
+
+def _named_blocks(func: tirx.PrimFunc) -> list[Any]:
+    blocks: list[Any] = []
+    structural_walk(func.body, [(SBlock, blocks.append)])
+    return [b for b in blocks if b.name_hint != "root"]
+
+
+def _loads_parameters(func: tirx.PrimFunc, value: Any) -> bool:
+    """Whether `value` combines plain elements of the function's first two buffers."""
+    return all(
+        isinstance(load, TensorLoad) and load.source.same_as(param)
+        for load, param in zip((value.a, value.b), list(func.params)[:2], strict=True)
+    )
+
+
+def is_conditional(value: Any) -> bool:
+    """Whether `value` is an ``if_then_else`` of a load and a number."""
+    return (
+        isinstance(value, Call)
+        and str(value.op.name).endswith("if_then_else")
+        and isinstance(value.args[1], TensorLoad)
+        and isinstance(value.args[2], tirx.FloatImm)
+    )
+
+
+def _recover_pad(func: tirx.PrimFunc, value: Any, x: relax.Expr) -> relax.Expr | None:
+    """Offsets of the load are the padding in front; shapes give the padding behind."""
+    before = [_offset(index) for index in value.args[1].indices]
+    out_shape = [int(d) for d in func.params[1].shape]
+    if any(b is None for b in before):
+        return None
+    widths: list[int] = []
+    for b, inside, outside in zip(before, shape_of(x), out_shape, strict=True):
+        widths += [int(b or 0), outside - inside - int(b or 0)]
+    if min(widths) < 0:
+        return None
+    return relax.op.nn.pad(x, widths, pad_value=float(value.args[2].value))
+
+
+def _offset(index: Any) -> int | None:
+    """n of the index ``v - n``; None when it has another form."""
+    if isinstance(index, tirx.Var):
+        return 0
+    if isinstance(index, tirx.Sub) and isinstance(index.b, tirx.IntImm):
+        return int(index.b.value) if isinstance(index.a, tirx.Var) else None
+    return None
+
+
+def _recover_sum(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """ONNX ``Sum`` arrives as stack and sum over the new axis."""
+    stack = rewriter.value(call.args[0])
+    if not is_call(stack, "stack") or call.attrs.keepdims or call.attrs.axis is None:
+        return None
+    if [int(a) for a in call.attrs.axis] != [int(stack.attrs.axis)]:
+        return None
+    operands = list(rewriter.value(stack.args[0]))
+    total = operands[0]
+    for operand in operands[1:]:
+        total = rewriter.emit(relax.op.add(total, operand))
+    return total

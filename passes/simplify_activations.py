@@ -1,0 +1,153 @@
+"""Recognize clips and hard activations in their decomposed forms."""
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.ir.expressions import constant_value, is_call, is_constant
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.SimplifyActivations")
+class SimplifyActivations:
+    """Give every clip, hard-swish and hard-sigmoid one form, ``R.probq.activation``.
+
+    Before::
+
+        lv1 = R.minimum(R.maximum(lv, R.const(0.0)), R.const(6.0))
+        lv4 = R.multiply(lv, R.divide(R.clip(R.add(lv, R.const(3.0)), 0, 6), R.const(6.0)))
+
+    After::
+
+        lv1 = R.probq.activation(lv, kind="clip(0.0,6.0)")
+        lv4 = R.probq.activation(lv, kind="hard_swish")
+
+    Holds before: constants are folded.  Holds after: a bounded or hard activation is one operator.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        return rewrite(mod, _visit)
+
+
+def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+    if bounds := _bounds(rewriter, new):
+        return _clip(rewriter, *bounds)
+    if is_call(new, "multiply", "divide"):
+        swish = _hard_swish(rewriter, new)
+        return _scaled_gate(rewriter, new) if swish is None else swish
+    return None
+
+
+def _bounds(rewriter: Rewriter, call: Call) -> tuple[Any, float, float] | None:
+    """Operand, low and high of a call that bounds its operand."""
+    if is_call(call, "nn.relu"):
+        return call.args[0], 0.0, np.inf
+    if is_call(call, "nn.relu6"):
+        return call.args[0], 0.0, 6.0
+    if is_call(call, "clip"):
+        return call.args[0], float(call.args[1].value), float(call.args[2].value)
+    if is_call(call, "maximum", "minimum"):
+        x, bound = _operand_and_scalar(rewriter, call)
+        if bound is None or np.isnan(bound):
+            return None
+        return (x, bound, np.inf) if is_call(call, "maximum") else (x, -np.inf, bound)
+    return None
+
+
+def _clip(rewriter: Rewriter, x: Any, low: float, high: float) -> relax.Expr:
+    """A clip of a clip is one clip; a clip of ``x + 3`` after scaling may be a hard sigmoid."""
+    inner = rewriter.value(x)
+    if is_call(inner, "probq.activation"):
+        before = ops.parse_activation(str(inner.attrs["kind"]))
+        if before.kind == "clip":
+            x = inner.args[0]
+            low, high = (float(np.clip(b, before.low, before.high)) for b in (low, high))
+    if (low, high) == (0.0, 1.0):
+        sigmoid = _hard_sigmoid(rewriter, x)
+        if sigmoid is not None:
+            return sigmoid
+    return ops.activation(x, kind=f"clip({low!r},{high!r})")
+
+
+def _hard_sigmoid(rewriter: Rewriter, x: Any) -> relax.Expr | None:
+    """``clip(x / 6 + 0.5, 0, 1)``, ONNX HardSigmoid with alpha 1/6 and beta 0.5."""
+    shifted = rewriter.value(x)
+    if not is_call(shifted, "add"):
+        return None
+    scaled, half = _operand_and_scalar(rewriter, shifted)
+    scaled = rewriter.value(scaled)
+    if half != 0.5 or not is_call(scaled, "multiply", "divide"):
+        return None
+    source, factor = _operand_and_scalar(rewriter, scaled)
+    wanted = 1 / 6 if is_call(scaled, "multiply") else 6.0
+    if factor is None or not np.isclose(factor, wanted, rtol=1e-6):
+        return None
+    return ops.activation(source, kind="hard_sigmoid")
+
+
+def _hard_swish(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """``x * (clip(x + 3, 0, 6) / 6)`` or ``x * clip(x + 3, 0, 6) / 6`` or ``x * hard_sigmoid(x)``."""
+    if is_call(call, "divide"):
+        product, six = _operand_and_scalar(rewriter, call)
+        product = rewriter.value(product)
+        if six != 6.0 or not is_call(product, "multiply"):
+            return None
+        pairs = (product.args, reversed(product.args))
+        found = [x for x, gate in pairs if _gated(rewriter, gate, x)]
+    else:
+        found = [
+            x for x, gate in (call.args, reversed(call.args)) if _is_sigmoid_of(rewriter, gate, x)
+        ]
+    return ops.activation(found[0], kind="hard_swish") if found else None
+
+
+def _is_sigmoid_of(rewriter: Rewriter, gate: Any, x: Any) -> bool:
+    value = rewriter.value(gate)
+    if is_call(value, "probq.activation") and str(value.attrs["kind"]) == "hard_sigmoid":
+        return bool(value.args[0].same_as(x))
+    return False
+
+
+def _scaled_gate(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """``clip(x + 3, 0, 6) / 6`` is a hard sigmoid."""
+    gate, factor = _operand_and_scalar(rewriter, call)
+    wanted = 6.0 if is_call(call, "divide") else 1 / 6
+    if factor is None or not np.isclose(factor, wanted, rtol=1e-6):
+        return None
+    source = _gate_source(rewriter, gate)
+    return None if source is None else ops.activation(source, kind="hard_sigmoid")
+
+
+def _gated(rewriter: Rewriter, gate: Any, x: Any) -> bool:
+    source = _gate_source(rewriter, gate)
+    return source is not None and bool(source.same_as(x))
+
+
+def _gate_source(rewriter: Rewriter, gate: Any) -> Any:
+    """x of ``clip(x + 3, 0, 6)``."""
+    value = rewriter.value(gate)
+    if not is_call(value, "probq.activation") or str(value.attrs["kind"]) != "clip(0.0,6.0)":
+        return None
+    shifted = rewriter.value(value.args[0])
+    if not is_call(shifted, "add"):
+        return None
+    source, three = _operand_and_scalar(rewriter, shifted)
+    return source if three == 3.0 else None
+
+
+def _operand_and_scalar(rewriter: Rewriter, call: Call) -> tuple[Any, float | None]:
+    """The tensor and the scalar constant of a binary call, None where there is no such constant."""
+    first, second = call.args
+    for x, other in ((first, second), (second, first)):
+        value = rewriter.value(other)
+        if is_constant(value) and constant_value(value).size == 1:
+            return x, float(constant_value(value).reshape(()))
+        if is_call(call, "divide"):
+            value = rewriter.value(second)
+            break
+    return first, None

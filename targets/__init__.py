@@ -1,0 +1,1 @@
+"""Hardware profiles, one file each, data only."""

@@ -1,0 +1,79 @@
+"""Metrics against their definitions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_probq.data.cards import load_card
+from tvm_probq.data.metrics import agreement, require_classification, sqnr_db, top1
+from tvm_probq.errors import DataError, UnsupportedError
+
+LOGITS = np.array([[1, 2, 3], [3, 2, 1], [1, 3, 2], [9, 0, 0]], np.float32)
+
+
+def test_top1_counts_right_answers() -> None:
+    assert top1(LOGITS, np.array([2, 0, 0, 0])) == 0.75
+
+
+def test_nan_logits_count_as_wrong() -> None:
+    logits = LOGITS.copy()
+    logits[0, 0] = np.nan
+    assert top1(logits, np.array([0, 0, 1, 0])) == 0.75
+    assert agreement(logits, logits) == 0.75
+
+
+def test_agreement_ignores_scale() -> None:
+    assert agreement(LOGITS, LOGITS * 7) == 1.0
+    assert agreement(LOGITS, np.roll(LOGITS, 1, axis=1)) == 0.0
+
+
+def test_sqnr_is_over_all_samples_together() -> None:
+    reference = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    output = np.array([[3.0, 4.0], [0.5, 0.0]], np.float32)
+    assert sqnr_db(reference, output) == pytest.approx(10 * math.log10(25 / 0.25))
+
+
+def test_sqnr_at_the_ends() -> None:
+    zero = np.zeros_like(LOGITS)
+    assert sqnr_db(LOGITS, LOGITS) == math.inf
+    assert sqnr_db(zero, zero) == math.inf
+    assert sqnr_db(zero, LOGITS) == -math.inf
+    assert math.isnan(sqnr_db(LOGITS, zero * np.nan))
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1e-4, 1.0))
+def test_sqnr_does_not_depend_on_the_scale(scale: float, noise: float) -> None:
+    reference = LOGITS.astype(np.float64)
+    output = reference + noise
+    expected = sqnr_db(reference, output)
+    assert sqnr_db(reference * scale, output * scale) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([0, 1]), np.zeros((4, 3), int), np.zeros(4, np.float32)]
+)
+def test_labels_that_do_not_fit_are_refused(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="labels"):
+        top1(LOGITS, labels)
+
+
+def test_outputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError, match="cannot be compared"):
+        sqnr_db(LOGITS, LOGITS[:2])
+    with pytest.raises(DataError, match="cannot be compared"):
+        agreement(LOGITS[:0], LOGITS[:0])
+    with pytest.raises(DataError, match="shape"):
+        top1(LOGITS[None], np.zeros(1, int))
+
+
+def test_only_classification_has_a_metric_yet(card_path: Path) -> None:
+    require_classification(load_card(card_path))
+    card_path.write_text(card_path.read_text().replace("classification", "detection"))
+    with pytest.raises(UnsupportedError, match=r"detection.*What to do"):
+        require_classification(load_card(card_path))

@@ -1,0 +1,1 @@
+"""Probabilistic dynamic quantization: a compiler-pass plugin for Apache TVM Relax."""

@@ -1,0 +1,1 @@
+"""Ranges and surrogate fits from calibration data."""

@@ -1,0 +1,205 @@
+"""Run calibration samples through the float module and add up what the record keeps."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tvm.ir import IRModule
+
+from tvm_probq import ops
+from tvm_probq.calibration.features import (
+    Moments,
+    Predictors,
+    channel_moments,
+    correlation,
+    residual_moments,
+)
+from tvm_probq.calibration.losses import IntervalLosses, sigma_of
+from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
+from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
+from tvm_probq.errors import CalibrationError
+from tvm_probq.simulator.arithmetic import Array
+from tvm_probq.simulator.interpreter import Simulator
+from tvm_probq.surrogate.constants import principal_basis
+
+WARM_UP_SAMPLES = 32
+SAVE_EVERY = 16
+MIN_SAMPLES = 2
+
+
+def collect(
+    mod: IRModule, samples: Iterable[Array], record: CalibrationRecord, path: Path | None = None
+) -> CalibrationRecord:
+    """Add `samples` to `record`, after those it already has.
+
+    Parameters
+    ----------
+    mod : IRModule
+        Annotated float module with batch 1.
+    samples : iterable of Array
+        Model inputs, float32 ``[1, ...]``, always in the same order; those already in the record
+        are skipped.
+    record : CalibrationRecord
+        New, or loaded from an interrupted run: the result is the same.
+    path : Path, optional
+        Where the record is saved every few samples.
+
+    Raises
+    ------
+    CalibrationError
+        With fewer than two samples, or values that are not finite.
+    """
+    collector = Collector(mod, record)
+    stream = iter(samples)
+    done = record.samples
+    if not record.warmed_up:
+        head = [x for _, x in zip(range(WARM_UP_SAMPLES), stream, strict=False)]
+        _require(len(head))
+        collector.warm_up(head)
+        stream = _chain(head, stream)
+    for index, x in enumerate(stream):
+        if index < done:
+            continue
+        collector.add(x, index)
+        if path is not None and record.samples % SAVE_EVERY == 0:
+            record.save(path)
+    _require(record.samples)
+    if path is not None:
+        record.save(path)
+    return record
+
+
+def _require(samples: int) -> None:
+    if samples < MIN_SAMPLES:
+        raise CalibrationError(
+            f"{samples} calibration samples",
+            why="ranges and their spread over inputs cannot be estimated from so few",
+            fix=f"give at least {MIN_SAMPLES}, better 32 or more",
+        )
+
+
+def _chain(head: list[Array], rest: Iterator[Array]) -> Iterator[Array]:
+    yield from head
+    yield from rest
+
+
+class Collector:
+    """Watches the simulator and fills a record."""
+
+    def __init__(self, mod: IRModule, record: CalibrationRecord) -> None:
+        self.simulator = Simulator(mod)
+        self.record = record
+        self.marked = marked_tensors(mod)
+        self.products = layer_calls(self.marked)
+        self.residual_adds = {
+            m.layer.calls[_residual_add(m)]: name
+            for name, m in self.marked.items()
+            if m.layer is not None and m.layer.residual is not None
+        }
+        self.predictors: dict[str, Predictors] = {}
+        self.inputs: dict[str, Array] = {}
+        self.residuals: dict[str, Array] = {}
+        self.branches: dict[str, Array] = {}
+
+    def _watch(self, call: Any, value: Any, args: list[Any]) -> Marked | None:
+        """Remember a layer's operands; gives the marker when `call` is one."""
+        if call in self.products:
+            self.inputs[self.products[call]] = args[0]
+        if call in self.residual_adds:
+            name = self.residual_adds[call]
+            layer = self.marked[name].layer
+            swap = layer is not None and call.args[0].same_as(layer.residual)
+            self.branches[name], self.residuals[name] = args[::-1] if swap else args
+        if ops.is_probq(call, "layer"):
+            return self.marked[str(call.attrs["name"])]
+        return None
+
+    def warm_up(self, samples: list[Array]) -> None:
+        """Fit the bases of the channel means and the correlations with residuals."""
+        means: dict[str, list[Array]] = {}
+        correlations: dict[str, list[float]] = {}
+
+        def watch(call: Any, value: Any, args: list[Any]) -> None:
+            marked = self._watch(call, value, args)
+            if marked is None or marked.layer is None:
+                return
+            means.setdefault(marked.name, []).append(channel_moments(self.inputs[marked.name])[0])
+            if marked.name in self.residuals:
+                pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
+                correlations.setdefault(marked.name, []).append(correlation(*pair))
+
+        for index, x in enumerate(samples):
+            check_finite(x, index)
+            self.simulator(x, watch=watch)
+        for name, marked in self.marked.items():
+            tensor = self.record.tensors[name] = TensorRecord()
+            if marked.layer is not None:
+                stacked = np.concatenate(means[name])
+                dense = not marked.layer.geometry.depthwise
+                tensor.basis = principal_basis(stacked) if dense else None
+                tensor.mean = np.zeros(stacked.shape[1])
+                tensor.correlation = float(np.mean(correlations.get(name, [0.0])))
+        self.record.warmed_up = True
+
+    def add(self, x: Array, index: int) -> None:
+        """Add one sample."""
+        check_finite(x, index)
+
+        def watch(call: Any, value: Any, args: list[Any]) -> None:
+            marked = self._watch(call, value, args)
+            if marked is not None:
+                self._add_tensor(marked, value, args)
+
+        self.simulator(x, watch=watch)
+        self.record.samples += 1
+
+    def _add_tensor(self, marked: Marked, y: Array, args: list[Any]) -> None:
+        tensor = self.record.tensor(marked.name)
+        tensor.histogram.update(y)
+        tensor.extremes += (float(y.min()), float(y.max()))
+        if marked.layer is None:
+            return
+        x = self.inputs.pop(marked.name)
+        residual = None
+        if marked.name in self.residuals:
+            residual = residual_moments(self.residuals.pop(marked.name))
+            self.branches.pop(marked.name)
+        tensor.mean += channel_moments(x)[0][0]
+        if marked.kind in ("conv2d", "dense"):
+            self._add_losses(marked, x, residual, y)
+
+    def _add_losses(self, marked: Marked, x: Array, residual: Moments | None, y: Array) -> None:
+        tensor, layer = self.record.tensor(marked.name), marked.layer
+        if layer is None:
+            return
+        if marked.name not in self.predictors:
+            self.predictors[marked.name] = Predictors.of(layer, tensor.basis, tensor.correlation)
+        kinds = ("moments",) if x.ndim == 2 else ("moments", "iid")
+        activation = ops.parse_activation(layer.activation)
+        for kind in kinds:
+            centre, variance = self.predictors[marked.name].predict(kind, x, residual)
+            losses = tensor.losses.setdefault(kind, IntervalLosses())
+            losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
+
+
+def _residual_add(marked: Marked) -> int:
+    """Position of the addition of the residual among the layer's calls."""
+    layer = marked.layer
+    if layer is None or layer.residual is None:
+        raise ValueError(f"layer {marked.name} has no residual")
+    return next(
+        i for i, call in enumerate(layer.calls) if any(a.same_as(layer.residual) for a in call.args)
+    )
+
+
+def check_finite(x: Array, index: int) -> None:
+    """Raise `CalibrationError` for NaN or infinity in sample `index`."""
+    if not np.isfinite(x).all():
+        raise CalibrationError(
+            "a calibration sample holds NaN or infinity",
+            where=f"sample {index}, {int((~np.isfinite(x)).sum())} of {x.size} values",
+            fix="remove the sample or repair its preprocessing",
+        )
+
+

@@ -1,0 +1,70 @@
+"""A streaming histogram whose range doubles when a value falls outside."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tvm_probq.simulator.arithmetic import Array
+
+BINS = 1024
+
+
+@dataclass
+class Histogram:
+    """Counts over ``[-width, width]``; memory does not depend on the number of values.
+
+    Attributes
+    ----------
+    width : float
+        Half range, a power of two; 0 until a value other than zero was seen.
+    counts : Array
+        int64 ``[BINS]``.
+    low, high : float
+        Smallest and largest value seen.
+    """
+
+    width: float = 0.0
+    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    low: float = 0.0
+    high: float = 0.0
+
+    def update(self, values: Array) -> None:
+        """Add every value of an array."""
+        low, high = float(values.min()), float(values.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        needed = max(-low, high, 2.0**-60)
+        if self.width == 0.0:
+            self.width = float(2.0 ** np.ceil(np.log2(needed)))
+        while self.width < needed:
+            self._double()
+        counts, _ = np.histogram(values, bins=BINS, range=(-self.width, self.width))
+        self.counts += counts
+
+    def _double(self) -> None:
+        pairs = self.counts.reshape(-1, 2).sum(1)
+        self.counts = np.zeros(BINS, np.int64)
+        self.counts[BINS // 4 : BINS // 4 + BINS // 2] = pairs
+        self.width *= 2
+
+    def centres(self) -> Array:
+        """Middle of each bin."""
+        edges = np.linspace(-self.width, self.width, BINS + 1)
+        middle: Array = (edges[1:] + edges[:-1]) / 2
+        return middle
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; zero counts at both ends are left out."""
+        used = np.flatnonzero(self.counts)
+        first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+        return {
+            "width": self.width, "low": self.low, "high": self.high,
+            "first": first, "counts": self.counts[first:last].tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Histogram":
+        """The histogram `to_json` described."""
+        counts = np.zeros(BINS, np.int64)
+        counts[data["first"] : data["first"] + len(data["counts"])] = data["counts"]
+        return cls(data["width"], counts, data["low"], data["high"])

@@ -1,0 +1,58 @@
+"""The markers of an annotated function, each with the layer it closes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.ir import Call, IRModule
+
+from tvm_probq.ir.expressions import is_call, shape_of
+from tvm_probq.ir.layers import Definitions, Layer, find_layers
+
+
+@dataclass(frozen=True)
+class Marked:
+    """One marked tensor.
+
+    Attributes
+    ----------
+    name, kind, reason : str
+        See `AnnotateLayers`.
+    call : Call
+        The marker.
+    layer : Layer or None
+        The product behind it, for kinds ``conv2d``, ``dense``, ``output`` and skipped layers.
+    """
+
+    name: str
+    kind: str
+    reason: str
+    call: Call
+    layer: Layer | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return shape_of(self.call)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the layer itself is computed in integers."""
+        return self.kind not in ("float", "input")
+
+
+def marked_tensors(mod: IRModule) -> dict[str, Marked]:
+    """Every marker of ``main`` by name, in graph order."""
+    definitions = Definitions(mod["main"])
+    layers = {layer.calls[-1]: layer for layer in find_layers(definitions)}
+    found: dict[str, Marked] = {}
+    for call in definitions.order:
+        if is_call(call, "probq.layer"):
+            layer = layers.get(definitions.value(call.args[0]))
+            name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
+            found[name] = Marked(name, kind, reason, call, layer)
+    return found
+
+
+def layer_calls(marked: dict[str, Marked]) -> dict[Any, str]:
+    """Names of the marked layers by their product call."""
+    return {m.layer.product: name for name, m in marked.items() if m.layer is not None}

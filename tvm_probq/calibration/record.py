@@ -1,0 +1,166 @@
+"""The calibration record: everything the later stages need from data, in one readable file."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_probq.calibration.histogram import Histogram
+from tvm_probq.calibration.losses import IntervalLosses
+from tvm_probq.errors import CalibrationError
+from tvm_probq.simulator.arithmetic import Array
+
+FORMAT = 1
+
+
+@dataclass
+class TensorRecord:
+    """What calibration saw of one stored tensor.
+
+    Attributes
+    ----------
+    histogram : Histogram
+        Output values over all samples.
+    extremes : Array
+        float64 ``[2]``: sums over samples of the smallest and of the largest value.
+    mean : Array
+        float64 ``[IC]``: sum over samples of the layer's input channel means.
+    basis : Array or None
+        float32 ``[IC, R]`` principal directions of the input channel means.
+    correlation : float
+        Correlation of the layer's output with its residual.
+    losses : dict
+        `IntervalLosses` of each surrogate that applies.
+    """
+
+    histogram: Histogram = field(default_factory=Histogram)
+    extremes: Array = field(default_factory=lambda: np.zeros(2))
+    mean: Array = field(default_factory=lambda: np.zeros(0))
+    basis: Array | None = None
+    correlation: float = 0.0
+    losses: dict[str, IntervalLosses] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "histogram": self.histogram.to_json(),
+            "extremes": self.extremes.tolist(),
+            "mean": self.mean.tolist(),
+            "basis": None if self.basis is None else _round_floats(self.basis),
+            "correlation": self.correlation,
+            "losses": {kind: losses.to_json() for kind, losses in sorted(self.losses.items())},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "TensorRecord":
+        """The record `to_json` described."""
+        basis = data["basis"]
+        return cls(
+            Histogram.from_json(data["histogram"]),
+            np.asarray(data["extremes"]),
+            np.asarray(data["mean"]),
+            None if basis is None else np.asarray(basis, np.float32),
+            float(data["correlation"]),
+            {kind: IntervalLosses.from_json(losses) for kind, losses in data["losses"].items()},
+        )
+
+
+@dataclass
+class CalibrationRecord:
+    """Calibration of one model on one data set.
+
+    Attributes
+    ----------
+    model_hash, data_hash : str
+        SHA-256 of the ONNX file and of the calibration inputs' description.
+    samples : int
+        Samples already added.
+    warmed_up : bool
+        Whether bases and correlations were fitted.
+    tensors : dict
+        `TensorRecord` by layer name.
+    """
+
+    model_hash: str
+    data_hash: str
+    samples: int = 0
+    warmed_up: bool = False
+    tensors: dict[str, TensorRecord] = field(default_factory=dict)
+
+    def tensor(self, name: str) -> TensorRecord:
+        """The record of the tensor `name`.
+
+        Raises
+        ------
+        CalibrationError
+            When the record does not know it.
+        """
+        if name not in self.tensors:
+            raise CalibrationError(
+                f"the calibration record has no tensor {name!r}",
+                why="it was made for another model or another version",
+                fix="calibrate this model again",
+            )
+        return self.tensors[name]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, all or nothing."""
+        data = {
+            "format": FORMAT, "model_hash": self.model_hash, "data_hash": self.data_hash,
+            "samples": self.samples, "warmed_up": self.warmed_up,
+            "tensors": {name: t.to_json() for name, t in self.tensors.items()},
+        }  # fmt: skip
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(data))
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise CalibrationError(
+                "the calibration record cannot be written",
+                where=str(path),
+                why=error.strerror or str(error),
+                fix="choose a writable place with free space",
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> "CalibrationRecord":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        CalibrationError
+            When the file is missing, truncated, edited into nonsense or of another format.
+        """
+        try:
+            return cls.from_text(path.read_text())
+        except OSError as error:
+            raise CalibrationError(
+                "the calibration record cannot be read", where=str(path),
+                why=error.strerror or str(error), fix="make one with `tvm-probq calibrate`",
+            ) from error  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CalibrationError(
+                "the calibration record is damaged", where=str(path),
+                why=f"{type(error).__name__}: {error}", fix="delete it and calibrate again",
+            ) from error  # fmt: skip
+
+    @classmethod
+    def from_text(cls, text: str) -> "CalibrationRecord":
+        """Parse the JSON text of a record."""
+        data = json.loads(text)
+        if data.get("format") != FORMAT:
+            raise ValueError(f"format {data.get('format')}, this version reads format {FORMAT}")
+        tensors = {name: TensorRecord.from_json(t) for name, t in data["tensors"].items()}
+        return cls(
+            str(data["model_hash"]), str(data["data_hash"]), int(data["samples"]),
+            bool(data["warmed_up"]), tensors,
+        )  # fmt: skip
+
+
+def _round_floats(values: Array) -> Any:
+    """float32 values in the shortest text that reads back the same."""
+    return [[float(str(v)) for v in row] for row in values]

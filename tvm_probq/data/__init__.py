@@ -1,0 +1,1 @@
+"""Model cards, data sets, input corruptions and metrics."""

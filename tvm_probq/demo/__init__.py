@@ -1,0 +1,1 @@
+"""The bundled demo: a small network for handwritten digits, its data and its training."""

@@ -1,0 +1,167 @@
+"""Find the layers of a canonical float function: a product with constant weights and its tail."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.ir import Call
+
+from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant, is_tensor, shape_of
+from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
+from tvm_probq.simulator.arithmetic import Array
+
+PRODUCTS = ("nn.conv2d", "matmul")
+SHAPE_OPS = ("reshape", "flatten", "squeeze", "expand_dims", "strided_slice", "nn.pad", "nn.max_pool2d")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape of a layer; a matrix product is a 1x1 convolution of a 1x1 image.
+
+    `x_shape` and `y_shape` are NHWC, or ``[N, C]`` for matrix products; `pads` is top, left, bottom,
+    right.
+    """
+
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output channel sees one input channel, its own."""
+        return self.groups > 1 and self.groups == self.x_shape[-1] == self.y_shape[-1]
+
+    @property
+    def positions(self) -> int:
+        """Output positions of one sample."""
+        return int(np.prod(self.y_shape[1:-1], dtype=np.int64))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        taps = self.kernel[0] * self.kernel[1] * self.x_shape[-1] // self.groups
+        return self.positions * self.y_shape[-1] * taps
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One product, its bias, residual and activation, up to the tensor that is stored.
+
+    `weights` are float32 OHWI (``[OC, 1, 1, IC]`` for a matrix product), `bias` float32 ``[OC]``;
+    `calls` are the calls of the layer in order, the last one gives the stored tensor.
+    """
+
+    product: Call
+    calls: tuple[Call, ...]
+    x: Any
+    weights: Array
+    bias: Array
+    residual: Any
+    activation: str
+    geometry: Geometry
+
+
+class Definitions:
+    """Which call defines a variable, who reads it, and in which order calls stand."""
+
+    def __init__(self, func: relax.Function) -> None:
+        self.func = func
+        self.uses: Counter[Any] = count_uses(func)
+        self.call_of: dict[Any, Any] = {}
+        self.order: dict[Any, int] = {}
+        self.users: dict[Any, list[Any]] = {}
+        self.var_of: dict[Any, Any] = {}
+        for position, binding in enumerate(bindings(func)):
+            self.call_of[binding.var] = binding.value
+            self.var_of[binding.value] = binding.var
+            self.order[binding.value] = position
+            for var in variables_of(binding.value):
+                self.users.setdefault(var, []).append(binding.value)
+        self.outputs = set(variables_of(func.body.body))
+
+    def value(self, expr: Any) -> Any:
+        """The call behind a variable, or `expr` itself."""
+        return self.call_of.get(expr, expr) if isinstance(expr, relax.Var) else expr
+
+    def only_user(self, call: Call) -> Any:
+        """The one call that reads the result of `call`, None if there are more or it is returned."""
+        var = self.var_of[call]
+        users = self.users.get(var, [])
+        return users[0] if self.uses[var] == 1 and len(users) == 1 and var not in self.outputs else None
+
+
+def find_layers(definitions: Definitions) -> list[Layer]:
+    """Layers in graph order.  An addition of two products belongs to the later one."""
+    products = [c for c in definitions.order if _is_product(definitions, c)]
+    claimed: set[Any] = set()
+    layers = [_grow(definitions, product, claimed) for product in reversed(products)]
+    return layers[::-1]
+
+
+def _is_product(definitions: Definitions, call: Any) -> bool:
+    """A convolution or matrix product with constant float weights, channels last."""
+    if not is_call(call, *PRODUCTS) or not is_constant(definitions.value(call.args[1])):
+        return False
+    if not is_tensor(call) or not is_tensor(call.args[0]) or str(call.ty.dtype) != "float32":
+        return False
+    if is_call(call, "matmul"):
+        return len(shape_of(call.args[0])) == 2 and len(shape_of(call.args[1])) == 2
+    return str(call.attrs.data_layout) == "NHWC" and str(call.attrs.kernel_layout) == "OHWI"
+
+
+def _grow(definitions: Definitions, product: Call, claimed: set[Any]) -> Layer:
+    """Follow the product's only users through bias, residual and activation."""
+    geometry, weights = _geometry(definitions, product)
+    bias = np.zeros(weights.shape[0], np.float32)
+    residual, activation, calls = None, "none", [product]
+    while (user := definitions.only_user(calls[-1])) is not None and user not in claimed:
+        var = definitions.var_of[calls[-1]]
+        if is_call(user, "probq.activation"):
+            activation = str(user.attrs["kind"])
+            calls.append(user)
+            break
+        if not is_call(user, "add"):
+            break
+        other = user.args[1] if user.args[0].same_as(var) else user.args[0]
+        constant = definitions.value(other)
+        if is_constant(constant) and residual is None and _is_bias(constant, weights.shape[0]):
+            bias = bias + constant_value(constant).reshape(-1)
+        elif residual is None and _is_residual(definitions, user, other):
+            residual = other
+        else:
+            break
+        calls.append(user)
+    claimed.update(calls)
+    x = product.args[0]
+    return Layer(product, tuple(calls), x, weights, bias, residual, activation, geometry)
+
+
+def _is_bias(constant: Any, channels: int) -> bool:
+    shape = shape_of(constant)
+    return bool(shape) and shape[-1] == channels and int(np.prod(shape)) == channels
+
+
+def _is_residual(definitions: Definitions, add: Call, other: Any) -> bool:
+    if not isinstance(other, relax.Var) or not is_tensor(other):
+        return False
+    return shape_of(other) == shape_of(add) and definitions.uses[other] >= 1
+
+
+def _geometry(definitions: Definitions, product: Call) -> tuple[Geometry, Array]:
+    x_shape, y_shape = shape_of(product.args[0]), shape_of(product)
+    weights = constant_value(definitions.value(product.args[1]))
+    if is_call(product, "matmul"):
+        weights = np.ascontiguousarray(weights.T)[:, None, None, :]
+        return Geometry(x_shape, y_shape, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1), weights
+    a = product.attrs
+    strides, dilation, pads = ints(a.strides), ints(a.dilation), ints(a.padding)
+    geometry = Geometry(
+        x_shape, y_shape, weights.shape[1:3], strides, pads, dilation, int(a.groups)  # type: ignore[arg-type]
+    )
+    return geometry, weights

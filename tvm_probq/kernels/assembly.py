@@ -1,0 +1,96 @@
+"""What TVM really generated: instructions in the assembly, bytes of the buffers inside a kernel."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.runtime import DataType
+
+from tvm_probq.errors import KernelError
+
+_COMMENT = re.compile(r"(#|//|;).*")
+_COMPACT = tvm.transform.Sequential(
+    [
+        s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.CompactBufferAllocation(),
+        s_tir.transform.LowerOpaqueBlock(),
+    ]
+)
+
+
+def count_instruction(lib_or_asm: tvm.runtime.Module | str, mnemonic: str) -> int:
+    """Occurrences of `mnemonic` in the assembly of a module (comments and labels do not count).
+
+    Parameters
+    ----------
+    lib_or_asm : tvm.runtime.Module or str
+        A module compiled for a CPU, or its assembly.
+    mnemonic : str
+        The whole mnemonic, such as "vpdpbusd".
+
+    Returns
+    -------
+    count : int
+    """
+    asm = lib_or_asm if isinstance(lib_or_asm, str) else lib_or_asm.inspect_source("asm")
+    pattern = re.compile(rf"^\s+{re.escape(mnemonic)}(\s|$)")
+    return sum(bool(pattern.match(_COMMENT.sub("", line))) for line in asm.splitlines())
+
+
+def workspace(mod: tvm.IRModule | tirx.PrimFunc) -> tuple[int, int]:
+    """Bytes of the buffers inside the largest PrimFunc of a scheduled module, by element width.
+
+    Parameters
+    ----------
+    mod : tvm.IRModule or tirx.PrimFunc
+        Scheduled, not lowered.
+
+    Returns
+    -------
+    workspace_bytes, scratch_bytes : int
+        Elements of 16 bits and wider (accumulators); 8-bit elements (padded rows, say).
+
+    Raises
+    ------
+    KernelError
+        When the size of a buffer is not a constant.
+    """
+    if isinstance(mod, tirx.PrimFunc):
+        mod = tvm.IRModule({"main": mod.with_attr("global_symbol", "main")})
+    totals = [_split(func) for func in _COMPACT(mod).functions.values()]
+    return max(wide for wide, _ in totals), max(narrow for _, narrow in totals)
+
+
+def _split(func: tirx.PrimFunc) -> tuple[int, int]:
+    found: list[tirx.Buffer] = []
+
+    def note(node: Any) -> None:
+        found.append(node.buffer)
+
+    tvm_ffi.structural_walk(func.body, [(tirx.AllocBuffer, note)])
+    wide = narrow = 0
+    for buffer in found:
+        bits = DataType(buffer.dtype).bits
+        size = _elements(buffer) * bits // 8
+        wide, narrow = (wide + size, narrow) if bits > 8 else (wide, narrow + size)
+    return wide, narrow
+
+
+def _elements(buffer: tirx.Buffer) -> int:
+    total = 1
+    for extent in buffer.shape:
+        if not isinstance(extent, tirx.IntImm | int):
+            raise KernelError(
+                "a buffer inside a kernel has no constant size",
+                where=str(buffer.name),
+                why=f"its shape is {buffer.shape}",
+                fix="schedule it inside a loop of constant extent",
+            )
+        total *= int(extent)
+    return total

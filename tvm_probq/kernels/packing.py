@@ -1,0 +1,86 @@
+"""Weights from the layout of the model to the layout of a kernel, once at compile time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.spec import LayerSpec
+
+Codes = npt.NDArray[np.int8]
+Packed = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
+LANES = 16
+
+
+def check_codes(spec: LayerSpec, weights: Codes) -> None:
+    """Raise `KernelError` unless `weights` are codes ``[OC, KH, KW, IC / groups]`` of the layer.
+
+    Raises
+    ------
+    KernelError
+        For another dtype or shape, or a code outside of -8..7 with 4-bit weights.
+    """
+    wanted = (spec.out_channels, *spec.kernel, spec.group_inputs)
+    if weights.dtype != np.int8 or weights.shape != wanted:
+        raise KernelError(
+            "these are not the weights of the layer",
+            where=str(spec),
+            why=f"they are {weights.dtype} {weights.shape}, not int8 {wanted}",
+            fix="give the codes in the order output channel, row, column, input channel",
+        )
+    if spec.weight_bits == 4 and (weights.min() < -8 or weights.max() > 7):
+        raise KernelError(
+            "a weight code does not fit 4 bits",
+            where=str(spec),
+            why=f"the codes reach from {weights.min()} to {weights.max()}",
+            fix="quantize the weights to -8..7, or store 8 bits",
+        )
+
+
+def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
+    """Codes OHWI to ``[blocks, KH, KW, steps, 16, bytes]``, zeros in the padding.
+
+    Parameters
+    ----------
+    spec : LayerSpec
+        The layer.
+    weights : ndarray of int8, shape [OC, KH, KW, IC / groups]
+        The codes.
+    shape : tuple of int
+        Shape of the kernel's argument; a kernel row may be merged to one run of bytes (KW = 1).
+
+    Returns
+    -------
+    packed : ndarray of int8 or uint8
+        int8 for 8 bits; uint8 with two codes plus 8 in a byte for 4 bits.
+    """
+    blocks, rows, columns, steps = shape[:4]
+    step = shape[5] * (1 if spec.weight_bits == 8 or shape[4] < LANES else 2)
+    merged = weights.reshape(spec.groups, spec.group_outputs, rows, columns, -1)
+    per_group = blocks // spec.groups * LANES
+    padded = np.zeros((spec.groups, per_group, rows, columns, steps * step), np.int8)
+    padded[:, : merged.shape[1], :, :, : merged.shape[4]] = merged
+    split = padded.reshape(blocks, LANES, rows, columns, steps, step)
+    packed = np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1, 5))
+    if spec.weight_bits == 8:
+        return packed
+    if shape[4] == LANES:  # neighbouring steps share a byte
+        return nibbles(packed[..., 0::2], packed[..., 1::2])
+    return nibbles(packed[..., : LANES // 2, :], packed[..., LANES // 2 :, :])
+
+
+def pack_depthwise(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
+    """Codes ``[C, KH, KW, 1]`` to ``[taps, C]``, two neighbouring taps in a byte for 4 bits."""
+    taps = spec.kernel[0] * spec.kernel[1]
+    padded = np.zeros((taps + taps % 2, shape[-1]), np.int8)
+    padded[:taps, : spec.out_channels] = weights.reshape(spec.out_channels, taps).T
+    return padded[:taps].copy() if spec.weight_bits == 8 else nibbles(padded[0::2], padded[1::2])
+
+
+def nibbles(low: Codes, high: Codes) -> npt.NDArray[np.uint8]:
+    """Codes of -8..7 plus 8, `low` in the lower half of each byte."""
+    packed: npt.NDArray[np.uint8] = (low + 8).astype(np.uint8) | (
+        (high + 8).astype(np.uint8) << np.uint8(4)
+    )
+    return packed

@@ -1,0 +1,1 @@
+"""Kernels of x86: AVX512-VNNI, and plain vector code for older instruction sets."""

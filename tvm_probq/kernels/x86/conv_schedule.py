@@ -1,0 +1,72 @@
+"""The schedule of a convolution: row blocks, channel blocks, column tiles, a register tile."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvm import s_tir
+
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.conv_workload import Workload
+from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
+from tvm_probq.kernels.x86.tiles import LANES, PARALLEL_MACS, Tile, VectorUnit
+
+
+def schedule_conv(
+    spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload
+) -> s_tir.Schedule:
+    sch = s_tir.Schedule(work.func)
+    value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
+    loops = sch.get_loops(value)
+    n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
+    co, cn, cv = sch.split(c, [None, tile.blocks, LANES])
+    wo, wi = sch.split(w, [None, tile.columns])
+    wb, wo = sch.split(wo, [None, tile.column_tiles])
+    rb, h = sch.split(h, [None, tile.rows])
+    cg, co = sch.split(co, [tile.channel_tasks, None])
+    sch.reorder(n, rb, wb, g, cg, co, h, wo, wi, cn, cv)
+    task = sch.fuse(n, rb, wb, g, cg) if spec.groups == 1 else sch.fuse(n, rb, wb)
+    if spec.macs >= PARALLEL_MACS:
+        sch.parallel(task)
+    sch.annotate(wo, "pragma_loop_partition_hint", 1)
+    sch.compute_at(conv, wo, preserve_unit_loops=True)
+    if not work.channels.exact:
+        _store(sch, work, wo)
+    for name in work.vectors:
+        block = sch.get_sblock(name)
+        sch.compute_at(block, co, preserve_unit_loops=True)
+        sch.vectorize(sch.split(sch.get_loops(block)[-1], [None, work.channels.lanes])[1])
+    if work.padded:
+        block = sch.get_sblock("pad")
+        sch.compute_at(block, task, preserve_unit_loops=True)
+        sch.annotate(sch.get_loops(block)[-1], "pragma_loop_partition_hint", 1)
+    _inner(sch, spec, unit, conv)
+    for loop in (wi, cn):
+        sch.unroll(loop)
+    sch.vectorize(cv)
+    return sch
+
+
+def _store(sch: s_tir.Schedule, work: Workload, wo: Any) -> None:
+    out = sch.get_sblock("out")
+    sch.reverse_compute_at(out, wo, preserve_unit_loops=True)
+    column, _, channel = sch.get_loops(out)[-3:]
+    n, v = sch.split(channel, [None, work.channels.lanes])
+    for loop in (column, n):
+        sch.unroll(loop)
+    sch.vectorize(v)
+
+
+def _inner(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
+    g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+    sch.reorder(g, h, kh, kw, ks, w, o, lane, ki)
+    for loop in (w, o):
+        sch.unroll(loop)
+    init = sch.decompose_reduction(conv, kh)
+    if unit.instruction:
+        sch.blockize(o)
+        sch.tensorize(lane, dot_intrinsic(spec.weight_bits))
+    for loop in sch.get_loops(init)[-3:-1]:
+        sch.unroll(loop)
+    sch.vectorize(sch.get_loops(init)[-1])

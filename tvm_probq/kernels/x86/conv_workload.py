@@ -1,0 +1,160 @@
+"""A convolution's meaning as a TE workload, over views that make its memory order explicit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import te, tirx
+
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.epilogue import Channels, Epilogue
+from tvm_probq.kernels.x86.tiles import (
+    LANES,
+    Geometry,
+    Tile,
+    VectorUnit,
+    channel_blocks,
+    geometry,
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An unscheduled kernel over views of its arguments.
+
+    Attributes
+    ----------
+    func : tirx.PrimFunc
+        Blocks "pad" (optional), the vectors of `Epilogue`, "conv", "value", "out" (optional).
+    padded : bool
+        Whether there is an 8-bit scratch block "pad".
+    channels : Channels
+        Layout of the output channels.
+    """
+
+    func: tirx.PrimFunc
+    padded: bool
+    channels: Channels
+    vectors: tuple[str, ...]
+
+
+def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of the packed weights: blocks of 16 channels, kernel, steps, lanes, bytes.
+
+    Four-bit codes (plus 8) share a byte with the next step's byte, or, without a dot product,
+    with the channel 8 lanes further.
+    """
+    kernel_rows, kernel_columns, steps = geometry(spec, unit).reduction
+    blocks = spec.groups * channel_blocks(spec.group_outputs, tile.blocks)
+    outer = (blocks, kernel_rows, kernel_columns, steps)
+    if spec.weight_bits == 8:
+        return (*outer, LANES, unit.step), "int8"
+    return (*outer, LANES, unit.step // 2) if unit.step > 1 else (*outer, LANES // 2, 1), "uint8"
+
+
+def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
+    """The workload of `spec` with the channel padding of `tile`."""
+    view = geometry(spec, unit)
+    blocks = channel_blocks(spec.group_outputs, tile.blocks)
+    channels = Channels(spec.groups, spec.group_outputs, blocks * LANES)
+    epilogue = Epilogue(spec, channels)
+    x = te.placeholder((spec.batch, view.in_rows, view.row_bytes), "uint8", "X")
+    weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
+    source = _source(spec, unit, tile, x, epilogue)
+    total = _total(spec, unit, view, source, weights)
+    out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
+    residual = epilogue.add_residual(out_view) if spec.residual else None
+    out = _outputs(total, epilogue, out_view, residual)
+    func = te.create_prim_func([x, weights, *epilogue.arguments, out])
+    return Workload(func, source is not x, channels, tuple(epilogue.vectors))
+
+
+def _source(
+    spec: LayerSpec, unit: VectorUnit, tile: Tile, x: te.Tensor, epilogue: Epilogue
+) -> te.Tensor:
+    """X itself, or the padded rows with room for the last step of the last tile's last column."""
+    view = geometry(spec, unit)
+    taps_rows, taps_columns, steps = view.reduction
+    group_bytes = (spec.groups - 1) * spec.group_inputs + steps * unit.step
+
+    def reach(columns: int) -> int:
+        last = (columns - 1) * spec.strides[1] + (taps_columns - 1) * spec.dilation[1]
+        return last * spec.in_channels + group_bytes
+
+    if not any(spec.pads) and reach(view.columns) <= view.row_bytes:
+        return x
+    rows = (view.rows - 1) * spec.strides[0] + (taps_rows - 1) * spec.dilation[0] + 1
+    tiles = -(-view.columns // tile.columns)
+    width = reach(tiles * tile.columns)
+    top, left = spec.pads[0], spec.pads[1] * spec.in_channels
+
+    def value(n: Any, h: Any, b: Any) -> Any:
+        zero = epilogue.zero_code(n, 0)
+        row_inside = tirx.all(h >= top, h < view.in_rows + top)
+        inside = tirx.all(b >= left, b < view.row_bytes + left)
+        code = tirx.if_then_else(inside, x[n, h - top, b - left], zero)
+        return tirx.if_then_else(row_inside, code, zero)
+
+    return te.compute((spec.batch, rows, width), value, name="pad")
+
+
+def _total(
+    spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: te.Tensor
+) -> te.Tensor:
+    """The exact integer sums, ``[N, G, blocks, rows, columns, 16]``."""
+    kh, kw, ks = (te.reduce_axis((0, n), name) for n, name in zip(view.reduction, ("kh", "kw", "ks"), strict=True))
+    ki = te.reduce_axis((0, unit.step), "ki")
+    blocks = int(weights.shape[0]) // spec.groups
+
+    def weight(o: Any, lane: Any) -> Any:
+        if spec.weight_bits == 8:
+            return weights[o, kh, kw, ks, lane, ki].astype("int32")
+        if unit.step > 1:
+            pair, shift = weights[o, kh, kw, ks, lane, ki // 2], ki % 2 * 4
+        else:
+            pair, shift = weights[o, kh, kw, ks, lane % 8, 0], lane // 8 * 4
+        return ((pair >> shift.astype("uint8")) & tirx.const(15, "uint8")).astype("int32") - 8
+
+    def product(n: Any, g: Any, o: Any, h: Any, w: Any, lane: Any) -> Any:
+        row = h * spec.strides[0] + kh * spec.dilation[0]
+        pixel = w * spec.strides[1] + kw * spec.dilation[1]
+        byte = pixel * spec.in_channels + g * spec.group_inputs + ks * unit.step + ki
+        code = source[n, row, byte].astype("int32")
+        return te.sum(code * weight(g * blocks + o, lane), [kh, kw, ks, ki])
+
+    shape = (spec.batch, spec.groups, blocks, view.rows, view.columns, LANES)
+    return te.compute(shape, product, name="conv")
+
+
+def _outputs(
+    total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...], residual: te.Tensor | None
+) -> te.Tensor:
+    """Output values; behind a padded channel block, copied without its padding."""
+    channels = epilogue.channels
+    n, rows, columns, groups, real = out_view
+    shape = (n, groups, rows, columns, channels.padded)
+
+    def code(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
+        if residual is None:
+            return None
+        if channels.exact:
+            return residual[n, h, w, g, c]
+        return staged[n, g, h, w, c]
+
+    def staged_code(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
+        inside = c // channels.lanes * channels.lanes < real
+        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, "uint8"))
+
+    def value(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
+        acc = total[n, g, c // LANES, h, w, c % LANES]
+        return epilogue.value(acc, (n, g, c), code(n, g, h, w, c))
+
+    if residual is not None and not channels.exact:
+        staged = te.compute(shape, staged_code, name="residual")
+    if channels.exact:
+        return te.compute(
+            out_view, lambda n, h, w, g, c: value(n, g, h, w, c), name="value"
+        )
+    values = te.compute(shape, value, name="value")
+    return te.compute(out_view, lambda n, h, w, g, c: values[n, g, h, w, c], name="out")

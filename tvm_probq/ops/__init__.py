@@ -1,0 +1,53 @@
+"""Relax operators ``relax.probq.*``: importing this package registers them."""
+
+from tvm_probq.ops.accumulator_ops import (
+    AccumulatorArgs,
+    dequantize_accumulator,
+    measure,
+    requantize,
+)
+from tvm_probq.ops.activation import format_activation, parse_activation
+from tvm_probq.ops.activation_op import activation
+from tvm_probq.ops.pooling_ops import global_avg_pool, pool_range
+from tvm_probq.ops.predict_ops import correction, patch_sums, sums
+from tvm_probq.ops.registry import is_probq
+from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
+from tvm_probq.ops.tensor_ops import (
+    add,
+    dequantize,
+    dequantize_weight,
+    layer,
+    merge_ranges,
+    observe,
+    pad,
+    quantize,
+    rescale,
+)
+
+__all__ = [
+    "AccumulatorArgs",
+    "SurrogateArgs",
+    "activation",
+    "add",
+    "correction",
+    "dequantize",
+    "dequantize_accumulator",
+    "dequantize_weight",
+    "format_activation",
+    "global_avg_pool",
+    "is_probq",
+    "layer",
+    "measure",
+    "merge_ranges",
+    "observe",
+    "pad",
+    "parse_activation",
+    "patch_sums",
+    "pool_range",
+    "quantize",
+    "requantize",
+    "rescale",
+    "sums",
+    "surrogate",
+    "surrogate_args",
+]

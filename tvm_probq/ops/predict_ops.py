@@ -1,0 +1,146 @@
+"""Operators that predict: sums of a layer's input, and the correction of its weights' rounding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm.ir import Call
+from tvm.relax import Expr
+
+from tvm_probq.ops import checks
+from tvm_probq.ops.registry import make_call, register
+
+
+def sums(q: Expr, *, stride: int = 1) -> Call:
+    """Add up codes and squared codes over positions.
+
+    Parameters
+    ----------
+    q : relax.Expr
+        uint8 ``[N, H, W, C]`` or ``[N, C]``.
+    stride : int
+        Every `stride`-th row is read.  The sums of squares are int32: the caller keeps the number
+        of positions below 33026.
+
+    Returns
+    -------
+    Call
+        int32 ``[N, 2, C]``: sums of the codes and of their squares.
+    """
+    return make_call("sums", [q], stride=stride)
+
+
+def _infer_sums(call: Call) -> Any:
+    checks.expect_count(call, 1)
+    checks.positive(call, "stride")
+    dims = checks.dims_of(call, 0, "q", "uint8", 2, 4)
+    return checks.tensor_type([dims[0], 2, dims[-1]], "int32")
+
+
+def patch_sums(
+    q: Expr, qparams: Expr, *, kernel: Sequence[int], strides: Sequence[int] = (1, 1),
+    pads: Sequence[int] = (0, 0, 0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1,
+    gamma: int = 1,
+) -> Call:  # fmt: skip
+    """Add up codes and squared codes over receptive fields.
+
+    Parameters
+    ----------
+    q : relax.Expr
+        uint8 ``[N, H, W, C]``.
+    qparams : relax.Expr
+        float32 ``[N, 3, G]``.
+    kernel, strides, dilation : sequence of int
+        Height and width of each.
+    pads : sequence of int
+        Top, left, bottom, right.
+    groups : int
+        Channel groups of the convolution.
+    gamma : int
+        Every `gamma`-th row and column of output positions is read.
+
+    Returns
+    -------
+    Call
+        float32 ``[N, 3, groups]``, see :func:`tvm_probq.simulator.surrogates.patch_sums`.
+    """
+    pairs = {"kernel": kernel, "strides": strides, "pads": pads, "dilation": dilation}
+    lists = {name: [int(v) for v in values] for name, values in pairs.items()}
+    return make_call("patch_sums", [q, qparams], **lists, groups=groups, gamma=gamma)
+
+
+def _infer_patch_sums(call: Call) -> Any:
+    checks.expect_count(call, 2)
+    checks.positive(call, "groups", "gamma")
+    for name, length, least in (
+        ("kernel", 2, 1),
+        ("strides", 2, 1),
+        ("dilation", 2, 1),
+        ("pads", 4, 0),
+    ):
+        values = [int(v) for v in checks.attribute(call, name)]
+        if len(values) != length or min(values) < least:
+            why = f"it must hold {length} numbers of at least {least}"
+            raise checks.fail(call, f"{name} is {values}", why)
+    dims = checks.dims_of(call, 0, "q", "uint8", 4)
+    checks.expect_qparams(call, 1, "qparams", dims[0], dims[-1])
+    groups = checks.attribute(call, "groups")
+    if int(dims[-1]) % groups:
+        raise checks.fail(call, f"{dims[-1]} channels do not divide into {groups} groups")
+    return checks.tensor_type([dims[0], 3, groups], "float32")
+
+
+def correction(
+    stat: Expr, x_qparams: Expr, matrix: Expr, basis: Expr | None = None, *, count: int
+) -> Call:
+    """Predict the shift by the rounding of a layer's weights, from the input's own means.
+
+    Parameters
+    ----------
+    stat : relax.Expr
+        int32 ``[N, 2, IC]`` sums of the layer's input, see :func:`sums`.
+    x_qparams : relax.Expr
+        float32 ``[N, 3, G]`` of the layer's input.
+    matrix : relax.Expr
+        float32 ``[R, OC]``, or ``[C]`` for a depthwise layer.
+    basis : relax.Expr, optional
+        float32 ``[IC, R]``; without it the matrix is ``[IC, OC]``.
+    count : int
+        Positions summed.
+
+    Returns
+    -------
+    Call
+        float32 ``[N, OC]``.
+    """
+    tensors = [stat, x_qparams, matrix] + ([] if basis is None else [basis])
+    return make_call("correction", tensors, count=count, has_basis=int(basis is not None))
+
+
+def _infer_correction(call: Call) -> Any:
+    has_basis = bool(checks.attribute(call, "has_basis"))
+    checks.expect_count(call, 3 + has_basis)
+    checks.positive(call, "count")
+    batch, channels = expect_sums(call, 0, 1, "stat", "x_qparams")
+    matrix = checks.dims_of(call, 2, "matrix", "float32", 1, 2)
+    rows = channels
+    if has_basis:
+        basis = checks.dims_of(call, 3, "basis", "float32", 2)
+        checks.expect_dims(call, "basis", basis, channels, basis[1])
+        rows = basis[1]
+    if len(matrix) == 1 and has_basis:
+        raise checks.fail(call, "basis given", "a depthwise layer's channels do not mix")
+    checks.expect_dims(call, "matrix", matrix, rows, *matrix[1:])
+    return checks.tensor_type([batch, matrix[-1]], "float32")
+
+
+def expect_sums(call: Call, index: int, qparams_index: int, name: str, qparams_name: str) -> Any:
+    """Check integer sums ``[N, 2, C]`` with their parameters; gives N and C."""
+    dims = checks.dims_of(call, index, name, "int32", 3)
+    checks.expect_dims(call, name, dims, dims[0], 2, dims[2])
+    checks.expect_qparams(call, qparams_index, qparams_name, dims[0], dims[2])
+    return dims[0], dims[2]
+
+
+register("sums", _infer_sums)
+register("patch_sums", _infer_patch_sums)
+register("correction", _infer_correction)

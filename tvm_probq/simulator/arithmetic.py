@@ -1,0 +1,91 @@
+"""Scalar float32 steps in a fixed order: what NumPy, x86, ARM and CUDA code must agree on bit for bit.
+
+Rules, kept by every kernel too: a product that feeds a sum is always a fused multiply-add; sums of
+floats have a fixed association; minimum and maximum return their second operand when a NaN is met.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+F32 = npt.NDArray[np.float32]
+
+LANES = 16
+CHAINS = 4
+SCALE_FLOOR = np.float32(2.0**-40)
+
+
+def f32(value: Any) -> F32:
+    """`value` as float32."""
+    return np.asarray(value, dtype=np.float32)
+
+
+def fma(a: Any, b: Any, c: Any) -> F32:
+    """float32 fused multiply-add; the product of two float32 is exact in float64."""
+    return (f32(a).astype(np.float64) * f32(b) + f32(c)).astype(np.float32)
+
+
+def maximum(a: Any, b: Any) -> F32:
+    """`a > b ? a : b`, so a NaN in `a` gives `b`."""
+    a, b = np.broadcast_arrays(f32(a), f32(b))
+    return np.where(a > b, a, b)
+
+
+def minimum(a: Any, b: Any) -> F32:
+    """`a < b ? a : b`, so a NaN in `a` gives `b`."""
+    a, b = np.broadcast_arrays(f32(a), f32(b))
+    return np.where(a < b, a, b)
+
+
+def lane_sum(values: F32) -> F32:
+    """Sum over the last axis: 16 running lane sums, then the lanes in order."""
+    lanes = _padded(values, LANES)
+    partial = np.zeros(values.shape[:-1] + (LANES,), np.float32)
+    for i in range(0, lanes.shape[-1], LANES):
+        partial = partial + lanes[..., i : i + LANES]
+    return _ordered_sum(partial)
+
+
+def lane_dot(a: F32, b: F32) -> F32:
+    """Dot product over the last axis in the order of `lane_sum`, by fused multiply-adds."""
+    a, b = _padded(a, LANES), _padded(b, LANES)
+    partial = np.zeros(np.broadcast_shapes(a.shape, b.shape)[:-1] + (LANES,), np.float32)
+    for i in range(0, a.shape[-1], LANES):
+        partial = fma(a[..., i : i + LANES], b[..., i : i + LANES], partial)
+    return _ordered_sum(partial)
+
+
+def chained_matvec(vector: F32, matrix: F32) -> F32:
+    """`vector [N, K] @ matrix [K, M]`: four interleaved chains over K, `(c0 + c1) + (c2 + c3)`."""
+    count = -(-vector.shape[1] // CHAINS) * CHAINS
+    v = np.zeros((vector.shape[0], count), np.float32)
+    v[:, : vector.shape[1]] = vector
+    m = np.zeros((count, matrix.shape[1]), np.float32)
+    m[: matrix.shape[0]] = matrix
+    chains = np.zeros((CHAINS, vector.shape[0], matrix.shape[1]), np.float32)
+    for i in range(0, count, CHAINS):
+        chains = fma(v[:, i : i + CHAINS].T[:, :, None], m[i : i + CHAINS, None, :], chains)
+    first: F32 = chains[0] + chains[1]
+    return first + (chains[2] + chains[3])
+
+
+def ordered_dot(a: F32, b: F32, start: F32) -> F32:
+    """`start + sum a * b` over the last axis, one fused multiply-add after the other."""
+    total = start
+    for i in range(a.shape[-1]):
+        total = fma(a[..., i], b[..., i], total)
+    return total
+
+
+def _ordered_sum(lanes: F32) -> F32:
+    total = lanes[..., 0]
+    for i in range(1, lanes.shape[-1]):
+        total = total + lanes[..., i]
+    return total
+
+
+def _padded(values: F32, multiple: int) -> F32:
+    extra = -values.shape[-1] % multiple
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, extra)]) if extra else values

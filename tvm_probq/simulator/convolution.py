@@ -1,0 +1,63 @@
+"""Convolutions in NumPy: one matrix product a kernel tap, exact for integer codes."""
+
+from typing import Any
+
+import numpy as np
+
+from tvm_probq.simulator.arithmetic import Array
+
+EXACT_TERMS = 512  # 512 * 255 * 128 < 2**24: such a sum of codes times weights is exact in float32
+
+
+def conv2d(
+    x: Array, weights: Array, strides: tuple[int, int], pads: tuple[int, int, int, int],
+    dilation: tuple[int, int], groups: int,
+) -> Array:  # fmt: skip
+    """NHWC times OHWI convolution with zero padding (top, left, bottom, right).
+
+    Float32 in, float32 out; integer codes in, exact int32 out.
+    """
+    top, left, bottom, right = pads
+    if any(pads):
+        x = np.pad(x, [(0, 0), (top, bottom), (left, right), (0, 0)])
+    kernel = weights.shape[1:3]
+    size = [
+        (x.shape[a + 1] - (kernel[a] - 1) * dilation[a] - 1) // strides[a] + 1 for a in range(2)
+    ]
+    depthwise = groups == x.shape[3] == weights.shape[0]
+    tap = _depthwise_tap if depthwise else _dense_tap
+    out_dtype = np.float32 if x.dtype.kind == "f" else np.int32
+    out = np.zeros((x.shape[0], *size, weights.shape[0]), out_dtype)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            row, column = i * dilation[0], j * dilation[1]
+            part = x[:, row : row + (size[0] - 1) * strides[0] + 1 : strides[0]]
+            part = part[:, :, column : column + (size[1] - 1) * strides[1] + 1 : strides[1]]
+            out += tap(part, weights[:, i, j], groups, out_dtype)
+    return out
+
+
+def matmul(x: Array, weights: Array) -> Array:
+    """``x [.., K] @ weights [K, M]``: float32, or exact int32 for integer codes."""
+    if x.dtype.kind == "f":
+        product: Array = x @ weights
+        return product
+    total = np.zeros(x.shape[:-1] + weights.shape[1:], np.int32)
+    for k in range(0, x.shape[-1], EXACT_TERMS):
+        a = x[..., k : k + EXACT_TERMS].astype(np.float32)
+        total += (a @ weights[k : k + EXACT_TERMS].astype(np.float32)).astype(np.int32)
+    return total
+
+
+def _dense_tap(part: Array, weights: Array, groups: int, dtype: Any) -> Array:
+    ic, oc = weights.shape[1], weights.shape[0] // groups
+    pieces = [
+        matmul(part[..., g * ic : (g + 1) * ic], weights[g * oc : (g + 1) * oc].T)
+        for g in range(groups)
+    ]
+    return pieces[0] if groups == 1 else np.concatenate(pieces, -1)
+
+
+def _depthwise_tap(part: Array, weights: Array, groups: int, dtype: Any) -> Array:
+    product: Array = part.astype(dtype, copy=False) * weights[:, 0].astype(dtype)
+    return product

@@ -1,0 +1,194 @@
+"""Standard Relax operators in NumPy; those missing here are compiled one by one by TVM."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tvm_probq.ir.expressions import ints
+from tvm_probq.simulator.arithmetic import Array
+from tvm_probq.simulator.convolution import conv2d, matmul
+
+Evaluate = Callable[[Any, list[Any]], Any]
+FLOAT_OPS: dict[str, Evaluate] = {}
+
+
+def evaluates(*names: str) -> Callable[[Evaluate], Evaluate]:
+    """Register a function ``(call, argument values) -> value`` for operators."""
+
+    def register(function: Evaluate) -> Evaluate:
+        FLOAT_OPS.update({f"relax.{name}": function for name in names})
+        return function
+
+    return register
+
+
+_BINARY = {
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "maximum": np.maximum, "minimum": np.minimum, "power": np.power,
+}  # fmt: skip
+_UNARY = {
+    "nn.relu": lambda x: np.maximum(x, np.float32(0)), "exp": np.exp, "sqrt": np.sqrt,
+    "tanh": np.tanh, "negative": np.negative, "isnan": np.isnan, "abs": np.abs,
+    "nn.relu6": lambda x: np.clip(x, np.float32(0), np.float32(6)),
+    "sigmoid": lambda x: (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32),
+}  # fmt: skip
+
+
+def _binary(function: Any) -> Evaluate:
+    return lambda call, args: function(args[0], args[1])
+
+
+def _unary(function: Any) -> Evaluate:
+    return lambda call, args: function(args[0])
+
+
+FLOAT_OPS.update({f"relax.{name}": _binary(f) for name, f in _BINARY.items()})
+FLOAT_OPS.update({f"relax.{name}": _unary(f) for name, f in _UNARY.items()})
+
+
+@evaluates("clip")
+def _clip(call: Any, args: list[Any]) -> Array:
+    x = args[0]
+    return np.clip(x, x.dtype.type(call.args[1].value), x.dtype.type(call.args[2].value))
+
+
+@evaluates("where")
+def _where(call: Any, args: list[Any]) -> Array:
+    return np.where(args[0], args[1], args[2])
+
+
+@evaluates("nn.conv2d")
+def _conv2d(call: Any, args: list[Any]) -> Array:
+    x, w, a = args[0], args[1], call.attrs
+    channels_first = a.data_layout == "NCHW"
+    if channels_first:
+        x = x.transpose(0, 2, 3, 1)
+    if a.kernel_layout == "OIHW":
+        w = w.transpose(0, 2, 3, 1)
+    pads = ints(a.padding)
+    out = conv2d(x, w, ints(a.strides), pads, ints(a.dilation), int(a.groups))  # type: ignore[arg-type]
+    return np.ascontiguousarray(out.transpose(0, 3, 1, 2)) if channels_first else out
+
+
+@evaluates("matmul")
+def _matmul(call: Any, args: list[Any]) -> Array:
+    if args[1].ndim == 2:
+        return matmul(args[0], args[1])
+    product: Array = np.matmul(args[0], args[1])
+    return product
+
+
+@evaluates("mean")
+def _mean(call: Any, args: list[Any]) -> Array:
+    mean: Array = args[0].mean(_axes(call), dtype=np.float32, keepdims=bool(call.attrs.keepdims))
+    return mean
+
+
+@evaluates("sum")
+def _sum(call: Any, args: list[Any]) -> Array:
+    total: Array = args[0].sum(_axes(call), keepdims=bool(call.attrs.keepdims))
+    return total.astype(args[0].dtype)
+
+
+def _axes(call: Any) -> tuple[int, ...] | None:
+    return None if call.attrs.axis is None else ints(call.attrs.axis)
+
+
+@evaluates("reshape")
+def _reshape(call: Any, args: list[Any]) -> Array:
+    reshaped: Array = args[0].reshape(ints(call.ty.shape))
+    return reshaped
+
+
+@evaluates("flatten", "squeeze", "expand_dims")
+def _reshape_like(call: Any, args: list[Any]) -> Array:
+    return _reshape(call, args)
+
+
+@evaluates("permute_dims")
+def _permute(call: Any, args: list[Any]) -> Array:
+    axes = None if call.attrs.axes is None else ints(call.attrs.axes)
+    return np.ascontiguousarray(np.transpose(args[0], axes))
+
+
+@evaluates("concat")
+def _concat(call: Any, args: list[Any]) -> Array:
+    return np.concatenate(args[0], int(call.attrs.axis))
+
+
+@evaluates("stack")
+def _stack(call: Any, args: list[Any]) -> Array:
+    return np.stack(args[0], int(call.attrs.axis))
+
+
+@evaluates("broadcast_to")
+def _broadcast(call: Any, args: list[Any]) -> Array:
+    return np.ascontiguousarray(np.broadcast_to(args[0], ints(call.ty.shape)))
+
+
+@evaluates("astype")
+def _astype(call: Any, args: list[Any]) -> Array:
+    cast: Array = args[0].astype(str(call.attrs.dtype))
+    return cast
+
+
+@evaluates("strided_slice")
+def _slice(call: Any, args: list[Any]) -> Array:
+    axes, begin, end = (_tuple_ints(a) for a in call.args[1:4])
+    strides = _tuple_ints(call.args[4]) if len(call.args) > 4 else (1,) * len(axes)
+    index = [slice(None)] * args[0].ndim
+    for axis, low, high, step in zip(axes, begin, end, strides, strict=True):
+        index[axis] = slice(low, high, step)
+    return np.ascontiguousarray(args[0][tuple(index)])
+
+
+def _tuple_ints(value: Any) -> tuple[int, ...]:
+    return tuple(int(getattr(v, "value", v)) for v in value)
+
+
+@evaluates("nn.pad")
+def _pad(call: Any, args: list[Any]) -> Array:
+    width = ints(call.attrs.pad_width)
+    pairs = list(zip(width[::2], width[1::2], strict=True))
+    if str(call.attrs.pad_mode) != "constant":
+        return np.pad(args[0], pairs, mode="reflect")
+    return np.pad(args[0], pairs, constant_values=args[0].dtype.type(call.attrs.pad_value))
+
+
+@evaluates("nn.max_pool2d")
+def _max_pool(call: Any, args: list[Any]) -> Array:
+    return windows(args[0], call.attrs, None).max((-2, -1))
+
+
+def windows(x: Array, attrs: Any, fill: Any) -> Array:
+    """Pooling windows ``[N, OH, OW, C, KH, KW]`` of an NHWC tensor, borders filled with `fill`
+    (the dtype's minimum where None)."""
+    (kh, kw), (sh, sw) = ints(attrs.pool_size), ints(attrs.strides)
+    dh, dw = ints(attrs.dilation)
+    top, left, bottom, right = ints(attrs.padding)
+    if fill is None:
+        fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    if attrs.ceil_mode:
+        bottom, right = bottom + sh - 1, right + sw - 1
+    x = np.pad(x, [(0, 0), (top, bottom), (left, right), (0, 0)], constant_values=fill)
+    span = ((kh - 1) * dh + 1, (kw - 1) * dw + 1)
+    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(1, 2))
+    return view[:, ::sh, ::sw, :, ::dh, ::dw]
+
+
+@evaluates("nn.softmax")
+def _softmax(call: Any, args: list[Any]) -> Array:
+    axis = int(call.attrs.axis)
+    e = np.exp(args[0] - args[0].max(axis, keepdims=True))
+    normalized: Array = e / e.sum(axis, keepdims=True)
+    return normalized
+
+
+@evaluates("nn.batch_norm")
+def _batch_norm(call: Any, args: list[Any]) -> tuple[Array, Array, Array]:
+    x, gamma, beta, mean, var = args
+    shape = [-1 if a == int(call.attrs.axis) % x.ndim else 1 for a in range(x.ndim)]
+    scale = gamma / np.sqrt(var + np.float32(call.attrs.epsilon))
+    y = x * scale.reshape(shape) + (beta - mean * scale).reshape(shape)
+    return y.astype(np.float32), mean, var

@@ -1,0 +1,184 @@
+"""``relax.probq.*`` operators evaluated by their definitions."""
+
+from typing import Any
+
+import numpy as np
+
+from tvm_probq import ops
+from tvm_probq.ir.expressions import constant_value, ints
+from tvm_probq.simulator import numerics, surrogates
+from tvm_probq.simulator.arithmetic import F32, Array
+from tvm_probq.simulator.float_ops import Evaluate
+from tvm_probq.simulator.surrogates import Fit, moments_of
+
+QUANTIZED_OPS: dict[str, Evaluate] = {}
+
+
+def _defines(name: str) -> Any:
+    def register(function: Evaluate) -> Evaluate:
+        QUANTIZED_OPS[f"relax.probq.{name}"] = function
+        return function
+
+    return register
+
+
+@_defines("activation")
+def _activation(call: Any, args: list[Any]) -> Array:
+    return numerics.activate(args[0], ops.parse_activation(str(call.attrs["kind"])))
+
+
+@_defines("layer")
+def _layer(call: Any, args: list[Any]) -> Array:
+    marked: Array = args[0]
+    return marked
+
+
+@_defines("quantize")
+def _quantize(call: Any, args: list[Any]) -> Array:
+    x = args[0]
+    if str(call.attrs["layout"]) == "NCHW":
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return numerics.quantize(x, args[1])
+
+
+@_defines("dequantize")
+def _dequantize(call: Any, args: list[Any]) -> Array:
+    return numerics.dequantize(args[0], args[1])
+
+
+@_defines("dequantize_weight")
+def _dequantize_weight(call: Any, args: list[Any]) -> Array:
+    codes, scale = args
+    shape = [-1 if a == int(call.attrs["axis"]) else 1 for a in range(codes.ndim)]
+    real: Array = codes.astype(np.float32) * scale.reshape(shape)
+    return real
+
+
+@_defines("observe")
+def _observe(call: Any, args: list[Any]) -> F32:
+    return numerics.measure(args[0], int(call.attrs["qmax"]))
+
+
+@_defines("sums")
+def _sums(call: Any, args: list[Any]) -> Array:
+    return numerics.sums(args[0], int(call.attrs["stride"]))
+
+
+@_defines("patch_sums")
+def _patch_sums(call: Any, args: list[Any]) -> F32:
+    a = call.attrs
+    return surrogates.patch_sums(
+        args[0], args[1], ints(a["kernel"]), ints(a["strides"]), ints(a["pads"]),  # type: ignore[arg-type]
+        ints(a["dilation"]), int(a["groups"]), int(a["gamma"]),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@_defines("surrogate")
+def _surrogate(call: Any, args: list[Any]) -> F32:
+    named = ops.surrogate_args(call)
+    values = dict(zip(call.args, args, strict=True))
+    stat, qparams = args[0], args[1]
+    constants = [constant_value(c) for c in named.constants]
+    fit = Fit(*(constant_value(c) for c in (named.spread, named.rule, named.levels)))
+    centre, variance = _predict(named, stat, qparams, constants, per_channel=fit.spread.shape[1] > 1)
+    if named.residual is not None:
+        r_sums, r_qparams = (values[r] for r in named.residual)
+        residual = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
+        centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
+    activation = ops.parse_activation(named.activation)
+    return surrogates.to_qparams(centre, variance, fit, activation)
+
+
+def _predict(
+    named: ops.SurrogateArgs, stat: Array, qparams: F32, constants: list[Array], per_channel: bool
+) -> tuple[F32, F32]:
+    if named.kind == "iid":
+        table = surrogates.IidTable(constants[0])
+        return surrogates.predict_iid(table, stat, qparams[:, 0], named.count)
+    mean, variance = moments_of(stat, qparams, named.count)
+    if named.kind == "add":
+        return surrogates.tensor_moments(mean, variance)
+    if named.kind == "moments_tensor":
+        basis = constants[:-4]
+        tensor = surrogates.MomentsTensor(basis[0] if basis else None, *constants[-4:])
+        return surrogates.predict_tensor(tensor, mean, variance)
+    if named.kind == "moments_channel":
+        result = surrogates.predict_channel(surrogates.MomentsChannel(*constants), mean, variance)
+    else:
+        result = surrogates.predict_diagonal(surrogates.MomentsDiagonal(*constants), mean, variance)
+    return result if per_channel else surrogates.tensor_moments(*result)
+
+
+@_defines("correction")
+def _correction(call: Any, args: list[Any]) -> F32:
+    stat, qparams, matrix = args[:3]
+    mean, _ = moments_of(stat, qparams, int(call.attrs["count"]))
+    if matrix.ndim == 1:
+        scaled: F32 = mean * matrix
+        return scaled
+    basis = args[3] if int(call.attrs["has_basis"]) else None
+    return surrogates.chained_matvec(surrogates.project(mean, basis), matrix)
+
+
+@_defines("pad")
+def _pad(call: Any, args: list[Any]) -> Array:
+    width = ints(call.attrs["pad_width"])
+    pairs = list(zip(width[::2], width[1::2], strict=True))
+    return numerics.pad_zero_point(args[0], args[1], pairs)
+
+
+def _accumulator(call: Any, args: list[Any]) -> tuple[numerics.Accumulator, numerics.Activation, Any]:
+    """The accumulator, its activation and the output parameters, from the argument values."""
+    named = ops.AccumulatorArgs.from_call(call)
+    rest = iter(args)
+    acc, x_qparams = next(rest), next(rest)
+    y_qparams = next(rest) if named.y_qparams is not None else None
+    scale, total, bias = next(rest), next(rest), next(rest)
+    correction = next(rest) if named.correction is not None else None
+    residual = [next(rest), next(rest)] if named.residual is not None else [None, None]
+    accumulator = numerics.Accumulator(acc, x_qparams, scale, total, bias, correction, *residual)
+    return accumulator, ops.parse_activation(named.activation), y_qparams
+
+
+@_defines("dequantize_accumulator")
+def _dequantize_accumulator(call: Any, args: list[Any]) -> Array:
+    accumulator, activation, _ = _accumulator(call, args)
+    return numerics.dequantize_accumulator(accumulator, activation)
+
+
+@_defines("requantize")
+def _requantize(call: Any, args: list[Any]) -> Array:
+    accumulator, activation, y_qparams = _accumulator(call, args)
+    return numerics.requantize(accumulator, y_qparams, activation)
+
+
+@_defines("measure")
+def _measure(call: Any, args: list[Any]) -> F32:
+    accumulator, activation, _ = _accumulator(call, args)
+    values = numerics.dequantize_accumulator(accumulator, activation)
+    return numerics.measure(values, int(call.attrs["qmax"]))
+
+
+@_defines("add")
+def _add(call: Any, args: list[Any]) -> Array:
+    return numerics.add(*args, ops.parse_activation(str(call.attrs["activation"])))
+
+
+@_defines("rescale")
+def _rescale(call: Any, args: list[Any]) -> Array:
+    return numerics.rescale(*args)
+
+
+@_defines("merge_ranges")
+def _merge_ranges(call: Any, args: list[Any]) -> F32:
+    return numerics.merge_ranges(args, int(call.attrs["qmax"]))
+
+
+@_defines("global_avg_pool")
+def _global_avg_pool(call: Any, args: list[Any]) -> Array:
+    return numerics.global_avg_pool(*args)
+
+
+@_defines("pool_range")
+def _pool_range(call: Any, args: list[Any]) -> F32:
+    return numerics.pool_range(args[0], args[1], int(call.attrs["qmax"]))

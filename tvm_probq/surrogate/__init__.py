@@ -1,0 +1,1 @@
+"""Constants of the surrogates, from weights and calibration."""

@@ -1,0 +1,149 @@
+"""Surrogate constants from a layer's weights: everything that is known before the input is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_probq.ir.layers import Geometry
+from tvm_probq.simulator.arithmetic import F32, Array
+from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiagonal, MomentsTensor
+
+MAX_SAMPLED_POSITIONS = 1024
+BASIS_RANK = 16
+BASIS_FROM_CHANNELS = 48
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which positions of a tensor a surrogate reads: every `stride`-th row, `count` positions."""
+
+    stride: int
+    count: int
+
+
+def sampling(shape: tuple[int, ...], most: int = MAX_SAMPLED_POSITIONS) -> Sampling:
+    """Row stride such that at most `most` positions of an NHWC (or ``[N, C]``) tensor are read.
+
+    One row at the least.  A tensor has one sampling, so that all its readers share its sums.
+    """
+    if len(shape) == 2:
+        return Sampling(1, 1)
+    height, width = shape[1:3]
+    stride = min(height, max(1, -(-height * width // most)))
+    return Sampling(stride, -(-height // stride) * width)
+
+
+def patch_gamma(geometry: Geometry, most: int = 64) -> int:
+    """Stride of the sampled output positions of the `iid` surrogate, at most `most` of them."""
+    if len(geometry.y_shape) == 2:
+        return 1
+    gamma = 1
+    while np.prod([-(-d // gamma) for d in geometry.y_shape[1:3]]) > most:
+        gamma += 1
+    return gamma
+
+
+def patch_count(geometry: Geometry, gamma: int) -> int:
+    """Output positions sampled with stride `gamma`."""
+    if len(geometry.y_shape) == 2:
+        return 1
+    return int(np.prod([-(-d // gamma) for d in geometry.y_shape[1:3]]))
+
+
+def tap_shares(geometry: Geometry) -> Array:
+    """Share of output positions at which a kernel tap ``[KH, KW]`` reads inside the image."""
+    if len(geometry.x_shape) == 2:
+        return np.ones((1, 1))
+    shares = []
+    for axis in range(2):
+        start = np.arange(geometry.y_shape[axis + 1]) * geometry.strides[axis]
+        tap = np.arange(geometry.kernel[axis]) * geometry.dilation[axis]
+        at = start[:, None] + tap[None, :] - geometry.pads[axis]
+        shares.append(((at >= 0) & (at < geometry.x_shape[axis + 1])).mean(0))
+    return np.multiply.outer(shares[0], shares[1])
+
+
+def tap_sums(weights: Array, geometry: Geometry) -> tuple[Array, Array]:
+    """Sums over taps of w and w squared, ``[OC, IC / groups]``, each tap by its share inside."""
+    share = tap_shares(geometry)[None, :, :, None]
+    w = weights.astype(np.float64)
+    return (w * share).sum((1, 2)), (w * w * share).sum((1, 2))
+
+
+def expand_groups(by_group: Array, groups: int) -> Array:
+    """``[OC, IC / groups]`` to the block matrix ``[OC, IC]``."""
+    if groups == 1:
+        return by_group
+    oc, width = by_group.shape
+    block = np.zeros((oc, width * groups))
+    for g in range(groups):
+        rows = slice(g * oc // groups, (g + 1) * oc // groups)
+        block[rows, g * width : (g + 1) * width] = by_group[rows]
+    return block
+
+
+def moments_tensor(weights: Array, bias: Array, geometry: Geometry, basis: Array | None) -> MomentsTensor:
+    """`moments` with one range for the tensor, over the calibrated `basis` ``[IC, R]`` if given."""
+    w1, w2 = (expand_groups(w, geometry.groups) for w in tap_sums(weights, geometry))
+    if basis is not None:
+        w1 = w1 @ basis.astype(np.float64)
+    b = bias.astype(np.float64)
+    centred, b_centred = w1 - w1.mean(0), b - b.mean()
+    channels = len(b)
+    return MomentsTensor(
+        basis=None if basis is None else basis.astype(np.float32),
+        gram=f32(centred.T @ centred / channels),
+        linear=f32(np.stack([2 * centred.T @ b_centred / channels, w1.mean(0)])),
+        scalars=f32(np.array([b.var(), b.mean()])),
+        power=f32(w2.mean(0)),
+    )
+
+
+def moments_channel(weights: Array, bias: Array, geometry: Geometry) -> MomentsChannel:
+    """`moments` with a range for each output channel of a dense or grouped layer."""
+    w1, w2 = (expand_groups(w, geometry.groups) for w in tap_sums(weights, geometry))
+    return MomentsChannel(f32(w1.T), f32(w2.T), f32(bias))
+
+
+def moments_diagonal(weights: Array, bias: Array, geometry: Geometry) -> MomentsDiagonal:
+    """`moments` of a depthwise layer."""
+    w1, w2 = tap_sums(weights, geometry)
+    return MomentsDiagonal(f32(w1[:, 0]), f32(w2[:, 0]), f32(bias))
+
+
+def iid_table(weights: Array, bias: Array, geometry: Geometry) -> IidTable:
+    """`iid`: statistics of each channel group's weights (paper, equations 6 to 9)."""
+    flat = weights.reshape(weights.shape[0], -1).astype(np.float64)
+    mu, var, b = flat.mean(1), flat.var(1), bias.astype(np.float64)
+    columns = [mu, b, var, mu * mu, 2 * mu * b, b * b]
+    table = [c.reshape(geometry.groups, -1).mean(1) for c in columns]
+    return IidTable(f32(np.stack(table)))
+
+
+def correction_matrix(
+    weights: Array, rounded: Array, geometry: Geometry, basis: Array | None
+) -> F32:  # fmt: skip
+    """What rounding took from each channel's mean: ``[R, OC]``, or ``[C]`` for depthwise layers."""
+    lost = tap_sums(weights.astype(np.float64) - rounded.astype(np.float64), geometry)[0]
+    if geometry.depthwise:
+        return f32(lost[:, 0])
+    block = expand_groups(lost, geometry.groups)
+    return f32((block if basis is None else block @ basis.astype(np.float64)).T)
+
+
+def principal_basis(means: Array, rank: int = BASIS_RANK) -> Array | None:
+    """Orthonormal basis ``[IC, R]`` of the directions channel means ``[samples, IC]`` vary in.
+
+    Uncentred, so that a scaled input stays in its span.  None (no projection) for few channels.
+    """
+    if means.shape[1] <= BASIS_FROM_CHANNELS:
+        return None
+    _, _, directions = np.linalg.svd(means.astype(np.float64), full_matrices=False)
+    sign = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(1)])
+    basis: Array = (directions * sign[:, None])[:rank].T
+    return basis.astype(np.float32)
+
+
+def f32(values: Array) -> F32:
+    """Contiguous float32."""
+    return np.ascontiguousarray(values, dtype=np.float32)
