@@ -98,13 +98,13 @@ class Definitions:
 
 def find_layers(definitions: Definitions) -> list[Layer]:
     """Layers in graph order.  An addition of two products belongs to the later one."""
-    products = [c for c in definitions.order if _is_product(definitions, c)]
+    products = [c for c in definitions.order if is_product(definitions, c)]
     claimed: set[Any] = set()
     layers = [_grow(definitions, product, claimed) for product in reversed(products)]
     return layers[::-1]
 
 
-def _is_product(definitions: Definitions, call: Any) -> bool:
+def is_product(definitions: Definitions, call: Any) -> bool:
     """A convolution or matrix product with constant float weights, channels last."""
     if not is_call(call, *PRODUCTS) or not is_constant(definitions.value(call.args[1])):
         return False
@@ -117,7 +117,7 @@ def _is_product(definitions: Definitions, call: Any) -> bool:
 
 def _grow(definitions: Definitions, product: Call, claimed: set[Any]) -> Layer:
     """Follow the product's only users through bias, residual and activation."""
-    geometry, weights = _geometry(definitions, product)
+    geometry, weights = product_geometry(definitions, product)
     bias = np.zeros(weights.shape[0], np.float32)
     residual, activation, calls = None, "none", [product]
     while (user := definitions.only_user(calls[-1])) is not None and user not in claimed:
@@ -153,7 +153,21 @@ def _is_residual(definitions: Definitions, add: Call, other: Any) -> bool:
     return shape_of(other) == shape_of(add) and definitions.uses[other] >= 1
 
 
-def _geometry(definitions: Definitions, product: Call) -> tuple[Geometry, Array]:
+def marker_behind(definitions: Definitions, call: Any) -> Any:
+    """The marker that a product's result reaches first, None without one."""
+    seen, front = set(), [call]
+    while front:
+        at = front.pop(0)
+        if is_call(at, "probq.layer"):
+            return at
+        seen.add(at)
+        users = definitions.users.get(definitions.var_of.get(at), [])
+        front += [u for u in users if u not in seen]
+    return None
+
+
+def product_geometry(definitions: Definitions, product: Call) -> tuple[Geometry, Array]:
+    """Shape of a product and its weights, OHWI."""
     x_shape, y_shape = shape_of(product.args[0]), shape_of(product)
     weights = constant_value(definitions.value(product.args[1]))
     if is_call(product, "matmul"):

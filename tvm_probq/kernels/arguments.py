@@ -27,7 +27,9 @@ def argument_shapes(spec: LayerSpec, weights: tuple[Shape, str]) -> list[tuple[s
         X, W, [T, WS, B unless the output is int32], XQ, [CORR], [YQ], [R, RQ], OUT.
     """
     n, oc = spec.batch, spec.out_channels
-    x: Shape = (n, spec.in_channels) if spec.flat else (n, spec.height, spec.width, spec.in_channels)
+    x: Shape = (
+        (n, spec.in_channels) if spec.flat else (n, spec.height, spec.width, spec.in_channels)
+    )
     y: Shape = (n, oc) if spec.flat else (n, spec.out_height, spec.out_width, oc)
     found = [("X", x, "uint8"), ("W", *weights)]
     if spec.output != "int32":

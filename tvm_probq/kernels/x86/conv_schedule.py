@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tvm import s_tir
@@ -13,11 +12,16 @@ from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.tiles import LANES, PARALLEL_MACS, Tile, VectorUnit
 
 
-def schedule_conv(
-    spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload
-) -> s_tir.Schedule:
+def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> s_tir.Schedule:
+    """Schedule `work` with the loop sizes of `tile`.
+
+    The order is task (sample, row block, column block, channel task) > channel block > row >
+    column tile > reduction > register tile; nothing of full size is left between the stages.
+    """
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
+    if work.vectors:
+        sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
     loops = sch.get_loops(value)
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     co, cn, cv = sch.split(c, [None, tile.blocks, LANES])
@@ -32,11 +36,8 @@ def schedule_conv(
     sch.annotate(wo, "pragma_loop_partition_hint", 1)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
     if not work.channels.exact:
-        _store(sch, work, wo)
-    for name in work.vectors:
-        block = sch.get_sblock(name)
-        sch.compute_at(block, co, preserve_unit_loops=True)
-        sch.vectorize(sch.split(sch.get_loops(block)[-1], [None, work.channels.lanes])[1])
+        store_padded(sch, spec, work, wo)
+    place_vectors(sch, work, co)
     if work.padded:
         block = sch.get_sblock("pad")
         sch.compute_at(block, task, preserve_unit_loops=True)
@@ -48,14 +49,36 @@ def schedule_conv(
     return sch
 
 
-def _store(sch: s_tir.Schedule, work: Workload, wo: Any) -> None:
+def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:
+    """Compute the per-channel vectors of the epilogue once in every iteration of `loop`."""
+    for name in work.vectors:
+        block = sch.get_sblock(name)
+        sch.compute_at(block, loop, preserve_unit_loops=True)
+        sch.vectorize(sch.split(sch.get_loops(block)[-1], [None, work.channels.lanes])[1])
+
+
+def store_padded(sch: s_tir.Schedule, spec: LayerSpec, work: Workload, loop: Any) -> None:
+    """Copy real channels of a tile out (and of the residual in) by the widest whole vectors."""
     out = sch.get_sblock("out")
-    sch.reverse_compute_at(out, wo, preserve_unit_loops=True)
-    column, _, channel = sch.get_loops(out)[-3:]
-    n, v = sch.split(channel, [None, work.channels.lanes])
-    for loop in (column, n):
-        sch.unroll(loop)
-    sch.vectorize(v)
+    sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
+    blocks = [out]
+    if spec.residual:
+        blocks.append(sch.get_sblock("residual"))
+        sch.compute_at(blocks[-1], loop, preserve_unit_loops=True)
+    for block in blocks:
+        loops = sch.get_loops(block)
+        channel, column = loops[-1], loops[-3 if block is out else -2]
+        n, v = sch.split(channel, [None, work.channels.lanes])
+        for inner in (column, n):
+            sch.unroll(inner)
+        sch.vectorize(v)
+
+
+def hide_centre(sch: s_tir.Schedule, sums: Any) -> None:
+    """Tell TVM that only the start of the sums, decomposed before, reads the vector "centre"."""
+    reads = [str(region.source.name) for region in sch.get(sums).reads]
+    if "centre" in reads:
+        sch.unsafe_hide_buffer_access(sums, "read", [reads.index("centre")])
 
 
 def _inner(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
@@ -64,6 +87,7 @@ def _inner(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) ->
     for loop in (w, o):
         sch.unroll(loop)
     init = sch.decompose_reduction(conv, kh)
+    hide_centre(sch, conv)
     if unit.instruction:
         sch.blockize(o)
         sch.tensorize(lane, dot_intrinsic(spec.weight_bits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +65,7 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     source = _source(spec, unit, tile, x, epilogue)
     total = _total(spec, unit, view, source, weights)
     out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
-    residual = epilogue.add_residual(out_view) if spec.residual else None
-    out = _outputs(total, epilogue, out_view, residual)
+    out = output_stages(total, epilogue, out_view)
     func = te.create_prim_func([x, weights, *epilogue.arguments, out])
     return Workload(func, source is not x, channels, tuple(epilogue.vectors))
 
@@ -103,7 +103,10 @@ def _total(
     spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: te.Tensor
 ) -> te.Tensor:
     """The exact integer sums, ``[N, G, blocks, rows, columns, 16]``."""
-    kh, kw, ks = (te.reduce_axis((0, n), name) for n, name in zip(view.reduction, ("kh", "kw", "ks"), strict=True))
+    kh, kw, ks = (
+        te.reduce_axis((0, n), name)
+        for n, name in zip(view.reduction, ("kh", "kw", "ks"), strict=True)
+    )
     ki = te.reduce_axis((0, unit.step), "ki")
     blocks = int(weights.shape[0]) // spec.groups
 
@@ -127,34 +130,46 @@ def _total(
     return te.compute(shape, product, name="conv")
 
 
-def _outputs(
-    total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...], residual: te.Tensor | None
-) -> te.Tensor:
-    """Output values; behind a padded channel block, copied without its padding."""
-    channels = epilogue.channels
-    n, rows, columns, groups, real = out_view
+def output_stages(total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...]) -> te.Tensor:
+    """Output values; behind a padded channel block, copied without its padding.
+
+    Parameters
+    ----------
+    total : te.Tensor
+        Sums int32 ``[N, G, blocks, rows, columns, lanes]``.
+    epilogue : Epilogue
+        What follows the sums; gets the residual's arguments.
+    out_view : tuple of int
+        ``[N, rows, columns, G, channels of a group]``, the memory order of the output.
+    """
+    channels, lanes = epilogue.channels, int(total.shape[5])
+    n, rows, columns, groups, _ = out_view
     shape = (n, groups, rows, columns, channels.padded)
-
-    def code(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
-        if residual is None:
-            return None
-        if channels.exact:
-            return residual[n, h, w, g, c]
-        return staged[n, g, h, w, c]
-
-    def staged_code(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
-        inside = c // channels.lanes * channels.lanes < real
-        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, "uint8"))
+    total = epilogue.centred(total)
+    residual = _residual(epilogue, out_view, shape) if epilogue.spec.residual else None
 
     def value(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
-        acc = total[n, g, c // LANES, h, w, c % LANES]
-        return epilogue.value(acc, (n, g, c), code(n, g, h, w, c))
+        code = residual(n, g, h, w, c) if residual else None
+        return epilogue.value(total[n, g, c // lanes, h, w, c % lanes], (n, g, c), code)
 
-    if residual is not None and not channels.exact:
-        staged = te.compute(shape, staged_code, name="residual")
     if channels.exact:
-        return te.compute(
-            out_view, lambda n, h, w, g, c: value(n, g, h, w, c), name="value"
-        )
+        return te.compute(out_view, lambda n, h, w, g, c: value(n, g, h, w, c), name="value")
     values = te.compute(shape, value, name="value")
     return te.compute(out_view, lambda n, h, w, g, c: values[n, g, h, w, c], name="out")
+
+
+def _residual(
+    epilogue: Epilogue, out_view: tuple[int, ...], shape: tuple[int, ...]
+) -> Callable[..., Any]:
+    """The residual's codes at ``(n, g, h, w, c)``, staged first if channels are padded."""
+    channels = epilogue.channels
+    residual = epilogue.add_residual(out_view)
+    if channels.exact:
+        return lambda n, g, h, w, c: residual[n, h, w, g, c]
+
+    def staged(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
+        inside = c // channels.lanes * channels.lanes < channels.real
+        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, "uint8"))
+
+    stage = te.compute(shape, staged, name="residual")
+    return lambda n, g, h, w, c: stage[n, g, h, w, c]

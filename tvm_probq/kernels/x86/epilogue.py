@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tvm import te, tirx
-from tvm.tirx.op import fma
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.floats import activate, fma, round_to_code
 
 Index = Any  # a TIR expression or a Python int
 
@@ -34,6 +35,11 @@ class Channels:
     def lanes(self) -> int:
         """The widest vector that divides the real channels: what can be stored at once."""
         return math.gcd(self.real, 16)
+
+    @property
+    def vector(self) -> int:
+        """Lanes computed at once: 16, or 8 where a padded ninth to fifteenth would be wasted."""
+        return math.gcd(self.padded, 16)
 
     @property
     def exact(self) -> bool:
@@ -84,12 +90,27 @@ class Epilogue:
         """The code of real zero of sample `n` (and input channel `c`), uint8."""
         return self._input(1, n, 0, c).astype("int32").astype("uint8")
 
+    def centred(self, sums: te.Tensor) -> te.Tensor:
+        """`sums` ``[N, G, blocks, rows, columns, 16]`` less the zero-point's share.
+
+        The schedule folds this stage into the start of the sums.
+        """
+        if self.spec.output == "int32":
+            return sums
+        centre, lanes = self.vectors["centre"], sums.shape[5]
+
+        def value(n: Index, g: Index, o: Index, h: Index, w: Index, lane: Index) -> Any:
+            # In this order the vector is computed before the sums that start with it.
+            return centre[n, g, o * lanes + lane] + sums[n, g, o, h, w, lane]
+
+        return te.compute(sums.shape, value, name="centred")
+
     def value(self, total: Any, at: tuple[Index, Index, Index], residual: Any = None) -> Any:
         """The output value from the int32 sum `total` at ``(n, g, c)``."""
         spec, (n, g, c) = self.spec, at
         if spec.output == "int32":
             return total
-        v = (total + self.vectors["centre"][n, g, c]).astype("float32")
+        v = total.astype("float32")
         v = fma(v, self.vectors["multiplier"][n, g, c], self.vectors["offset"][n, g, c])
         if residual is not None:
             codes = residual.astype("int32") - self._inputs["RQ"][n, 1, 0].astype("int32")
@@ -101,8 +122,7 @@ class Epilogue:
             v = v + self._per_range("zero", n, g, c)
         v = tirx.max(v, self._per_range("lower", n, g, c))
         v = tirx.min(v, self._per_range("upper", n, g, c))
-        # In range already, so the conversions cannot wrap.
-        return tirx.nearbyint(v).astype("int32").astype("uint8")
+        return round_to_code(v)
 
     def _argument(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> None:
         self._inputs[name] = te.placeholder(shape, dtype, name)
@@ -130,8 +150,9 @@ class Epilogue:
         if spec.output == "codes" and spec.out_ranges > 1:
             for name in ("lower", "upper"):
                 self._vector(name, getattr(self, f"_{name}"))
-            for name, row in () if spec.linear else (("scale", 0), ("zero", 1)):
-                self._vector(name, lambda n, g, c, row=row: self._output(row, n, g, c))
+            if not spec.linear:
+                self._vector("scale", partial(self._output, 0))
+                self._vector("zero", partial(self._output, 1))
 
     def _vector(self, name: str, value: Callable[[Index, Index, Index], Any]) -> None:
         layout = self.channels
@@ -141,8 +162,8 @@ class Epilogue:
                 return value(n, g, c)
             # The condition is the same for a whole vector of `lanes`: a branch, not a blend.
             inside = c // layout.lanes * layout.lanes < layout.real
-            real = value(n, g, c)
-            return tirx.if_then_else(inside, real, tirx.const(0, real.ty.dtype))
+            zero = tirx.const(0, "int32" if name == "centre" else "float32")
+            return tirx.if_then_else(inside, value(n, g, c), zero)
 
         shape = (self.spec.batch, layout.groups, layout.padded)
         self.vectors[name] = te.compute(shape, padded, name=name)
@@ -179,18 +200,6 @@ class Epilogue:
 
     def _output(self, row: int, n: Index, g: Index, c: Index) -> Any:
         return _at(self._inputs["YQ"], row, n, g, c)
-
-
-def activate(v: Any, spec: LayerSpec) -> Any:
-    """The activation on real values."""
-    const = lambda value: tirx.const(value, "float32")  # noqa: E731 - a name for three calls
-    if spec.activation == "none":
-        return v
-    if spec.linear:
-        low, high = spec.clip
-        return tirx.min(tirx.max(v, const(low)), const(high))
-    gate = tirx.min(tirx.max(v + const(3.0), const(0.0)), const(6.0))
-    return (v * gate if spec.activation == "hard_swish" else gate) * const(1.0 / 6.0)
 
 
 def _ranges(batch: int, count: int, groups: int, channels: int) -> tuple[int, ...]:

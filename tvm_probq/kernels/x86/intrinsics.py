@@ -1,4 +1,4 @@
-"""Tensor intrinsics of AVX512-VNNI: 16 output channels times 4 input bytes, for 8 and 4-bit weights.
+"""Tensor intrinsics of AVX512-VNNI: 16 channels times 4 input bytes, for 8 and 4-bit weights.
 
 TVM 0.27's own ``dot_16x4_vnni`` passes ``<16 x i32>``, which LLVM 22 rejects (it wants
 ``<64 x i8>``), and importing it costs many seconds; so the two needed here are registered by us.
@@ -51,8 +51,8 @@ _NIBBLE = (
 )
 # Each byte widened to a 16-bit lane, its high nibble shifted into the upper byte, 8 subtracted.
 _NIBBLES = (
-    "(T.reinterpret(T.bitwise_and(T.bitwise_or({w}, T.shift_left({w}, T.broadcast(T.uint16(4), 32)))"
-    ", T.broadcast(T.uint16(0x0F0F), 32)), dtype='int8x64') - T.broadcast(T.int8(8), 64))"
+    "(T.reinterpret(T.bitwise_and(T.bitwise_or({w}, T.shift_left({w}, T.broadcast(T.uint16(4),"
+    " 32))), T.broadcast(T.uint16(0x0F0F), 32)), dtype='int8x64') - T.broadcast(T.int8(8), 64))"
 ).format(w="T.cast(B.vload([0, 0], dtype='uint8x32'), 'uint16x32')")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import tvm
@@ -13,6 +14,10 @@ LANES = 16  # output channels of one block, on every instruction set
 SCRATCH_BYTES = 48 * 1024  # a padded row block of this size stays near the core
 BLOCK_BYTES = 24 * 1024  # input of one task without scratch, read again for every channel block
 MIN_TASKS = 4
+LATENCY = 5  # cycles from one product of a sum to the next
+SHORT_REDUCTION = 48  # products a sum: below, the epilogue shows
+SHORT_TILE = 8
+SHORT_COLUMNS = 0.3  # what a last, short column tile costs more than a whole one
 PARALLEL_MACS = 1 << 20
 
 
@@ -103,13 +108,19 @@ class Tile:
 
 def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     """A sound tile without any search."""
+    if spec.depthwise:
+        return depthwise_tile(spec, unit)
     view = geometry(spec, unit)
-    columns, blocks = register_tile(view.columns, spec.group_outputs, unit)
+    columns, blocks = register_tile(
+        view.columns, spec.group_outputs, unit, math.prod(view.reduction)
+    )
     tiles = -(-view.columns // columns)
     row_bytes = (view.reduction[0] * spec.dilation[0], spec.in_channels)
     column_bytes = columns * spec.strides[1] * row_bytes[1]
     limit = SCRATCH_BYTES if any(spec.pads) else BLOCK_BYTES
-    wide = _divisor(tiles, max(1, limit // (column_bytes * row_bytes[0])))
+    most = max(1, limit // (column_bytes * row_bytes[0]))
+    wide = _divisor(tiles, most)
+    wide = wide if 4 * wide >= min(most, tiles) else most  # a prime number of tiles, say
     used = column_bytes * wide * spec.strides[0]
     rows = _divisor(view.rows, max(1, limit // used - row_bytes[0] // spec.strides[0]))
     tasks = spec.batch * (view.rows // rows) * -(-tiles // wide)
@@ -120,18 +131,33 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     return Tile(columns, blocks, rows, wide, split)
 
 
-def register_tile(columns: int, channels: int, unit: VectorUnit) -> tuple[int, int]:
-    """(columns, channel blocks) of the register tile with the least expected time."""
+def depthwise_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
+    """A sound tile of a depthwise layer: one vector of channels, columns as equal as possible."""
+    most = min(unit.accumulators, 14)
+    columns = -(-spec.out_width // -(-spec.out_width // most))
+    width = (spec.out_width * spec.strides[1] + spec.kernel[1]) * spec.in_channels
+    limit = SCRATCH_BYTES // width // spec.strides[0] - spec.kernel[0] // spec.strides[0]
+    rows = _divisor(spec.out_height, max(1, min(limit, 8)))
+    return Tile(columns, 1, rows, -(-spec.out_width // columns), 1)
+
+
+def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> tuple[int, int]:
+    """(columns, channel blocks) of the register tile with the least expected time.
+
+    Behind a short reduction (`steps` products a sum), small tiles are better: the processor works
+    on the tail of one while the next one is summed up.
+    """
     wanted = -(-channels // LANES)
+    limit = min(unit.accumulators, SHORT_TILE if steps < SHORT_REDUCTION else unit.accumulators)
     best, choice = float("inf"), (1, 1)
     for blocks in range(1, min(wanted, unit.accumulators) + 1):
-        most = unit.accumulators // blocks
-        tiles = -(-columns // most)
-        tall = -(-columns // tiles)
-        cycles = max(tall * blocks, 5) + 0.2 * (tall + blocks)  # products, then operand loads
-        time = tiles * -(-wanted // blocks) * cycles
-        if time < best:
-            best, choice = time, (tall, blocks)
+        for tall in range(1, min(columns, max(1, limit // blocks)) + 1):
+            # A sum waits for its previous product, then operands are loaded.
+            cycles = max(tall * blocks, LATENCY) + 0.2 * (tall + blocks)
+            tiles = columns // tall + (1 + SHORT_COLUMNS if columns % tall else 0)
+            time = tiles * -(-wanted // blocks) * cycles * (1.02 if columns % tall else 1.0)
+            if time < best:
+                best, choice = time, (tall, blocks)
     return choice
 
 
@@ -145,6 +171,5 @@ def _divisors(n: int) -> list[int]:
 
 
 def _divisor(n: int, limit: int) -> int:
-    """The largest divisor of `n` up to `limit`; `limit` itself if the divisors are poor."""
-    best = max(d for d in _divisors(n) if d <= limit)
-    return best
+    """The largest divisor of `n` up to `limit`."""
+    return max(d for d in _divisors(n) if d <= limit)

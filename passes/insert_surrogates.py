@@ -1,0 +1,194 @@
+"""Store every marked tensor as codes, under parameters predicted before the layer runs."""
+
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.ir.expressions import constant, is_call, shape_of
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.passes.propagate_quantized import move_codes
+from tvm_probq.passes.quantize_weights import is_quantized
+from tvm_probq.plan.plan import LayerPlan, Plan
+from tvm_probq.surrogate.attach import (
+    add_surrogate,
+    attach_correction,
+    attach_surrogate,
+    static_qparams,
+    sums_of,
+    sums_sampling,
+)
+
+INPUT_BITS = 8
+Pair = tuple[Any, Any]
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.InsertSurrogates")
+class InsertSurrogates:
+    """Quantize and dequantize every marked tensor under parameters that its mode provides.
+
+    Before::
+
+        lv1 = R.nn.conv2d(x, w)
+        lv2 = R.probq.layer(lv1, name="conv1", kind="conv2d")
+
+    After, in predicted mode::
+
+        s = R.probq.sums(x_q)
+        qp = R.probq.surrogate(s, x_qp, ...)
+        shift = R.probq.correction(s, x_qp, ...)
+        lv1 = R.add(R.nn.conv2d(R.probq.dequantize(x_q, x_qp), w), shift)
+        q = R.probq.layer(R.probq.quantize(lv1, qp), name="conv1", kind="conv2d")
+        lv2 = R.probq.dequantize(q, qp)
+
+    Static mode has constant parameters, dynamic mode ``R.probq.observe(lv1)``.
+
+    Parameters
+    ----------
+    plan : Plan
+        Mode, bits and surrogate of each layer.
+    record : CalibrationRecord
+        Of the same model.
+
+    Holds before: `AnnotateLayers`.  Holds after: every operand of a quantized layer is dequantized
+    from codes.
+    """
+
+    def __init__(self, plan: Plan, record: CalibrationRecord) -> None:
+        self.plan = plan
+        self.record = record
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        inserter = _Inserter(self.plan, self.record, marked_tensors(mod))
+        return rewrite(mod, inserter.visit)
+
+
+class _Inserter:
+    """Visits calls; remembers the codes that each layer reads."""
+
+    def __init__(self, plan: Plan, record: CalibrationRecord, marked: dict[str, Marked]) -> None:
+        self.plan = plan
+        self.record = record
+        self.marked = marked
+        self.products = layer_calls(marked)
+        self.inputs: dict[str, Pair] = {}
+        self.residuals: dict[str, Pair] = {}
+        self.sums: dict[Any, Any] = {}
+        self.residual_adds = {
+            call: name
+            for name, m in marked.items()
+            if m.layer is not None and m.layer.residual is not None
+            for call in m.layer.calls
+            if any(a.same_as(m.layer.residual) for a in call.args)
+        }
+
+    def visit(self, rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+        """Rewrite one call."""
+        if old in self.products:
+            return self._product(rewriter, self.products[old], new)
+        if old in self.residual_adds:
+            self._remember_residual(rewriter, self.residual_adds[old], old, new)
+            return None
+        if is_call(new, "probq.layer"):
+            return self._marker(rewriter, self.marked[str(new.attrs["name"])], new)
+        return move_codes(rewriter, new)
+
+    def _product(self, rewriter: Rewriter, name: str, new: Call) -> relax.Expr | None:
+        pair = codes_behind(rewriter, new.args[0])
+        marked, plan = self.marked[name], self.plan.layer(name)
+        if pair is None or not is_quantized(marked.kind, plan):
+            return None
+        self.inputs[name] = pair
+        if plan.rounding_correction != "predicted" or marked.layer is None:
+            return None
+        matrix = attach_correction(
+            rewriter, marked.layer, self.record.tensor(name), plan, pair, self._sums(rewriter, pair)
+        )
+        if matrix is None:
+            return None
+        y = rewriter.emit(new)
+        n, channels = shape_of(matrix)
+        shape = (n,) + (1,) * (len(shape_of(y)) - 2) + (channels,)
+        return relax.op.add(y, rewriter.emit(relax.op.reshape(matrix, shape)))
+
+    def _remember_residual(self, rewriter: Rewriter, name: str, old: Call, new: Call) -> None:
+        layer = self.marked[name].layer
+        index = 0 if layer is not None and old.args[0].same_as(layer.residual) else 1
+        pair = codes_behind(rewriter, new.args[index])
+        if pair is not None:
+            self.residuals[name] = pair
+
+    def _sums(self, rewriter: Rewriter, pair: Pair) -> Any:
+        """Sums of a tensor, emitted once and shared by all its readers."""
+        if pair[0] not in self.sums:
+            self.sums[pair[0]] = sums_of(rewriter, pair[0])
+        return self.sums[pair[0]]
+
+    def _marker(self, rewriter: Rewriter, marked: Marked, new: Call) -> relax.Expr | None:
+        plan = self.plan.layer(marked.name)
+        if marked.kind == "output":
+            return None
+        y = new.args[0]
+        qparams = self._qparams(rewriter, marked, plan, y)
+        codes = rewriter.emit(ops.quantize(y, qparams))
+        codes = rewriter.emit(
+            ops.layer(codes, name=marked.name, kind=marked.kind, reason=marked.reason),
+            name="q",
+        )
+        return ops.dequantize(codes, qparams)
+
+    def _qparams(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+        """Parameters of a tensor by its plan's mode, as a variable or constant."""
+        bits = INPUT_BITS if marked.kind == "input" else plan.activation_bits
+        qmax, tensor = 2**bits - 1, self.record.tensor(marked.name)
+        if plan.mode == "static":
+            return constant(static_qparams(tensor, plan, bits, shape_of(y)[0]))
+        if marked.kind == "pool":
+            pair = codes_behind(rewriter, rewriter.value(y).args[0])
+            if pair is not None:
+                return rewriter.emit(ops.pool_range(*pair, qmax=qmax))
+        if marked.kind == "concat":
+            fields = rewriter.value(rewriter.value(y).args[0]).fields
+            pairs = [codes_behind(rewriter, f) for f in fields]
+            if all(p is not None for p in pairs):
+                return rewriter.emit(ops.merge_ranges([p[1] for p in pairs if p], qmax=qmax))
+        if plan.mode == "predicted":
+            predicted = self._predicted(rewriter, marked, plan, y)
+            if predicted is not None:
+                return predicted
+        return rewriter.emit(ops.observe(y, qmax=qmax))
+
+    def _predicted(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+        """Parameters from the surrogate, None where there is nothing to predict from."""
+        if marked.kind == "add":
+            pairs = [codes_behind(rewriter, a) for a in rewriter.value(y).args]
+            if any(p is None for p in pairs):
+                return None
+            return self._add_surrogate(rewriter, marked, plan, pairs)
+        if marked.layer is None or marked.name not in self.inputs:
+            return None
+        pair = self.inputs[marked.name]
+        residual = self.residuals.get(marked.name)
+        residual_sums = None if residual is None else self._sums(rewriter, residual)
+        return attach_surrogate(
+            rewriter, marked.layer, self.record.tensor(marked.name), plan, pair,
+            lambda: self._sums(rewriter, pair), residual, residual_sums,
+        )  # fmt: skip
+
+    def _add_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, pairs: Any) -> Any:
+        sums = [self._sums(rewriter, p) for p in pairs]
+        counts = [sums_sampling(p[0]).count for p in pairs]
+        tensor = self.record.tensor(marked.name)
+        return add_surrogate(rewriter, tensor, plan, pairs, sums, counts)
+
+
+def codes_behind(rewriter: Rewriter, x: Any) -> Pair | None:
+    """Codes and parameters that `x` is dequantized from."""
+    value = rewriter.value(x)
+    return (value.args[0], value.args[1]) if is_call(value, "probq.dequantize") else None
+

@@ -1,0 +1,183 @@
+"""Give every integer layer one kernel: product, requantization and tail in a single PrimFunc."""
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.ir.expressions import (
+    constant,
+    constant_value,
+    ints,
+    is_call,
+    is_constant,
+    shape_of,
+)
+from tvm_probq.ir.layers import PRODUCTS, Definitions
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.kernels.layer import layer_kernel, pack_weights
+from tvm_probq.kernels.spec import Kernel, LayerSpec
+from tvm_probq.simulator.arithmetic import Array
+
+OPAQUE = 8  # op_pattern kOpaque: fusion must leave a scheduled kernel alone
+INT4_LIMIT = 7
+TAILS = ("probq.requantize", "probq.dequantize_accumulator")
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.LowerLayers")
+class LowerLayers:
+    """Call a scheduled kernel, with packed weights, for every integer layer.
+
+    Before::
+
+        q1 = R.probq.pad(q, qp, pad_width=[...])
+        acc = R.nn.conv2d(q1, w, out_dtype="int32")
+        y = R.probq.requantize(acc, qp, y_qp, t, w_sums, bias, activation="clip(0.0,inf)")
+
+    After::
+
+        y = R.call_tir(cls.layer, (q, w_packed, t, w_sums, bias, qp, y_qp), out_ty=...)
+
+    An accumulator that is also measured (dynamic mode) is stored by a kernel of its own.  What a
+    kernel allocates, and the instruction it must contain, stand in its attributes
+    ``probq.workspace_bytes``, ``probq.scratch_bytes`` and ``probq.instruction``.  Holds before:
+    `InsertRequantize`.  Holds after: no product of codes remains.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        Chooses the kernels.
+    """
+
+    def __init__(self, target: tvm.target.Target) -> None:
+        self.target = target
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        kernels: dict[LayerSpec, Kernel] = {}
+        fused = _fused_products(Definitions(mod["main"]))
+
+        def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+            if is_call(new, *TAILS):
+                args = ops.AccumulatorArgs.from_call(new)
+                acc = rewriter.value(args.acc)
+                if is_call(acc, *PRODUCTS):
+                    return self._fused(rewriter, kernels, args, acc, new)
+            if is_integer_product(new) and old not in fused:
+                return self._stored(rewriter, kernels, new)
+            return None
+
+        return rewrite(mod, visit)
+
+    def _fused(
+        self, rewriter: Rewriter, kernels: dict[LayerSpec, Kernel], args: ops.AccumulatorArgs,
+        acc: Call, call: Call,
+    ) -> relax.Expr:  # fmt: skip
+        x, weights = _operands(rewriter, acc)
+        output = "float32" if args.y_qparams is None else "codes"
+        spec = _spec(rewriter, acc, weights, output, args)
+        tensors = [args.weight_scale, args.weight_sum, args.bias, args.x_qparams]
+        optional = (args.correction, args.y_qparams, args.residual, args.residual_qparams)
+        tensors += [t for t in optional if t is not None]
+        return self._call(rewriter, kernels, spec, x, weights, tensors, call)
+
+    def _stored(
+        self, rewriter: Rewriter, kernels: dict[LayerSpec, Kernel], call: Call
+    ) -> relax.Expr:
+        """An accumulator with several readers, or none that fuses."""
+        qparams = _input_qparams(rewriter, call)
+        x, weights = _operands(rewriter, call)
+        spec = _spec(rewriter, call, weights, "int32", None)
+        return self._call(rewriter, kernels, spec, x, weights, [qparams], call)
+
+    def _call(
+        self, rewriter: Rewriter, kernels: dict[LayerSpec, Kernel], spec: LayerSpec, x: Any,
+        weights: Array, tensors: list[Any], call: Call,
+    ) -> relax.Expr:  # fmt: skip
+        if spec not in kernels:
+            kernels[spec] = layer_kernel(spec, self.target)
+        kernel = kernels[spec]
+        func = kernel.func.with_attrs(
+            {
+                "op_pattern": OPAQUE,
+                "probq.workspace_bytes": kernel.workspace_bytes,
+                "probq.scratch_bytes": kernel.scratch_bytes,
+                "probq.instruction": kernel.instruction,
+            }
+        )
+        function = rewriter.builder_.add_func(func, "layer")
+        packed = constant(pack_weights(spec, weights, self.target))
+        return relax.op.call_tir(function, [x, packed, *tensors], out_ty=call.ty)
+
+
+def is_integer_product(call: Any) -> bool:
+    """Whether `call` multiplies codes with constant integer weights."""
+    return (
+        is_call(call, *PRODUCTS)
+        and str(call.ty.dtype) == "int32"
+        and str(call.args[0].ty.dtype) == "uint8"
+        and is_constant(call.args[1])
+    )
+
+
+def _fused_products(definitions: Definitions) -> set[Any]:
+    """Products whose one reader is a tail that their kernel takes in."""
+    return {
+        call
+        for call in definitions.order
+        if is_integer_product(call) and is_call(definitions.only_user(call), *TAILS)
+    }
+
+
+def _operands(rewriter: Rewriter, acc: Call) -> tuple[Any, Array]:
+    """Codes before padding, and weights OHWI."""
+    x = rewriter.value(acc.args[0])
+    source = x.args[0] if is_call(x, "probq.pad") else acc.args[0]
+    weights = constant_value(rewriter.value(acc.args[1]))
+    if is_call(acc, "matmul"):
+        weights = np.ascontiguousarray(weights.T)[:, None, None, :]
+    return source, weights
+
+
+def _pads(rewriter: Rewriter, acc: Call) -> tuple[int, int, int, int]:
+    x = rewriter.value(acc.args[0])
+    if not is_call(x, "probq.pad"):
+        return (0, 0, 0, 0)
+    width = ints(x.attrs["pad_width"])
+    return width[2], width[4], width[3], width[5]
+
+
+def _spec(
+    rewriter: Rewriter, acc: Call, weights: Array, output: str, args: ops.AccumulatorArgs | None
+) -> LayerSpec:
+    x, _ = _operands(rewriter, acc)
+    shape, flat = shape_of(x), is_call(acc, "matmul")
+    height, width = (1, 1) if flat else shape[1:3]
+    a = acc.attrs
+    strides, dilation = ((1, 1), (1, 1)) if flat else (ints(a.strides), ints(a.dilation))
+    y_qparams = None if args is None else args.y_qparams
+    x_qparams = _input_qparams(rewriter, acc) if args is None else args.x_qparams
+    return LayerSpec(
+        batch=shape[0], height=height, width=width, in_channels=shape[-1],
+        out_channels=weights.shape[0], kernel=weights.shape[1:3], strides=strides,  # type: ignore[arg-type]
+        pads=_pads(rewriter, acc), dilation=dilation, groups=1 if flat else int(a.groups),  # type: ignore[arg-type]
+        weight_bits=4 if np.abs(weights.astype(np.int32)).max(initial=0) <= INT4_LIMIT else 8,
+        activation="none" if args is None else args.activation, output=output,
+        correction=args is not None and args.correction is not None,
+        residual=args is not None and args.residual is not None,
+        in_ranges=shape_of(x_qparams)[2],
+        out_ranges=1 if y_qparams is None else shape_of(y_qparams)[2], flat=flat,
+    )  # fmt: skip
+
+
+def _input_qparams(rewriter: Rewriter, acc: Call) -> Any:
+    """Parameters of the codes an accumulator reads, from the padding or from those who read it."""
+    x = rewriter.value(acc.args[0])
+    if is_call(x, "probq.pad"):
+        return x.args[1]
+    batch = shape_of(acc)[0]
+    neutral = np.zeros((batch, 3, 1), np.float32)  # without padding the sums need no zero-point
+    return constant(neutral)

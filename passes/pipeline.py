@@ -1,0 +1,91 @@
+"""The passes in the order the graph meets them."""
+
+import tvm
+from tvm import relax
+
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.passes.annotate_layers import AnnotateLayers
+from tvm_probq.passes.convert_layout import ConvertLayout
+from tvm_probq.passes.fold_batch_norm import FoldBatchNorm
+from tvm_probq.passes.fold_constants import FoldConstants
+from tvm_probq.passes.insert_requantize import InsertRequantize
+from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.lower_layers import LowerLayers
+from tvm_probq.passes.propagate_quantized import PropagateQuantized
+from tvm_probq.passes.quantize_weights import QuantizeWeights
+from tvm_probq.passes.recover_operators import RecoverOperators
+from tvm_probq.passes.simplify_activations import SimplifyActivations
+from tvm_probq.passes.widen_accumulators import WidenAccumulators
+from tvm_probq.plan.plan import Plan
+
+Passes = list[tvm.transform.Pass]
+
+
+def canonical_passes() -> Passes:
+    """Phase 1: the imported module to its canonical, annotated float form."""
+    return [
+        RecoverOperators(),
+        FoldConstants(),
+        FoldBatchNorm(),
+        SimplifyActivations(),
+        ConvertLayout(),
+        AnnotateLayers(),
+    ]
+
+
+def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
+    """Phase 2: the annotated float module to the integer graph, which the simulator can run."""
+    return [
+        InsertSurrogates(plan, record),
+        QuantizeWeights(plan, record),
+        WidenAccumulators(),
+        InsertRequantize(),
+        PropagateQuantized(),
+    ]
+
+
+def kernel_passes(target: tvm.target.Target) -> Passes:
+    """Phase 3: the integer graph to calls of scheduled kernels."""
+    return [LowerLayers(target)]
+
+
+def build_passes(target: tvm.target.Target) -> Passes:
+    """Phase 4: TVM's own lowering of what remains, and of memory."""
+    return [
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.StaticPlanBlockMemory(),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
+
+
+def pipeline(plan: Plan, record: CalibrationRecord, target: tvm.target.Target) -> tvm.transform.Pass:
+    """Everything from the imported float module to what TVM's code generator takes.
+
+    Parameters
+    ----------
+    plan : Plan
+        How each layer is quantized.
+    record : CalibrationRecord
+        Calibration of the same model.
+    target : tvm.target.Target
+        The target given to ``tvm.compile``.
+
+    Examples
+    --------
+    >>> tvm.compile(mod, target, relax_pipeline=pipeline(plan, record, target))  # doctest: +SKIP
+    """
+    passes = canonical_passes() + quantize_passes(plan, record)
+    passes += kernel_passes(target) + build_passes(target)
+    return tvm.transform.Sequential(passes, name="probq.pipeline")

@@ -1,0 +1,135 @@
+"""Keep codes through operators that only move values, and compute pooling, sums and joins on codes."""
+
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.ir.expressions import ints, is_call, shape_of
+from tvm_probq.ir.layers import SHAPE_OPS
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+
+TO_LAST = (0, 2, 3, 1)
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.PropagateQuantized")
+class PropagateQuantized:
+    """Replace float operators between a dequantize and a quantize by operators on codes.
+
+    Before::
+
+        lv = R.mean(R.probq.dequantize(q, qp), axis=[1, 2])
+        q1 = R.probq.quantize(lv, qp1)
+        lv2 = R.nn.max_pool2d(R.probq.dequantize(q2, qp2))
+
+    After::
+
+        q1 = R.probq.global_avg_pool(q, qp, qp1)
+        q3 = R.nn.max_pool2d(q2)
+        lv2 = R.probq.dequantize(q3, qp2)
+
+    Holds before: nothing.  Holds after: additions, joins, global pooling and operators that move
+    values work on codes wherever their operands are codes.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        return rewrite(mod, _visit)
+
+
+def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+    if is_call(new, "probq.quantize"):
+        return _quantize(rewriter, new)
+    if is_call(new, "permute_dims"):
+        transposed = _transposed_quantize(rewriter, new)
+        if transposed is not None:
+            return transposed
+    return move_codes(rewriter, new)
+
+
+def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """Dequantize after, not before, an operator that only moves values."""
+    if not (is_call(call, *SHAPE_OPS, "permute_dims") and call.args):
+        return None
+    source = rewriter.value(call.args[0])
+    if not is_call(source, "probq.dequantize") or shape_of(source.args[1])[2] != 1:
+        return None
+    codes, qparams = source.args
+    if is_call(call, "nn.pad"):
+        if str(call.attrs.pad_mode) != "constant" or float(call.attrs.pad_value) != 0.0:
+            return None
+        moved: Call = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
+    else:
+        moved = Call(call.op, [codes, *call.args[1:]], call.attrs, call.ty_args)
+    return ops.dequantize(rewriter.emit(moved), qparams)
+
+
+def _transposed_quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """Quantizing an NCHW input writes NHWC at once."""
+    source = rewriter.value(call.args[0])
+    if is_call(source, "probq.layer"):
+        inner = rewriter.value(source.args[0])
+        moved = _nhwc(inner, call)
+        if moved is None:
+            return None
+        a = source.attrs
+        marker = {k: str(a[k]) for k in ("name", "kind", "reason")}
+        return ops.layer(rewriter.emit(moved), **marker)
+    return _nhwc(source, call)
+
+
+def _nhwc(quantize: Any, call: Call) -> Call | None:
+    if not is_call(quantize, "probq.quantize") or call.attrs.axes is None:
+        return None
+    if ints(call.attrs.axes) != TO_LAST or str(quantize.attrs["layout"]) != "NHWC":
+        return None
+    return ops.quantize(*quantize.args, layout="NCHW")
+
+
+def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    value, qparams = rewriter.value(call.args[0]), call.args[1]
+    if is_call(value, "mean"):
+        return _global_pool(rewriter, value, qparams)
+    if is_call(value, "concat"):
+        return _concat(rewriter, value, qparams)
+    return _add(rewriter, value, qparams)
+
+
+def _codes(rewriter: Rewriter, x: Any) -> tuple[Any, Any] | None:
+    value = rewriter.value(x)
+    return (value.args[0], value.args[1]) if is_call(value, "probq.dequantize") else None
+
+
+def _global_pool(rewriter: Rewriter, mean: Call, qparams: Any) -> relax.Expr | None:
+    pair = _codes(rewriter, mean.args[0])
+    if pair is None or len(shape_of(pair[0])) != 4 or sorted(a % 4 for a in ints(mean.attrs.axis)) != [1, 2]:
+        return None
+    pooled = ops.global_avg_pool(*pair, qparams)
+    if not mean.attrs.keepdims:
+        return pooled
+    return relax.op.reshape(rewriter.emit(pooled), shape_of(mean))
+
+
+def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None:
+    pairs = [_codes(rewriter, f) for f in rewriter.value(concat.args[0]).fields]
+    if any(p is None for p in pairs):
+        return None
+    rescaled = [rewriter.emit(ops.rescale(*p, qparams)) for p in pairs if p is not None]
+    return relax.op.concat(rescaled, int(concat.attrs.axis))
+
+
+def _add(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:
+    """``quantize(activation(a + b))`` of two stored tensors."""
+    activation = "none"
+    if is_call(value, "probq.activation"):
+        activation = str(value.attrs["kind"])
+        value = rewriter.value(value.args[0])
+    if not is_call(value, "add") or not ops.parse_activation(activation).linear:
+        return None
+    pairs = [_codes(rewriter, a) for a in value.args]
+    if any(p is None for p in pairs) or shape_of(value.args[0]) != shape_of(value.args[1]):
+        return None
+    (a, a_qparams), (b, b_qparams) = [p for p in pairs if p is not None]
+    return ops.add(a, a_qparams, b, b_qparams, qparams, activation=activation)

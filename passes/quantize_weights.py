@@ -1,0 +1,94 @@
+"""Round the weights of every quantized layer."""
+
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.ir.expressions import constant, is_call
+from tvm_probq.ir.layers import (
+    Definitions,
+    Geometry,
+    is_product,
+    marker_behind,
+    product_geometry,
+)
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.plan.plan import LayerPlan, Plan
+from tvm_probq.quantization.weights import round_weights
+from tvm_probq.simulator.arithmetic import Array
+from tvm_probq.surrogate.constants import expand_groups, tap_sums
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.QuantizeWeights")
+class QuantizeWeights:
+    """Replace float weights by codes and a scale for each output channel.
+
+    Before::
+
+        lv = R.nn.conv2d(x, w)
+
+    After::
+
+        w_real = R.probq.dequantize_weight(w_codes, w_scale, axis=0, bits=8)
+        lv = R.nn.conv2d(x, w_real)
+
+    With the static correction, the mean shift that rounding causes on the calibration data is added
+    behind the product.
+
+    Parameters
+    ----------
+    plan : Plan
+        Bits and correction of each layer.
+    record : CalibrationRecord
+        For the static correction.
+
+    Holds before: `AnnotateLayers`.  Holds after: products of quantized layers read codes.
+    """
+
+    def __init__(self, plan: Plan, record: CalibrationRecord) -> None:
+        self.plan = plan
+        self.record = record
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        definitions = Definitions(mod["main"])
+
+        def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+            if not is_product(definitions, old):
+                return None
+            marker = marker_behind(definitions, old)
+            if marker is None:
+                return None
+            name = str(marker.attrs["name"])
+            if not is_quantized(str(marker.attrs["kind"]), self.plan.layer(name)):
+                return None
+            return self._round(rewriter, name, *product_geometry(definitions, old), new)
+
+        return rewrite(mod, visit)
+
+    def _round(
+        self, rewriter: Rewriter, name: str, geometry: Geometry, weights: Array, new: Call
+    ) -> relax.Expr:
+        plan = self.plan.layer(name)
+        rounded = round_weights(weights, plan.weight_bits)
+        dense = is_call(new, "matmul")
+        codes = rounded.codes[:, 0, 0, :].T if dense else rounded.codes
+        call = ops.dequantize_weight(
+            constant(codes), constant(rounded.scale), axis=int(dense), bits=plan.weight_bits
+        )
+        y = Call(new.op, [new.args[0], rewriter.emit(call, name="weights")], new.attrs)
+        if plan.rounding_correction != "static":
+            return y
+        lost = tap_sums(weights.astype("float64") - rounded.real().astype("float64"), geometry)[0]
+        mean = self.record.tensor(name).mean / max(self.record.samples, 1)
+        shift = (expand_groups(lost, geometry.groups) @ mean).astype("float32")
+        return relax.op.add(rewriter.emit(y), constant(shift))
+
+
+def is_quantized(kind: str, plan: LayerPlan) -> bool:
+    """Whether the layer of a marker of `kind` is computed in integers."""
+    return kind in ("conv2d", "dense", "output") and plan.mode != "float"

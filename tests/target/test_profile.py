@@ -1,0 +1,183 @@
+"""Target profiles: shipped, of a file, and of an installed package."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tvm_probq.errors import TargetError
+from tvm_probq.target import profile as profiles
+from tvm_probq.target.profile import TargetProfile, host_profile, load_profile, profile_names
+
+SHIPPED = ("x86-64", "x86-avx2", "x86-vnni")
+TEXT = """\
+description = "mine"
+instruction = ""
+features = ["sse2"]
+weight_bits = [8]
+activation_bits = [8]
+
+[tvm_target]
+kind = "llvm"
+mcpu = "x86-64"
+mtriple = "x86_64-unknown-linux-gnu"
+"""
+
+MakeProfile = Callable[[str], Path]
+
+
+@pytest.fixture
+def make_profile(tmp_path: Path) -> MakeProfile:
+    """Write a profile of a given text."""
+
+    def make(text: str) -> Path:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return make
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Pretend that an installed package adds the profile ``theirs``."""
+    entry = metadata.EntryPoint("theirs", value, profiles.ENTRY_POINTS)
+    monkeypatch.setattr(profiles, "_entries", lambda: (entry,))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_profile_makes_a_target_with_what_it_promises(name: str) -> None:
+    from tvm.target.codegen import target_has_features
+
+    profile = load_profile(name)
+    target = profile.target()
+    assert profile.name == name
+    assert profile.description
+    assert profile.architecture == "x86_64"
+    assert str(target.attrs["mcpu"]) == profile.tvm_target["mcpu"]
+    assert all(target_has_features(feature, target) for feature in profile.features)
+
+
+def test_the_names_are_those_of_the_files() -> None:
+    assert set(SHIPPED) <= set(profile_names())
+
+
+def test_an_unknown_name_lists_what_exists() -> None:
+    with pytest.raises(TargetError, match=r"no target profile 'arm'.*use one of x86-64, x86-avx2"):
+        load_profile("arm")
+
+
+def test_the_host_gets_the_best_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "host_architecture", lambda: "x86_64")
+    for name in SHIPPED:
+        has = set(load_profile(name).features) | {"sse2"}
+        monkeypatch.setattr(
+            profiles, "missing_features", lambda needs, has=has: tuple(set(needs) - has)
+        )
+        assert host_profile().name == name
+
+
+def test_a_foreign_host_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "host_architecture", lambda: "riscv64")
+    with pytest.raises(TargetError, match=r"no shipped target profile fits .*riscv64"):
+        host_profile()
+
+
+def test_a_file_is_loaded_by_its_path(make_profile: MakeProfile) -> None:
+    profile = load_profile(make_profile(TEXT))
+    assert (profile.name, profile.threads, profile.weight_bits) == ("mine", 0, (8,))
+
+
+def test_threads_become_the_targets_cores(make_profile: MakeProfile) -> None:
+    target = load_profile(make_profile("threads = 3\n" + TEXT)).target()
+    assert int(target.attrs["num-cores"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('description = "mine"', "", "key 'description' is missing"),
+        ("weight_bits", "weights_bits", "key 'weights_bits' is unknown.*use only"),
+        ("[8]", '["8"]', "key 'weight_bits' holds '8'.*type int"),
+        ("weight_bits = [8]", "weight_bits = []", "key 'weight_bits' holds .*from 1 to 8"),
+        ("weight_bits = [8]", "weight_bits = [16]", "key 'weight_bits' holds .*from 1 to 8"),
+        ('["sse2"]', '"sse2"', "key 'features' holds 'sse2'.*type list"),
+        ('"mine"', "1", "key 'description' holds 1.*type str"),
+        ("instruction", "threads = true\ninstruction", "key 'threads' holds True"),
+        ("[tvm_target]", "[tvm_target", "no valid TOML"),
+    ],
+)
+def test_a_fault_in_a_file_is_explained(
+    make_profile: MakeProfile, old: str, new: str, message: str
+) -> None:
+    path = make_profile(TEXT.replace(old, new, 1))
+    with pytest.raises(TargetError, match=rf"mine\.toml: .*{message}"):
+        load_profile(path)
+
+
+def test_a_missing_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"cannot be read: No such file.*check the path"):
+        load_profile(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('mcpu = "x86-64"', 'mcpu = "zen99"', "LLVM knows no CPU 'zen99' for x86_64.*correct mcpu"),
+        ('kind = "llvm"', 'kind = "gpu9"', "TVM rejects the target.*gpu9"),
+        ('kind = "llvm"', 'kind = "llvm"\nspeed = 1', "TVM rejects the target.*speed"),
+    ],
+)
+def test_a_bad_target_is_explained(
+    make_profile: MakeProfile, old: str, new: str, message: str
+) -> None:
+    profile = load_profile(make_profile(TEXT.replace(old, new, 1)))
+    with pytest.raises(TargetError, match=rf"target profile mine: {message}"):
+        profile.target()
+
+
+def test_bits_without_kernels_are_refused(make_profile: MakeProfile) -> None:
+    profile = load_profile(make_profile(TEXT))
+    profile.require_bits(8, 8)
+    with pytest.raises(TargetError, match=r"here: .*no kernels for weights of 4 bits.*one of 8"):
+        profile.require_bits(4, 8, where="here")
+    with pytest.raises(TargetError, match=r"activations of 4 bits"):
+        profile.require_bits(8, 4)
+
+
+def test_another_package_adds_a_profile_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    data: dict[str, Any] = {**tomllib.loads(TEXT), "features": ("sse2",)}
+    monkeypatch.setattr(profiles, "_test_data", data, raising=False)
+    declare(monkeypatch, f"{profiles.__name__}:_test_data")
+    assert "theirs" in profile_names()
+    expected = {**data, "name": "theirs", "weight_bits": (8,), "activation_bits": (8,)}
+    assert load_profile("theirs") == TargetProfile(**expected)
+
+
+def test_another_package_adds_a_profile_as_a_file(
+    monkeypatch: pytest.MonkeyPatch, make_profile: MakeProfile
+) -> None:
+    monkeypatch.setattr(profiles, "_test_path", str(make_profile(TEXT)), raising=False)
+    declare(monkeypatch, f"{profiles.__name__}:_test_path")
+    profile = load_profile("theirs")
+    assert (profile.name, profile.description) == ("theirs", "mine")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no_such_module:x", "cannot be loaded.*no_such_module"),
+        ("tvm_probq.target.profile:no_such_name", "cannot be loaded.*no_such_name"),
+        ("tvm_probq.target.profile:load_profile", "is a function, neither a path nor a dict"),
+    ],
+)
+def test_a_broken_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    declare(monkeypatch, value)
+    with pytest.raises(TargetError, match=rf"entry point theirs = .*{message}"):
+        load_profile("theirs")

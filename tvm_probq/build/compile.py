@@ -1,0 +1,88 @@
+"""Compile a model: passes, TVM's code generator, and the report of every layer."""
+
+from typing import Any, Protocol
+
+import tvm
+from tvm.ir import IRModule
+
+from tvm_probq.build.compiled import Compiled
+from tvm_probq.build.layer_reports import float_reports, layer_reports
+from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.errors import CalibrationError
+from tvm_probq.frontend.onnx import Model
+from tvm_probq.kernels.gate import check_instructions
+from tvm_probq.passes.pipeline import build_passes, kernel_passes, quantize_passes
+from tvm_probq.plan.plan import Plan
+
+
+class Profile(Protocol):
+    """What compilation asks of a target profile."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    def target(self) -> Any:
+        """The TVM target."""
+
+
+def compile_model(
+    model: Model, plan: Plan, record: CalibrationRecord | None, profile: Profile
+) -> Compiled:
+    """Compile a model for a target.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`; its batch is the compiled batch.
+    plan : Plan
+        How each layer is quantized.
+    record : CalibrationRecord or None
+        Calibration of the same model; None only for the mode ``float``.
+    profile : Profile
+        Where it is to run.
+
+    Raises
+    ------
+    CalibrationError
+        Without a record, or with one of another model.
+    KernelError
+        When a kernel lost the instruction it was made for.
+    """
+    target = profile.target()
+    integer = quantized(model, plan, record)
+    lowered = tvm.transform.Sequential(kernel_passes(target))(integer)
+    executable = build(lowered, target)
+    is_float = plan.default.mode == "float"
+    if not is_float:
+        check_instructions(lowered, executable)
+    reports = float_reports(model) if is_float else layer_reports(model, plan, record, lowered)
+    return Compiled(
+        executable, integer, reports, peak_activation_bytes(lowered), parameter_bytes(lowered),
+        plan.default.mode, "float32" if is_float else plan.scheme, model.inputs, model.outputs,
+        profile.name,
+    )  # fmt: skip
+
+
+def quantized(model: Model, plan: Plan, record: CalibrationRecord | None) -> IRModule:
+    """The integer graph of a model, which the simulator can run; the float one in mode ``float``."""
+    if plan.default.mode == "float":
+        return model.mod
+    if record is None:
+        raise CalibrationError(
+            f"the mode {plan.default.mode} needs a calibration record",
+            fix="calibrate the model first, with a card or with --data",
+        )
+    if record.model_hash and record.model_hash != model.sha256:
+        raise CalibrationError(
+            "the calibration record is of another model", where=model.source,
+            why="its model hash differs", fix="calibrate this model",
+        )  # fmt: skip
+    return tvm.transform.Sequential(quantize_passes(plan, record))(model.mod)
+
+
+def build(lowered: IRModule, target: Any) -> Any:
+    """TVM's code generator on a graph of kernel calls."""
+    passes = tvm.transform.Sequential(build_passes(target))
+    return tvm.compile(lowered, target, relax_pipeline=passes)

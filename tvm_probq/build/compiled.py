@@ -1,0 +1,90 @@
+"""What compilation gives: an executable, and what there is to say about each layer."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tvm.ir import IRModule
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of a compiled model.
+
+    Attributes
+    ----------
+    name, op : str
+        Name from the ONNX file, and ``conv2d``, ``depthwise``, ``dense``, ``pool``, ``add``,
+        ``concat``, ``input`` or the operator that stayed float.
+    weight_bits, activation_bits : int
+        0 where there are none; 32 for float.
+    mode : str
+        ``static``, ``dynamic``, ``predicted`` or ``float``.
+    surrogate : str
+        Such as ``moments (mse)``, empty without one.
+    accumulator : str
+        Such as ``int32: 27 bits needed``.
+    workspace_bytes, scratch_bytes : int
+        Buffers of 16 bits and wider, and 8-bit buffers, inside the kernel.
+    instruction : str
+        The dot-product instruction found in the assembly, empty without one.
+    stored_bytes : int
+        Bytes of tensors of 32 bits stored between the layer and its requantization.
+    macs : int
+        Multiply-accumulates of one sample.
+    reason : str
+        Why the layer is as it is, where that needs saying.
+    """
+
+    name: str
+    op: str
+    weight_bits: int = 0
+    activation_bits: int = 0
+    mode: str = "predicted"
+    surrogate: str = ""
+    accumulator: str = ""
+    workspace_bytes: int = 0
+    scratch_bytes: int = 0
+    instruction: str = ""
+    stored_bytes: int = 0
+    macs: int = 0
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model, not yet saved.
+
+    Attributes
+    ----------
+    executable : tvm.relax.VMExecutable
+        What ``tvm.compile`` gave; ``export_library(path)`` writes it.
+    integer_module : IRModule
+        The quantized graph before kernels: what the simulator runs.
+    layers : tuple of LayerReport
+        In graph order.
+    peak_activation_bytes : int
+        Largest sum of live activation tensors and kernel workspaces.
+    parameter_bytes : int
+        Bytes of all constants.
+    mode, scheme : str
+        Such as ``predicted`` and ``w8a8``.
+    inputs, outputs : tuple of (name, shape, dtype)
+        As in the ONNX file, batch fixed.
+    target : str
+        Name of the target profile.
+    """
+
+    executable: Any
+    integer_module: IRModule
+    layers: tuple[LayerReport, ...]
+    peak_activation_bytes: int
+    parameter_bytes: int
+    mode: str
+    scheme: str
+    inputs: tuple[tuple[str, tuple[int, ...], str], ...]
+    outputs: tuple[tuple[str, tuple[int, ...], str], ...]
+    target: str

@@ -1,0 +1,128 @@
+"""What there is to say about each layer of a lowered graph."""
+
+from typing import Any
+
+from tvm import relax
+from tvm.ir import IRModule
+
+from tvm_probq import ops
+from tvm_probq.build.compiled import LayerReport
+from tvm_probq.build.memory import tensor_bytes
+from tvm_probq.build.proofs import accumulator_proofs
+from tvm_probq.calibration.fit import choose_fit
+from tvm_probq.calibration.marked import Marked, marked_tensors
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.frontend.onnx import Model
+from tvm_probq.ir.expressions import is_call, is_constant
+from tvm_probq.ir.layers import Definitions
+from tvm_probq.passes.insert_surrogates import INPUT_BITS
+from tvm_probq.plan.plan import LayerPlan, Plan
+
+
+def float_reports(model: Model) -> tuple[LayerReport, ...]:
+    """Reports of a model compiled in float32."""
+    return tuple(
+        LayerReport(m.name, _operator(m), 32, 32, "float", macs=_macs(m))
+        for m in marked_tensors(model.mod).values()
+    )
+
+
+def layer_reports(
+    model: Model, plan: Plan, record: CalibrationRecord | None, lowered: IRModule
+) -> tuple[LayerReport, ...]:
+    """Reports of a quantized model, in graph order."""
+    marked = marked_tensors(model.mod)
+    definitions = Definitions(lowered["main"])
+    proofs = accumulator_proofs(lowered)
+    reports = []
+    for call in definitions.order:
+        if is_call(call, "probq.layer"):
+            m = marked[str(call.attrs["name"])]
+            facts = _kernel_facts(lowered, definitions, call)
+            surrogate = _surrogate(definitions, call, m, plan.layer(m.name), record)
+            reports.append(_report(m, plan.layer(m.name), proofs.get(m.name, ""), surrogate, facts))
+    return tuple(reports)
+
+
+def _report(
+    m: Marked, plan: LayerPlan, proof: str, surrogate: str, facts: dict[str, Any]
+) -> LayerReport:
+    integer = m.layer is not None and m.kind in ("conv2d", "dense", "output") and plan.mode != "float"
+    stored_bits = 32 if m.kind == "output" else plan.activation_bits
+    return LayerReport(
+        m.name, _operator(m),
+        weight_bits=plan.weight_bits if integer else 32 if m.layer is not None else 0,
+        activation_bits=INPUT_BITS if m.kind == "input" else stored_bits,
+        mode="float" if m.kind == "float" else plan.mode, surrogate=surrogate, accumulator=proof,
+        macs=_macs(m), reason=m.reason or plan.reason, **facts,
+    )  # fmt: skip
+
+
+def _operator(m: Marked) -> str:
+    if m.layer is None:
+        return m.kind
+    if m.layer.geometry.depthwise:
+        return "depthwise"
+    return "dense" if is_call(m.layer.product, "matmul") else "conv2d"
+
+
+def _macs(m: Marked) -> int:
+    return 0 if m.layer is None else m.layer.geometry.macs
+
+
+def _kernel_facts(lowered: IRModule, definitions: Definitions, marker: Any) -> dict[str, Any]:
+    """Buffers and instruction of the kernel behind a marker, and what it left in memory."""
+    call = definitions.value(marker.args[0])
+    stored = 0
+    if ops.is_probq(call, "requantize", "dequantize_accumulator"):
+        accumulator = ops.AccumulatorArgs.from_call(call).acc
+        stored = tensor_bytes(accumulator.ty)
+        call = definitions.value(accumulator)
+    if not is_call(call, "call_tir"):
+        return {"stored_bytes": stored}
+    attrs = lowered[call.args[0]].attrs or {}
+    return {
+        "workspace_bytes": int(attrs.get("probq.workspace_bytes", 0)),
+        "scratch_bytes": int(attrs.get("probq.scratch_bytes", 0)),
+        "instruction": str(attrs.get("probq.instruction", "")),
+        "stored_bytes": stored,
+    }
+
+
+def _surrogate(
+    definitions: Definitions, marker: Any, m: Marked, plan: LayerPlan,
+    record: CalibrationRecord | None,
+) -> str:  # fmt: skip
+    """How the layer's parameters come about."""
+    if m.kind == "output":
+        return ""
+    qparams = _written_under(definitions, marker)
+    if is_constant(qparams):
+        return f"static ({plan.observer})"
+    if is_call(qparams, "probq.surrogate"):
+        kind = str(qparams.attrs["kind"])
+        if record is None or kind == "add":
+            return kind
+        return f"{kind.split('_')[0]} ({choose_fit(record.tensor(m.name), plan).rule})"
+    if is_call(qparams, "probq.pool_range", "probq.merge_ranges"):
+        return "exact, from the input's codes"
+    return "measured"
+
+
+def _written_under(definitions: Definitions, marker: Any) -> Any:
+    """The parameters that the reader of the marked codes dequantizes them with."""
+    call = definitions.value(marker.args[0])
+    if ops.is_probq(call, "requantize"):
+        return definitions.value(ops.AccumulatorArgs.from_call(call).y_qparams)
+    args = list(call.args[1]) if is_call(call, "call_tir") else list(getattr(call, "args", []))
+    found = [definitions.value(a) for a in args if _is_qparams(a)]
+    if is_call(call, "call_tir"):
+        return found[1] if len(found) > 1 else None  # the first are the input's
+    return found[-1] if found else None
+
+
+def _is_qparams(arg: Any) -> bool:
+    ty = arg.ty
+    if not isinstance(ty, relax.TensorType) or str(ty.dtype) != "float32" or ty.ndim != 3:
+        return False
+    return int(ty.shape.values[1]) == 3

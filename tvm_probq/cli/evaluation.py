@@ -1,0 +1,120 @@
+"""``tvm-probq eval``: accuracy of an artefact or of a float ONNX model."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvm_probq.cli import options
+from tvm_probq.cli.progress import progress
+from tvm_probq.data.cards import Card, load_card
+from tvm_probq.data.corrupt import parse_corruption
+from tvm_probq.data.metrics import require_classification
+from tvm_probq.data.sets import model_inputs, open_set
+from tvm_probq.report.accuracy import Predict
+
+HELP = "measure the accuracy of an artefact or a float ONNX model on a card's evaluation set"
+# Samples read at a time; a multiple of usual batches.
+BLOCK = 48
+FLOAT_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated."""
+
+    predict: Predict
+    mode: str
+    scheme: str
+    batch: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("subject", type=Path, metavar="ARTEFACT_or_MODEL")
+    parser.add_argument("--card", type=Path, required=True, help="a model card (TOML)")
+    parser.add_argument("--limit", type=options.positive, metavar="N", help="only the first N")
+    parser.add_argument(
+        "--corrupt", metavar="KIND:SEVERITY", help="shift the inputs, such as contrast:3"
+    )
+    parser.add_argument(
+        "--reference", type=Path, metavar="MODEL", help="also compare with this float ONNX model"
+    )
+    parser.add_argument(
+        "--batch",
+        type=options.positive,
+        default=FLOAT_BATCH,
+        metavar="N",
+        help="samples a step of a float model (default %(default)s); an artefact has its own",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate."""
+    card = load_card(args.card)
+    require_classification(card)
+    corruption = None if args.corrupt is None else parse_corruption(args.corrupt)
+    from tvm_probq.report.accuracy import evaluate
+
+    subject = open_subject(args.subject, args.batch)
+    reference = None if args.reference is None else open_float(args.reference, args.batch)
+    total = -(-_count(card, args.limit) // BLOCK)
+    batches = model_inputs(card, "evaluation", BLOCK, args.limit, corruption)
+    scores = evaluate(
+        progress(batches, total, f"evaluating, {BLOCK} samples a step", quiet=args.quiet),
+        subject.predict,
+        None if reference is None else reference.predict,
+    )
+    return {
+        **scores.to_json(),
+        "mode": subject.mode,
+        "scheme": subject.scheme,
+        "batch": subject.batch,
+        "corruption": args.corrupt,
+        "card": card.name,
+        "subject": str(args.subject),
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """Give the scores, one a line."""
+    shift = f", {result['corruption']}" if result["corruption"] else ""
+    what = " ".join(part for part in (result["mode"], result["scheme"]) if part)
+    lines = [f"{result['subject']} ({what}) on {result['card']}, {result['count']} samples{shift}"]
+    lines.append(f"{result['metric']}       {100 * result['value']:.2f} %")
+    if "sqnr_db" in result:
+        noise = "NaN" if result["sqnr_db"] is None else f"{result['sqnr_db']:.2f} dB"
+        lines.append(f"reference  {100 * result['reference_value']:.2f} %")
+        lines.append(f"sqnr       {noise}")
+        lines.append(f"agreement  {100 * result['agreement']:.2f} %")
+    return "\n".join(lines)
+
+
+def open_subject(path: Path, batch: int) -> Subject:
+    """Open an artefact or a float model, told apart by how the file begins."""
+    from tvm_probq.build.archive import is_archive
+
+    if not is_archive(path) and path.suffix != ".probq":
+        return open_float(path, batch)
+    from tvm_probq.build.artefact import load_artefact
+    from tvm_probq.runtime.runner import Runner
+
+    artefact = load_artefact(path)
+    manifest = artefact.manifest
+    return Subject(Runner(artefact).run, manifest.mode, manifest.scheme, manifest.batch)
+
+
+def open_float(path: Path, batch: int) -> Subject:
+    """Open a float ONNX model."""
+    from tvm_probq.frontend import onnx
+    from tvm_probq.runtime.float_model import FloatModel
+
+    model = onnx.load_model(path, batch=batch)
+    return Subject(FloatModel(model).run, "float", "", batch)
+
+
+def _count(card: Card, limit: int | None) -> int:
+    count = open_set(card.evaluation).count
+    return count if limit is None else min(limit, count)

@@ -1,0 +1,59 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DEFAULT_SAMPLES = 128
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return value
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``NAME=1,3,224,224``."""
+    name, equals, sizes = text.rpartition("=")
+    try:
+        return name, tuple(positive(size) for size in _parts(name and equals, sizes))
+    except argparse.ArgumentTypeError:
+        message = f"{text!r} is no shape: write NAME=1,3,224,224"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Read ``4,6,8``: bit-widths, given in ascending order."""
+    values = tuple(positive(part) for part in text.split(","))
+    if list(values) != sorted(set(values)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no ascending list of bit-widths")
+    return values
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model, as a file or by a card, and its shapes."""
+    parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="an ONNX model")
+    parser.add_argument("--card", type=Path, help="a model card (TOML), instead of or beside MODEL")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        type=shape,
+        metavar="NAME=SIZES",
+        help="shape of an input whose sizes the model leaves open, such as image=1,3,224,224",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """Add ``-o``."""
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help=text)
+
+
+def _parts(good: str, sizes: str) -> list[str]:
+    if not good:
+        raise argparse.ArgumentTypeError("no name")
+    return sizes.split(",")

@@ -1,0 +1,74 @@
+"""From options to a model, its card and its calibration samples."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvm_probq.cli import samples
+from tvm_probq.cli.options import DEFAULT_SAMPLES
+from tvm_probq.cli.samples import Samples
+from tvm_probq.data.cards import Card, load_card
+from tvm_probq.errors import UsageError
+
+if TYPE_CHECKING:
+    from tvm_probq.frontend.onnx import Model
+
+
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """Add where calibration samples come from and how many are used."""
+    parser.add_argument("--data", type=Path, metavar="NPZ", help="ready inputs by input name")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=DEFAULT_SAMPLES,
+        metavar="N",
+        help="use the first N samples (default %(default)s)",
+    )
+
+
+def card_of(args: argparse.Namespace) -> Card | None:
+    """Load the card, where one is given."""
+    return None if args.card is None else load_card(args.card)
+
+
+def model_path(args: argparse.Namespace, card: Card | None) -> Path:
+    """Give the path of the model: the argument's, else the card's.
+
+    Raises
+    ------
+    UsageError
+        If neither is given.
+    """
+    if args.model is not None:
+        return Path(args.model)
+    if card is None:
+        raise UsageError("no model is given", fix="give an ONNX file or --card CARD")
+    return card.model
+
+
+def load(path: Path, args: argparse.Namespace, batch: int = 1) -> Model:
+    """Import the model with a fixed batch."""
+    from tvm_probq.frontend import onnx
+
+    return onnx.load_model(path, batch=batch, shapes=dict(args.shape) or None)
+
+
+def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Samples:
+    """Give the calibration samples that the options name.
+
+    Raises
+    ------
+    UsageError
+        If no source is given.
+    """
+    form = samples.only_input(model.inputs, str(model.source))
+    # Ready inputs win over a card's, so that a card can still name the model.
+    if args.data is not None:
+        return samples.of_arrays(args.data, form, args.samples)
+    if card is not None:
+        return samples.of_card(card, form, args.samples)
+    raise UsageError(
+        "no calibration data is given", fix="give --card CARD or --data NPZ with model inputs"
+    )

@@ -1,0 +1,143 @@
+"""Import an ONNX file as a canonical Relax module with marked layers."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tvm
+from tvm import relax
+from tvm.ir import IRModule
+from tvm.relax.frontend.onnx import from_onnx
+
+from tvm_probq.errors import ModelError, UnsupportedError
+from tvm_probq.frontend.check import check_graph, constant_names
+from tvm_probq.frontend.read import read_onnx
+from tvm_probq.frontend.shapes import Shapes, fixed_inputs
+from tvm_probq.ir.expressions import shape_of
+from tvm_probq.passes.annotate_layers import NAMES
+from tvm_probq.passes.pipeline import canonical_passes
+
+Spec = tuple[str, tuple[int, ...], str]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An imported model.
+
+    Attributes
+    ----------
+    mod : IRModule
+        Canonical float module, channels last inside, with ``R.probq.layer`` markers.
+    inputs, outputs : tuple of (name, shape, dtype)
+        As in the ONNX file, with fixed shapes.
+    sha256 : str
+        Of the ONNX file.
+    source : str
+        Its path.
+    """
+
+    mod: IRModule
+    inputs: tuple[Spec, ...]
+    outputs: tuple[Spec, ...]
+    sha256: str
+    source: str
+
+
+def load_model(
+    path: Path | str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Model:
+    """Import an ONNX file.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    batch : int
+        Value of a symbolic first dimension.
+    shapes : Mapping, optional
+        Full shapes by input name, for inputs with other symbolic dimensions.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, no ONNX file, truncated, invalid, or has weights that are not finite.
+    UnsupportedError
+        For operators, data types, opsets or symbolic shapes that cannot be imported.
+    """
+    path = Path(path)
+    proto = read_onnx(path)
+    check_graph(proto, path)
+    fixed = fixed_inputs(proto, path, batch, shapes or {})
+    mod = _import(proto, fixed, path)
+    mod["main"] = mod["main"].with_attr(NAMES, _product_names(proto))
+    mod = _canonical(mod, path)
+    names = [o.name for o in proto.graph.output]
+    return Model(
+        mod,
+        tuple((name, shape, dtype) for name, (shape, dtype) in fixed.items()),
+        _outputs(mod, names),
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        str(path),
+    )
+
+
+def _import(proto: Any, fixed: Shapes, path: Path) -> IRModule:
+    shapes = {name: list(shape) for name, (shape, _) in fixed.items()}
+    dtypes = {name: dtype for name, (_, dtype) in fixed.items()}
+    try:
+        return from_onnx(
+            proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
+            sanitize_input_names=True,
+        )  # fmt: skip
+    except tvm.error.OpNotImplemented as error:
+        raise UnsupportedError(
+            "the model has operators that TVM cannot import", where=str(path), why=_last(error),
+            fix="replace them before exporting to ONNX",
+        ) from error  # fmt: skip
+    except (tvm.error.TVMError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnsupportedError(
+            "TVM cannot import the model", where=str(path), why=_last(error),
+            fix="check the model with onnx.checker, and its input shapes",
+        ) from error  # fmt: skip
+
+
+def _canonical(mod: IRModule, path: Path) -> IRModule:
+    try:
+        return tvm.transform.Sequential(canonical_passes())(mod)
+    except ValueError as error:
+        raise UnsupportedError(
+            "the model has tensors of unknown shape", where=str(path), why=_last(error),
+            fix="fix every input shape on the command line",
+        ) from error  # fmt: skip
+
+
+def _last(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _product_names(proto: Any) -> list[str]:
+    """Names of the nodes that become products with constant weights, in graph order."""
+    constants = constant_names(proto)
+    names = []
+    for index, node in enumerate(proto.graph.node):
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in constants:
+            names.append(node.name or f"{node.op_type}_{index}")
+    return names
+
+
+def _outputs(mod: IRModule, names: list[str]) -> tuple[Spec, ...]:
+    body = mod["main"].body.body
+    fields = list(body.fields) if isinstance(body, relax.Tuple) else [body]
+    types = [f.ty for f in fields]
+    if len(types) == 1 and isinstance(types[0], relax.TupleType):
+        types = list(types[0].fields)
+    if len(types) != len(names):
+        raise ModelError(f"{len(names)} outputs are named, {len(types)} were imported")
+    return tuple(
+        (name, shape_of(relax.Var(f"o{i}", ty)), str(ty.dtype))
+        for i, (name, ty) in enumerate(zip(names, types, strict=True))
+    )

@@ -1,0 +1,66 @@
+"""Fix the input shapes of an ONNX graph."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tvm_probq.errors import ModelError, UnsupportedError
+from tvm_probq.frontend.check import DTYPES, graph_inputs
+
+Shapes = dict[str, tuple[tuple[int, ...], str]]
+
+
+def fixed_inputs(
+    proto: Any, path: Path, batch: int, given: Mapping[str, tuple[int, ...]]
+) -> Shapes:
+    """Shape and dtype of each input, by name.
+
+    Raises
+    ------
+    ModelError
+        When a given shape names no input or contradicts the model.
+    UnsupportedError
+        When a dimension other than the batch stays symbolic.
+    """
+    values = {v.name: v for v in graph_inputs(proto)}
+    for name in given:
+        if name not in values:
+            raise ModelError(
+                f"the model has no input {name!r}", where=str(path), fix=f"use {', '.join(values)}"
+            )
+    return {
+        name: (_shape(name, v, path, batch, given.get(name)), DTYPES[v.type.tensor_type.elem_type])
+        for name, v in values.items()
+    }
+
+
+def _shape(
+    name: str, value: Any, path: Path, batch: int, given: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    dims = list(value.type.tensor_type.shape.dim)
+    declared = [d.dim_value if d.HasField("dim_value") else None for d in dims]
+    if given is not None:
+        fits = len(given) == len(dims) and all(
+            d is None or d == g for d, g in zip(declared, given, strict=True)
+        )
+        if not fits:
+            raise ModelError(
+                f"the input {name!r} cannot have the shape {given}", where=str(path),
+                why=f"the model declares {tuple(declared)}", fix="give a shape that fits",
+            )  # fmt: skip
+        return given
+    if declared and declared[0] is None:
+        declared[0] = batch
+    elif declared and declared[0] != batch and batch != 1:
+        raise ModelError(
+            f"the input {name!r} has the fixed batch {declared[0]}", where=str(path),
+            why=f"a batch of {batch} was asked", fix=f"use --batch {declared[0]}",
+        )  # fmt: skip
+    if any(d is None for d in declared):
+        symbols = [d.dim_param or "?" for d in dims]
+        raise UnsupportedError(
+            f"the input {name!r} has the symbolic shape ({', '.join(map(str, symbols))})",
+            where=str(path), why="kernels are made for fixed heights, widths and lengths",
+            fix=f"fix it on the command line, as in --shape {name}=1,3,224,224",
+        )  # fmt: skip
+    return tuple(int(d) for d in declared if d is not None)

@@ -1,0 +1,147 @@
+"""Writing a PrimFunc statement by statement: arguments, loops over vectors, running registers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as ir
+
+VECTOR = 16
+WIDE = 64
+OPAQUE = 8  # op_pattern kOpaque: nothing may be fused into, or around, these kernels
+
+Shape = Sequence[Any]
+Block = Callable[[Any, int], None]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One buffer argument of a kernel."""
+
+    name: str
+    shape: tuple[Any, ...]
+    dtype: str = "float32"
+
+
+def build_kernel(
+    name: str, arguments: Sequence[Argument], batch: Any, body: Callable[..., None]
+) -> tirx.PrimFunc:
+    """Build the kernel that runs ``body(sample, *buffers)`` for every sample of the batch.
+
+    Parameters
+    ----------
+    name : str
+        Name of the function in messages.
+    arguments : sequence of Argument
+        Inputs, then outputs.
+    batch : int or tirx.Var
+        Number of samples.
+    body : Callable
+        Emits the statements for one sample.
+
+    Returns
+    -------
+    tirx.PrimFunc
+        Final: marked as scheduled, and opaque to fusion.
+    """
+    with IRBuilder() as builder, ir.prim_func():
+        ir.func_name(name)
+        buffers = [ir.arg(a.name, ir.buffer(a.shape, a.dtype)) for a in arguments]
+        ir.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": OPAQUE})
+        with ir.serial(batch) as sample:
+            body(sample, *buffers)
+    return builder.get()
+
+
+def load(buffer: Any, *index: Any, lanes: int = 1) -> Any:
+    """Read `lanes` neighbours along the last axis, the first of them at `index`."""
+    return tirx.BufferLoad(buffer, [*index[:-1], _lane_index(index[-1], lanes)])
+
+
+def store(buffer: Any, value: Any, *index: Any, lanes: int = 1) -> None:
+    """Write `lanes` neighbours along the last axis."""
+    ir.buffer_store(buffer, value, [*index[:-1], _lane_index(index[-1], lanes)])
+
+
+def let(value: Any) -> Any:
+    """Compute `value` once; every expression used twice goes through here."""
+    return ir.bind(value)
+
+
+def view(buffer: Any, *shape: Any) -> Any:
+    """The memory of `buffer` under another shape."""
+    return ir.decl_buffer(shape, buffer.dtype, data=buffer.data)
+
+
+def scratch(dtype: str, *shape: int) -> Any:
+    """Uninitialised memory inside the kernel; from 1024 bytes on it is not on the stack.
+
+    The scope "local" would never be: TVM takes it from the heap on a CPU.
+    """
+    return ir.alloc_buffer(shape, dtype, scope="global")
+
+
+def loop(extent: Any) -> Any:
+    """A serial loop, to be used as ``with loop(n) as i``."""
+    return ir.serial(extent)
+
+
+def wide_blocks(extent: int, body: Block, widest: int = WIDE) -> None:
+    """Cover `extent` elements by vectors for work that may be done twice.
+
+    The last block may overlap the one before, so that an awkward extent needs no short vectors.
+    """
+    lanes = 1 << (min(extent, widest).bit_length() - 1)
+    full, rest = divmod(extent, lanes)
+    with loop(full) as i:
+        body(i * lanes, lanes)
+    if rest:
+        tail = 1 << (rest - 1).bit_length()
+        body(extent - tail, tail)
+
+
+def exact_blocks(extent: int, body: Block, lanes: int = VECTOR) -> None:
+    """Cover `extent` elements by vectors, each element once, starts at multiples of the width."""
+    full = extent // lanes
+    if full:
+        with loop(full) as i:
+            body(i * lanes, lanes)
+    start = full * lanes
+    while start < extent:
+        lanes //= 2
+        if extent - start >= lanes:
+            body(start, lanes)
+            start += lanes
+
+
+class Register:
+    """A running vector that LLVM keeps in registers."""
+
+    def __init__(self, lanes: int, dtype: str = "float32", start: Any = 0) -> None:
+        self.lanes = lanes
+        self._buffer = scratch(dtype, lanes)
+        self.set(splat(tirx.const(start, dtype), lanes))
+
+    def get(self, lanes: int = 0, at: Any = 0) -> Any:
+        """The first `lanes` lanes (all of them by default), or those from `at` on."""
+        return load(self._buffer, at, lanes=lanes or self.lanes)
+
+    def set(self, value: Any, lanes: int = 0) -> None:
+        """Replace the first `lanes` lanes."""
+        store(self._buffer, value, 0, lanes=lanes or self.lanes)
+
+
+def splat(value: Any, lanes: int) -> Any:
+    """`value` in every lane."""
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def lanes_of(value: Any) -> int:
+    """Lanes of an expression."""
+    return int(value.ty.dtype.lanes)
+
+
+def _lane_index(index: Any, lanes: int) -> Any:
+    return index if lanes == 1 else tirx.Ramp(index, 1, lanes)

@@ -1,0 +1,76 @@
+"""Sums of floats in the fixed order of :mod:`tvm_probq.simulator.arithmetic`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm_probq.kernels.small.emit import (
+    VECTOR,
+    Register,
+    let,
+    load,
+    loop,
+    splat,
+    wide_blocks,
+)
+from tvm_probq.kernels.small.floats import fma
+
+CHAINS = 4
+Scalars = Callable[[Any], Any]
+
+
+class LaneSum:
+    """Running `lane_sum` or `lane_dot`: 16 lanes, added up in order at the end."""
+
+    def __init__(self) -> None:
+        self._lanes = Register(VECTOR)
+
+    def add(self, value: Any, lanes: int) -> None:
+        """Add a vector; a product must have gone through `fence`."""
+        self._lanes.set(self._lanes.get(lanes) + value, lanes)
+
+    def add_product(self, a: Any, b: Any, lanes: int) -> None:
+        """Add the product of two vectors by a fused multiply-add."""
+        self._lanes.set(fma(a, b, self._lanes.get(lanes)), lanes)
+
+    def total(self) -> Any:
+        """All lanes together."""
+        total = self._lanes.get(1)
+        for lane in range(1, VECTOR):
+            total = total + self._lanes.get(1, lane)
+        return let(total)
+
+
+def chained_matvec(
+    vector: Scalars, rows: int, matrix: Any, emit: Callable[[Any, int, Any], None]
+) -> None:
+    """Hand ``vector [rows] @ matrix [rows, columns]`` to ``emit(column, lanes, value)``.
+
+    A column may come twice, so `emit` must be a plain store.
+    """
+
+    def block(column: Any, lanes: int) -> None:
+        chains = [Register(lanes) for _ in range(CHAINS)]
+
+        def step(chain: int, row: Any) -> None:
+            register = chains[chain]
+            weight = load(matrix, row, column, lanes=lanes)
+            register.set(fma(splat(vector(row), lanes), weight, register.get()))
+
+        with loop(rows // CHAINS) as j:
+            for chain in range(CHAINS):
+                step(chain, j * CHAINS + chain)
+        for chain in range(rows % CHAINS):
+            step(chain, rows // CHAINS * CHAINS + chain)
+        first = chains[0].get() + chains[1].get()
+        emit(column, lanes, let(first + (chains[2].get() + chains[3].get())))
+
+    wide_blocks(int(matrix.shape[1]), block)
+
+
+def ordered_dot(a: Scalars, b: Scalars, length: int, start: Any) -> Any:
+    """``start + sum a * b``, one fused multiply-add after the other."""
+    total = Register(1)
+    total.set(start)
+    with loop(length) as i:
+        total.set(fma(a(i), b(i), total.get()))
+    return let(total.get())

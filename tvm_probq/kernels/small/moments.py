@@ -1,0 +1,86 @@
+"""Mean and variance per channel from integer sums, and of the whole tensor from those."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_probq.kernels.small.emit import exact_blocks, let, load, splat
+from tvm_probq.kernels.small.floats import const, convert, fence, fma, maximum, negate, sqrt
+from tvm_probq.kernels.small.linear import LaneSum
+from tvm_probq.kernels.small.parameters import Parameters
+
+Moments = Callable[[Any, int], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class ChannelMoments:
+    """Real mean and variance of `lanes` channels, from sums ``[N, 2, C]``: `moments_of`.
+
+    Attributes
+    ----------
+    sums : Any
+        The int32 buffer.
+    at : Any
+        The sample in that buffer.
+    qparams : Parameters
+        Of the tensor summed.
+    count : int
+        Positions summed.
+    """
+
+    sums: Any
+    at: Any
+    qparams: Parameters
+    count: int
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.sums.shape[2])
+
+    def mean(self, c: Any, lanes: int) -> Any:
+        """Means, fenced."""
+        zero = self.qparams.zero(c, lanes)
+        return fence((self._code(0, c, lanes) - zero) * self.qparams.scale(c, lanes))
+
+    def both(self, c: Any, lanes: int) -> tuple[Any, Any]:
+        """Means and variances, fenced."""
+        code = self._code(0, c, lanes)
+        scale = self.qparams.scale(c, lanes)
+        spread = maximum(fma(negate(code), code, self._code(1, c, lanes)), 0.0)
+        mean = fence((code - self.qparams.zero(c, lanes)) * scale)
+        return mean, fence(spread * (scale * scale))
+
+    def _code(self, row: int, c: Any, lanes: int) -> Any:
+        total = convert(load(self.sums, self.at, row, c, lanes=lanes), "float32")
+        return let(total / const(self.count, lanes))
+
+
+def tensor_moments(moments: Moments, channels: int) -> tuple[Any, Any]:
+    """Mean and variance of a whole tensor; `moments` gives fenced ones of channels, twice."""
+    means, variances, between = LaneSum(), LaneSum(), LaneSum()
+
+    def first(c: Any, lanes: int) -> None:
+        mean, variance = moments(c, lanes)
+        means.add(mean, lanes)
+        variances.add(variance, lanes)
+
+    exact_blocks(channels, first)
+    count = const(channels)
+    centre = let(means.total() / count)
+
+    def second(c: Any, lanes: int) -> None:
+        distance = let(moments(c, lanes)[0] - splat(centre, lanes))
+        between.add_product(distance, distance, lanes)
+
+    exact_blocks(channels, second)
+    return centre, let(variances.total() / count + between.total() / count)
+
+
+def add_residual(
+    layer: tuple[Any, Any], residual: tuple[Any, Any], correlation: Any
+) -> tuple[Any, Any]:
+    """Mean and variance after a residual with its own."""
+    variance, other = let(layer[1]), let(residual[1])
+    cross = sqrt(variance * other)
+    return layer[0] + residual[0], let(fma(correlation * const(2.0), cross, variance + other))

@@ -1,0 +1,99 @@
+"""Quantization parameters inside a kernel: reading, making and applying them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.small.emit import lanes_of, let, load, splat, store
+from tvm_probq.kernels.small.floats import (
+    SCALE_FLOOR,
+    const,
+    convert,
+    maximum,
+    minimum,
+    negate,
+    rint,
+)
+from tvm_probq.simulator.numerics import Activation
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One sample's scale, zero-point and largest code, for the tensor or for each channel."""
+
+    buffer: Any
+    sample: Any
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether each channel has its own."""
+        return int(self.buffer.shape[2]) > 1
+
+    def scale(self, channel: Any, lanes: int) -> Any:
+        """Scales of `lanes` channels."""
+        return self._row(0, channel, lanes)
+
+    def zero(self, channel: Any, lanes: int) -> Any:
+        """Zero-points, as float32."""
+        return self._row(1, channel, lanes)
+
+    def qmax(self, channel: Any, lanes: int) -> Any:
+        """Largest codes, as float32."""
+        return self._row(2, channel, lanes)
+
+    def _row(self, row: int, channel: Any, lanes: int) -> Any:
+        if self.per_channel:
+            return let(load(self.buffer, self.sample, row, channel, lanes=lanes))
+        return splat(let(load(self.buffer, self.sample, row, 0)), lanes)
+
+    def write(self, low: Any, high: Any, qmax: Any, channel: Any = 0) -> None:
+        """Store the parameters of the interval from `low` to `high`: `make_qparams`."""
+        lanes = lanes_of(low)
+        low, high, qmax = let(minimum(low, 0.0)), let(maximum(high, 0.0)), let(qmax)
+        scale = let(maximum((high - low) / qmax, SCALE_FLOOR))
+        zero = rint(minimum(maximum(negate(low) / scale, 0.0), qmax))
+        for row, value in enumerate((scale, zero, qmax)):
+            store(self.buffer, value, self.sample, row, channel, lanes=lanes)
+
+
+def to_codes(value: Any, lower: Any, upper: Any) -> Any:
+    """Clip in float, round, and narrow to uint8."""
+    return convert(rint(minimum(maximum(value, lower), upper)), "uint8")
+
+
+def code_bounds(activation: Activation, y: Parameters, channel: Any, lanes: int) -> tuple[Any, Any]:
+    """Smallest and largest code after a linear activation."""
+    scale, zero, upper = y.scale(channel, lanes), y.zero(channel, lanes), y.qmax(channel, lanes)
+    lower = const(0.0, lanes)
+    if np.isfinite(activation.low):
+        lower = let(maximum(rint(const(activation.low, lanes) / scale + zero), 0.0))
+    if np.isfinite(activation.high):
+        upper = let(minimum(rint(const(activation.high, lanes) / scale + zero), upper))
+    return lower, upper
+
+
+def activate(value: Any, activation: Activation) -> Any:
+    """The activation on real values."""
+    if activation.kind == "none":
+        return value
+    if activation.kind == "clip":
+        return minimum(maximum(value, float(activation.low)), float(activation.high))
+    value = let(value)
+    lanes = lanes_of(value)
+    gate = minimum(maximum(value + const(3.0, lanes), 0.0), 6.0)
+    sixth = const(np.float32(1.0 / 6.0), lanes)
+    if activation.kind == "hard_swish":
+        return (value * gate) * sixth
+    if activation.kind == "hard_sigmoid":
+        return gate * sixth
+    raise KernelError(f"unknown activation {activation.kind!r}", where="small kernels")
+
+
+def map_interval(low: Any, high: Any, activation: Activation) -> tuple[Any, Any]:
+    """Both ends of an interval through the activation; hard-swish has its minimum at -1.5."""
+    if activation.kind == "hard_swish":
+        low, high = activate(low, activation), activate(high, activation)
+        return minimum(low, -0.375), maximum(high, 0.0)
+    return activate(low, activation), activate(high, activation)

@@ -1,0 +1,169 @@
+"""The surrogates: a layer's output parameters from sums over its input."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from tvm_probq.kernels.small.correction import Projection
+from tvm_probq.kernels.small.elementwise import qparams_argument
+from tvm_probq.kernels.small.emit import Argument, build_kernel, wide_blocks
+from tvm_probq.kernels.small.interval import Fit, write_interval
+from tvm_probq.kernels.small.moments import ChannelMoments, add_residual, tensor_moments
+from tvm_probq.kernels.small.parameters import Parameters
+from tvm_probq.kernels.small.predictors import (
+    Mixture,
+    predict_channels,
+    predict_diagonal,
+    predict_iid,
+    predict_tensor,
+)
+from tvm_probq.simulator.numerics import Activation
+
+
+@dataclass(frozen=True)
+class ResidualSpec:
+    """A residual's sums: number of channels, of ranges (1 or that), and of positions summed."""
+
+    channels: int
+    ranges: int
+    count: int
+
+
+@dataclass(frozen=True)
+class SurrogateSpec:
+    """Shapes and attributes of a call of `surrogate`.
+
+    Attributes
+    ----------
+    kind : str
+        One of :data:`tvm_probq.ops.surrogate_op.KINDS`.
+    batch : int or tirx.Var
+        Samples.
+    channels : int
+        Channels of `stat`; channel groups for ``"iid"``.
+    x_ranges : int
+        1 or the number of channels.
+    count : int
+        Positions summed in `stat`.
+    constants : tuple of tuple of int
+        Shapes of the constants.
+    ranges : int
+        Ranges predicted, the second dimension of `spread`.
+    levels : int
+        Number of allowed bit-widths.
+    activation : Activation
+        What follows the layer.
+    residual : ResidualSpec, optional
+        The residual, or the second operand of ``"add"``.
+    """
+
+    kind: str
+    batch: Any
+    channels: int
+    x_ranges: int
+    count: int
+    constants: tuple[tuple[int, ...], ...]
+    ranges: int
+    levels: int
+    activation: Activation = Activation()
+    residual: ResidualSpec | None = None
+
+    @property
+    def has_basis(self) -> bool:
+        """Whether the constants of ``"moments_tensor"`` begin with a basis."""
+        return self.kind == "moments_tensor" and len(self.constants) == 5
+
+    def fit_arguments(self) -> list[Argument]:
+        """The constants and what calibration fitted."""
+        found = [Argument(f"constant_{i}", shape) for i, shape in enumerate(self.constants)]
+        fit = {"spread": (2, self.ranges), "rule": (2,), "levels": (self.levels,)}
+        return found + [Argument(name, shape) for name, shape in fit.items()]
+
+    def residual_arguments(self) -> list[Argument]:
+        """The residual's sums and parameters, if there is one."""
+        if self.residual is None:
+            return []
+        stat = Argument("residual", (self.batch, 2, self.residual.channels), "int32")
+        ranges = self.residual.ranges
+        return [stat, qparams_argument("residual_qparams", self.batch, ranges)]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Buffers of one surrogate."""
+
+    constants: tuple[Any, ...]
+    fit: Fit
+    residual: tuple[Any, Any] | None
+    out: Any
+
+    @staticmethod
+    def of(spec: SurrogateSpec, buffers: list[Any], out: Any) -> "Tensors":
+        """Sort the buffers of `fit_arguments` and `residual_arguments`."""
+        first = len(spec.constants)
+        rest = buffers[first + 3 :]
+        residual = (rest[0], rest[1]) if rest else None
+        return Tensors(tuple(buffers[:first]), Fit(*buffers[first : first + 3]), residual, out)
+
+
+def surrogate_kernel(spec: SurrogateSpec) -> tirx.PrimFunc:
+    """Kernel of `surrogate`: arguments in the operator's order, then parameters ``[N, 3, G]``."""
+    rows, dtype = (3, "float32") if spec.kind == "iid" else (2, "int32")
+
+    def body(n: Any, stat: Any, x_qparams: Any, *rest: Any) -> None:
+        tensors, p = Tensors.of(spec, list(rest[:-1]), rest[-1]), Parameters(x_qparams, n)
+        if spec.kind == "iid":
+            mixture = predict_iid(tensors.constants[0], stat, n, p, spec.count)
+            _write_mixture(spec, tensors, n, mixture)
+            return
+        moments = ChannelMoments(stat, n, p, spec.count)
+        emit_surrogate(spec, tensors, n, moments, basis_projection(spec, tensors, moments))
+
+    arguments = [Argument("stat", (spec.batch, rows, spec.channels), dtype)]
+    arguments.append(qparams_argument("x_qparams", spec.batch, spec.x_ranges))
+    arguments += spec.fit_arguments() + spec.residual_arguments()
+    arguments.append(qparams_argument("out", spec.batch, spec.ranges))
+    return build_kernel("surrogate", arguments, spec.batch, body)
+
+
+def basis_projection(
+    spec: SurrogateSpec, tensors: Tensors, moments: ChannelMoments
+) -> Projection | None:
+    """The input's means on the basis, for the kind that needs them."""
+    if spec.kind != "moments_tensor":
+        return None
+    return Projection(moments, tensors.constants[0] if spec.has_basis else None)
+
+
+def emit_surrogate(
+    spec: SurrogateSpec, tensors: Tensors, n: Any, moments: ChannelMoments, z: Projection | None
+) -> None:
+    """Write the parameters of sample `n`, for every kind but ``"iid"``."""
+    constants = tensors.constants
+    if z is not None:
+        _write_mixture(spec, tensors, n, predict_tensor(constants[-4:], moments, z))
+        return
+    if spec.kind == "add":
+        per_channel, outputs = moments.both, spec.channels
+    else:
+        predict = predict_channels if spec.kind == "moments_channel" else predict_diagonal
+        per_channel, outputs = predict(constants, moments), constants[2].shape[0]
+    if spec.ranges == 1:
+        _write_mixture(spec, tensors, n, tensor_moments(per_channel, int(outputs)))
+        return
+    out = Parameters(tensors.out, n)
+
+    def block(c: Any, lanes: int) -> None:
+        write_interval(tensors.fit, spec.activation, per_channel(c, lanes), out, c, lanes)
+
+    wide_blocks(int(outputs), block)
+
+
+def _write_mixture(spec: SurrogateSpec, tensors: Tensors, n: Any, mixture: Mixture) -> None:
+    if spec.residual is not None and tensors.residual is not None:
+        sums, qparams = tensors.residual
+        moments = ChannelMoments(sums, n, Parameters(qparams, n), spec.residual.count)
+        other = tensor_moments(moments.both, moments.channels)
+        mixture = add_residual(mixture, other, tensors.fit.correlation)
+    write_interval(tensors.fit, spec.activation, mixture, Parameters(tensors.out, n), 0, 1)

@@ -1,0 +1,89 @@
+"""Quantize a float32 ``[N, C, H, W]`` network input to codes ``[N, H, W, C]`` in one pass."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from tvm_probq.kernels.small.elementwise import qparams_argument
+from tvm_probq.kernels.small.emit import (
+    Argument,
+    build_kernel,
+    let,
+    load,
+    loop,
+    scratch,
+    splat,
+    store,
+    view,
+    wide_blocks,
+)
+from tvm_probq.kernels.small.floats import const
+from tvm_probq.kernels.small.parameters import Parameters, to_codes
+
+FEW = 8
+SHUFFLED = 4
+
+
+def quantize_nchw_kernel(shape: tuple[Any, ...], ranges: int) -> tirx.PrimFunc:
+    """Kernel (x float32, qparams, codes uint8) of `quantize` with the layout ``"NCHW"``.
+
+    Parameters
+    ----------
+    shape : tuple
+        N, C, H and W of the input.
+    ranges : int
+        1 or C.
+    """
+    batch, channels, height, width = shape
+    pixels = height * width
+
+    def body(n: Any, x: Any, qparams: Any, out: Any) -> None:
+        source = _Source(view(x, batch, channels, pixels), Parameters(qparams, n), n)
+        if channels <= SHUFFLED:
+            out = view(out, batch, pixels * channels)
+            wide_blocks(pixels, lambda i, lanes: _interleave(source, out, channels, i, lanes))
+        else:
+            out = view(out, batch, pixels, channels)
+            wide_blocks(pixels, lambda i, lanes: _by_tiles(source, out, channels, i, lanes))
+
+    arguments = [Argument("x", shape), qparams_argument("qparams", batch, ranges)]
+    output = Argument("out", (batch, height, width, channels), "uint8")
+    return build_kernel("quantize_nchw", [*arguments, output], batch, body)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One sample of the input, ``[N, C, pixels]``."""
+
+    x: Any
+    qparams: Parameters
+    sample: Any
+
+    def codes(self, channel: Any, pixel: Any, lanes: int) -> Any:
+        """Codes of `lanes` neighbouring pixels of one channel."""
+        p = self.qparams
+        scale, zero, upper = (splat(f(channel, 1), lanes) for f in (p.scale, p.zero, p.qmax))
+        value = load(self.x, self.sample, channel, pixel, lanes=lanes) / scale + zero
+        return to_codes(value, const(0.0, lanes), upper)
+
+
+def _interleave(source: _Source, out: Any, channels: int, pixel: Any, lanes: int) -> None:
+    """A few channels: mix their vectors in registers."""
+    planes = [let(source.codes(c, pixel, lanes)) for c in range(channels)]
+    order = [c * lanes + i for i in range(lanes) for c in range(channels)]
+    mixed = planes[0] if channels == 1 else tirx.Shuffle(planes, order)
+    store(out, mixed, source.sample, pixel * channels, lanes=lanes * channels)
+
+
+def _by_tiles(source: _Source, out: Any, channels: int, pixel: Any, lanes: int) -> None:
+    """Many channels: a small tile of codes, then byte by byte."""
+    tile = scratch("uint8", FEW, lanes)
+
+    def some_channels(first: Any, count: int) -> None:
+        with loop(count) as c:
+            store(tile, source.codes(first + c, pixel, lanes), c, 0, lanes=lanes)
+        with loop(lanes) as i, loop(count) as c:
+            store(out, load(tile, c, i), source.sample, pixel + i, first + c)
+
+    wide_blocks(channels, some_channels, FEW)

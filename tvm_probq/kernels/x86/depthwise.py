@@ -1,0 +1,132 @@
+"""Depthwise convolution: no sum over channels, so the vector lanes are the channels.
+
+All taps are unrolled, so that the compiler sees a straight line of multiply-adds, and the padded
+rows of one task are kept in a tile-local block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
+from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
+from tvm_probq.kernels.x86.epilogue import Channels, Epilogue
+from tvm_probq.kernels.x86.tiles import LANES, PARALLEL_MACS, Tile
+
+
+def channel_layout(spec: LayerSpec) -> Channels:
+    """Whole vectors of 16 or 8 channels; other counts are padded to vectors of 16."""
+    real = spec.out_channels
+    return Channels(1, real, real if real % 8 == 0 else -(-real // LANES) * LANES)
+
+
+def depthwise_weights(spec: LayerSpec) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of the packed weights: taps, channels; for 4 bits two taps in a byte."""
+    taps, channels = spec.kernel[0] * spec.kernel[1], channel_layout(spec).padded
+    return (
+        ((taps, channels), "int8")
+        if spec.weight_bits == 8
+        else ((-(-taps // 2), channels), "uint8")
+    )
+
+
+def depthwise_workload(spec: LayerSpec, tile: Tile) -> Workload:
+    """The workload of the depthwise layer `spec`, over the same views as a convolution."""
+    channels = channel_layout(spec)
+    epilogue = Epilogue(spec, channels)
+    x = te.placeholder((spec.batch, spec.height, spec.width, spec.in_channels), "uint8", "X")
+    weights = te.placeholder(*depthwise_weights(spec), "W")
+    direct = channels.exact and not any(spec.pads)
+    source = x if direct else _source(spec, tile, x, epilogue)
+    total = _total(spec, channels, source, weights)
+    out_view = (spec.batch, spec.out_height, spec.out_width, 1, spec.out_channels)
+    out = output_stages(total, epilogue, out_view)
+    arguments = [x, weights, *epilogue.arguments, out]
+    return Workload(te.create_prim_func(arguments), not direct, channels, tuple(epilogue.vectors))
+
+
+def _source(spec: LayerSpec, tile: Tile, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
+    """Padded rows, wide enough for the last column tile."""
+    columns = -(-spec.out_width // tile.columns) * tile.columns
+    rows, width = (
+        (count - 1) * spec.strides[axis] + (spec.kernel[axis] - 1) * spec.dilation[axis] + 1
+        for axis, count in enumerate((spec.out_height, columns))
+    )
+    top, left = spec.pads[:2]
+    layout = epilogue.channels
+
+    def value(n: Any, h: Any, w: Any, c: Any) -> Any:
+        zero = epilogue.zero_code(n, c if spec.in_ranges == 1 else tirx.min(c, layout.real - 1))
+        inside = [h >= top, h < spec.height + top, w >= left, w < spec.width + left]
+        if not layout.exact:
+            inside.append(c // layout.lanes * layout.lanes < layout.real)
+        return tirx.if_then_else(tirx.all(*inside), x[n, h - top, w - left, c], zero)
+
+    return te.compute((spec.batch, rows, width, layout.padded), value, name="pad")
+
+
+def _total(spec: LayerSpec, channels: Channels, source: te.Tensor, weights: te.Tensor) -> te.Tensor:
+    """The exact integer sums, ``[N, 1, 1, rows, columns, C]``."""
+    kh, kw = (
+        te.reduce_axis((0, n), name) for n, name in zip(spec.kernel, ("kh", "kw"), strict=True)
+    )
+    tap = kh * spec.kernel[1] + kw
+
+    def weight(c: Any) -> Any:
+        if spec.weight_bits == 8:
+            return weights[tap, c].astype("int32")
+        shift = (tap % 2 * 4).astype("uint8")
+        return ((weights[tap // 2, c] >> shift) & tirx.const(15, "uint8")).astype("int32") - 8
+
+    def product(n: Any, _g: Any, _o: Any, h: Any, w: Any, c: Any) -> Any:
+        row = h * spec.strides[0] + kh * spec.dilation[0]
+        column = w * spec.strides[1] + kw * spec.dilation[1]
+        return te.sum(source[n, row, column, c].astype("int32") * weight(c), [kh, kw])
+
+    shape = (spec.batch, 1, 1, spec.out_height, spec.out_width, channels.padded)
+    return te.compute(shape, product, name="conv")
+
+
+def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Schedule:
+    """Row blocks, channel vectors, column tiles; every tap unrolled."""
+    sch = s_tir.Schedule(work.func)
+    value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
+    if work.vectors:
+        sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
+    loops = sch.get_loops(value)
+    n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
+    rb, h = sch.split(h, [None, tile.rows])
+    wo, wi = sch.split(w, [None, tile.columns])
+    co, cv = sch.split(c, [None, work.channels.vector])
+    sch.reorder(n, rb, g, h, co, wo, wi, cv)
+    task = sch.fuse(n, rb, g)
+    if spec.macs >= PARALLEL_MACS // 4:
+        sch.parallel(task)
+    sch.annotate(wo, "pragma_loop_partition_hint", 1)
+    sch.compute_at(conv, wo, preserve_unit_loops=True)
+    if not work.channels.exact:
+        store_padded(sch, spec, work, wo)
+    place_vectors(sch, work, task)
+    if work.padded:
+        pad = sch.get_sblock("pad")
+        sch.compute_at(pad, task, preserve_unit_loops=True)
+        sch.vectorize(sch.split(sch.get_loops(pad)[-1], [None, work.channels.vector])[1])
+    _taps(sch, conv)
+    sch.unroll(wi)
+    sch.vectorize(cv)
+    return sch
+
+
+def _taps(sch: s_tir.Schedule, conv: Any) -> None:
+    h, w, c, kh, kw = sch.get_loops(conv)[-5:]
+    sch.reorder(h, kh, kw, w, c)
+    for loop in (kh, kw, w):
+        sch.unroll(loop)
+    sch.vectorize(c)
+    init = sch.decompose_reduction(conv, kh)
+    hide_centre(sch, conv)
+    sch.unroll(sch.get_loops(init)[-2])
+    sch.vectorize(sch.get_loops(init)[-1])

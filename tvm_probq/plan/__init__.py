@@ -1,0 +1,1 @@
+"""What is quantized, how, and why: schemes and plans."""

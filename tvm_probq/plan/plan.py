@@ -1,0 +1,190 @@
+"""The plan: for every layer its bits, mode, surrogate and the reason, as readable TOML."""
+
+import json
+import re
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tvm_probq.calibration.observers import OBSERVERS
+from tvm_probq.errors import PlanError
+
+MODES = ("predicted", "static", "dynamic", "float")
+CORRECTIONS = ("auto", "none", "static", "predicted")
+SURROGATES = ("auto", "moments", "iid")
+RULES = ("auto", "coverage", "mse")
+SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
+SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one layer is quantized.
+
+    Attributes
+    ----------
+    weight_bits, activation_bits : int
+        2 to 8; the activation is the layer's output.
+    mode : str
+        One of `MODES`.
+    surrogate, rule : str
+        ``auto`` picks by the error on calibration data.
+    coverage : float
+        Share of output values inside the interval, for the rule ``coverage``.
+    correction : str
+        Of the weights' rounding; ``auto`` is ``predicted`` unless the mode is ``static``.
+    observer : str
+        Static range, see `OBSERVERS`.
+    per_channel : bool
+        One range for each channel, where the consumers allow it.
+    bits_from : tuple of int
+        With ``predicted`` bit-width: the allowed widths, ascending; empty for a fixed one.
+    reason : str
+        Why.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    mode: str = "predicted"
+    surrogate: str = "auto"
+    rule: str = "auto"
+    coverage: float = 0.999
+    correction: str = "auto"
+    observer: str = "minmax"
+    per_channel: bool = False
+    bits_from: tuple[int, ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check("mode", self.mode, MODES)
+        _check("surrogate", self.surrogate, SURROGATES)
+        _check("rule", self.rule, RULES)
+        _check("correction", self.correction, CORRECTIONS)
+        _check("observer", self.observer, tuple(OBSERVERS))
+        for name in ("weight_bits", "activation_bits"):
+            if not 2 <= getattr(self, name) <= 8:
+                raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
+        if not 0.5 <= self.coverage < 1.0:
+            raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
+
+    @property
+    def rounding_correction(self) -> str:
+        """``none``, ``static`` or ``predicted``."""
+        if self.correction != "auto":
+            return self.correction
+        return "static" if self.mode == "static" else "predicted"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A default for every layer and exceptions by name."""
+
+    default: LayerPlan = field(default_factory=LayerPlan)
+    layers: dict[str, LayerPlan] = field(default_factory=dict)
+
+    def layer(self, name: str) -> LayerPlan:
+        """The plan of the layer `name`."""
+        return self.layers.get(name, self.default)
+
+    @property
+    def scheme(self) -> str:
+        """Such as ``w8a8``, of the default."""
+        return f"w{self.default.weight_bits}a{self.default.activation_bits}"
+
+    def to_toml(self) -> str:
+        """Readable text, the same for equal plans."""
+        lines = ["[default]", *_lines(self.default, LayerPlan())]
+        for name, layer in self.layers.items():
+            lines += ["", f"[layers.{json.dumps(name)}]", *_lines(layer, self.default)]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "plan") -> "Plan":
+        """Read a plan.
+
+        Raises
+        ------
+        PlanError
+            For text that is no TOML, unknown keys and values out of range.
+        """
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise PlanError("the plan is no TOML", where=where, why=str(error)) from error
+        unknown = sorted(set(data) - {"default", "layers"})
+        if unknown:
+            raise PlanError(f"unknown section {unknown[0]!r}", where=where, fix="use default, layers")
+        default = _layer_plan(LayerPlan(), data.get("default", {}), f"{where}, default")
+        layers = {
+            name: _layer_plan(default, values, f"{where}, layer {name}")
+            for name, values in data.get("layers", {}).items()
+        }
+        return cls(default, layers)
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """Read a plan file."""
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError("the plan cannot be read", where=str(path), why=str(error)) from error
+        return cls.from_toml(text, str(path))
+
+
+def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
+    """A uniform plan.
+
+    Parameters
+    ----------
+    scheme : str
+        ``w4a8``, with an optional suffix for the mode: ``p`` predicted, ``s`` static, ``d`` dynamic.
+    mode : str, optional
+        One of `MODES`; predicted if neither it nor the suffix says otherwise.
+    **options
+        Further fields of `LayerPlan`.
+
+    Raises
+    ------
+    PlanError
+        When the scheme is not one, or contradicts the mode.
+    """
+    match = SCHEME.fullmatch(scheme)
+    if match is None:
+        raise PlanError(f"{scheme!r} is no scheme", fix="write w8a8, w4a8p, w8a4s and the like")
+    suffix = SUFFIX.get(match[3])
+    if mode is not None and suffix is not None and mode != suffix:
+        raise PlanError(f"scheme {scheme} is {suffix}, but the mode asked is {mode}")
+    chosen = mode or suffix or "predicted"
+    return Plan(LayerPlan(int(match[1]), int(match[2]), mode=chosen, **options))
+
+
+def _layer_plan(base: LayerPlan, values: dict[str, Any], where: str) -> LayerPlan:
+    known = {f.name: f for f in fields(LayerPlan)}
+    for name, value in values.items():
+        if name not in known:
+            raise PlanError(f"unknown key {name!r}", where=where, fix=f"use {', '.join(known)}")
+        wanted = type(getattr(base, name))
+        if wanted is tuple:
+            values = {**values, name: tuple(value)}
+        elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            raise PlanError(f"{name} is {value!r}", where=where, fix=f"give a {wanted.__name__}")
+    try:
+        return replace(base, **values)
+    except PlanError as error:
+        raise PlanError(error.what, where=where, why=error.why, fix=error.fix) from error
+
+
+def _lines(layer: LayerPlan, base: LayerPlan) -> list[str]:
+    """Keys that differ from `base`, or all of them for a default."""
+    everything = base == LayerPlan()
+    lines = []
+    for name, value in asdict(layer).items():
+        if everything or value != getattr(base, name):
+            lines.append(f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}")
+    return lines
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise PlanError(f"{name} is {value!r}", fix=f"use one of {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""Rounding of weights and the proof that accumulators are wide enough."""

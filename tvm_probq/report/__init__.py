@@ -1,0 +1,1 @@
+"""Tables, accuracy and machine-readable results."""

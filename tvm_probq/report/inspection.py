@@ -1,0 +1,103 @@
+"""What an artefact says of its layers, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm_probq.build.manifest import Manifest
+from tvm_probq.report.tables import Cell, table
+
+HEADERS = (
+    "layer",
+    "op",
+    "bits w/a",
+    "mode",
+    "surrogate",
+    "accumulator",
+    "workspace",
+    "scratch",
+    "32-bit stored",
+    "instruction",
+)
+
+
+def inspection(manifest: Manifest, coverage: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Give the form of ``inspect --json``.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of the artefact.
+    coverage : mapping of str to float, optional
+        Measured share of values inside the interval, by layer.
+    """
+    layers = [layer.to_json() for layer in manifest.layers]
+    for layer in layers:
+        layer["coverage"] = None if coverage is None else coverage.get(layer["name"])
+    return {
+        "layers": layers,
+        "peak_activation_bytes": manifest.peak_activation_bytes,
+        "parameter_bytes": manifest.parameter_bytes,
+        "mode": manifest.mode,
+        "scheme": manifest.scheme,
+        "batch": manifest.batch,
+        "target": manifest.target.name,
+        "inputs": _forms(manifest.inputs),
+        "outputs": _forms(manifest.outputs),
+        "versions": manifest.versions,
+        "model_sha256": manifest.model_sha256,
+        "calibration_samples": manifest.calibration_samples,
+        "random_calibration": manifest.random_calibration,
+        "seed": manifest.seed,
+    }
+
+
+def show_inspection(result: Mapping[str, Any]) -> str:
+    """Lay an inspection out for a terminal: a summary, the layers, and reasons."""
+    layers = result["layers"]
+    measured = any(layer["coverage"] is not None for layer in layers)
+    headers = (*HEADERS, "coverage") if measured else HEADERS
+    rows = [_row(layer, measured) for layer in layers]
+    reasons = [f"  {layer['name']}: {layer['reason']}" for layer in layers if layer["reason"]]
+    parts = [_summary(result), "", table(headers, rows)]
+    if reasons:
+        parts += ["", "notes", *reasons]
+    return "\n".join(parts)
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    samples = f"{result['calibration_samples']} samples"
+    if result["random_calibration"]:
+        samples += " of RANDOM inputs: only its latency means anything"
+    lines = {
+        "mode": f"{result['mode']} {result['scheme']}, batch {result['batch']}",
+        "target": result["target"],
+        "inputs": ", ".join(_form_text(form) for form in result["inputs"]),
+        "outputs": ", ".join(_form_text(form) for form in result["outputs"]),
+        "calibration": samples if result["calibration_samples"] else "none",
+        "peak activations": f"{result['peak_activation_bytes']} bytes",
+        "parameters": f"{result['parameter_bytes']} bytes",
+        "made by": ", ".join(f"{name} {v}" for name, v in result["versions"].items()),
+        "model": f"SHA-256 {result['model_sha256']}",
+    }
+    return "\n".join(f"{name:16}  {value}" for name, value in lines.items())
+
+
+def _row(layer: Mapping[str, Any], measured: bool) -> list[Cell]:
+    bits = f"{layer['weight_bits'] or '-'}/{layer['activation_bits'] or '-'}"
+    row: list[Cell] = [layer["name"], layer["op"], bits, layer["mode"], layer["surrogate"]]
+    row += [layer["accumulator"], layer["workspace_bytes"], layer["scratch_bytes"]]
+    row += [layer["stored_bytes"], layer["instruction"]]
+    if measured:
+        share = layer["coverage"]
+        row.append("-" if share is None else f"{100 * share:.2f} %")
+    return row
+
+
+def _forms(forms: tuple[tuple[str, tuple[int, ...], str], ...]) -> list[dict[str, Any]]:
+    return [{"name": name, "shape": list(shape), "dtype": dtype} for name, shape, dtype in forms]
+
+
+def _form_text(form: Mapping[str, Any]) -> str:
+    return f"{form['name']} {form['dtype']} {form['shape']}"

@@ -1,0 +1,126 @@
+"""Emit the prediction of one layer's output parameters into a graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tvm_probq import ops
+from tvm_probq.calibration.fit import choose_fit
+from tvm_probq.calibration.observers import static_range
+from tvm_probq.calibration.record import TensorRecord
+from tvm_probq.ir.expressions import constant, shape_of
+from tvm_probq.ir.layers import Layer
+from tvm_probq.ir.rewrite import Rewriter
+from tvm_probq.plan.plan import LayerPlan
+from tvm_probq.quantization.weights import round_weights
+from tvm_probq.simulator.arithmetic import F32
+from tvm_probq.simulator.numerics import make_qparams
+from tvm_probq.surrogate.constants import (
+    Sampling,
+    correction_matrix,
+    iid_table,
+    moments_diagonal,
+    moments_tensor,
+    patch_count,
+    patch_gamma,
+    sampling,
+)
+
+Pair = tuple[Any, Any]
+
+
+def sums_sampling(codes: Any) -> Sampling:
+    """Sampling of the sums of a tensor of codes."""
+    return sampling(shape_of(codes))
+
+
+def sums_of(rewriter: Rewriter, codes: Any) -> Any:
+    """Emit the sums of a tensor of codes."""
+    return rewriter.emit(ops.sums(codes, stride=sums_sampling(codes).stride), name="sums")
+
+
+def static_qparams(tensor: TensorRecord, plan: LayerPlan, bits: int, batch: int) -> F32:
+    """Constant parameters ``[N, 3, 1]`` from the plan's observer."""
+    low, high = static_range(tensor.histogram, plan.observer, bits)
+    ends = [np.full((batch, 1), v, np.float32) for v in (low, high)]
+    return make_qparams(ends[0], ends[1], 2**bits - 1)
+
+
+def attach_correction(
+    rewriter: Rewriter, layer: Layer, tensor: TensorRecord, plan: LayerPlan, x: Pair, sums: Any
+) -> Any:
+    """Emit the shift ``[N, OC]`` that undoes the rounding of the weights for this input.
+
+    None for weights that rounding does not change.
+    """
+    rounded = round_weights(layer.weights, plan.weight_bits)
+    matrix = correction_matrix(layer.weights, rounded.real(), layer.geometry, tensor.basis)
+    if not matrix.any():
+        return None
+    basis = None if tensor.basis is None else constant(tensor.basis)
+    count = sums_sampling(x[0]).count
+    call = ops.correction(sums, x[1], constant(matrix), basis, count=count)
+    return rewriter.emit(call, name="shift")
+
+
+def attach_surrogate(
+    rewriter: Rewriter, layer: Layer, tensor: TensorRecord, plan: LayerPlan, x: Pair,
+    sums: Callable[[], Any], residual: Pair | None, residual_sums: Any,
+) -> Any:  # fmt: skip
+    """Emit the prediction of the layer's output parameters ``[N, 3, 1]``."""
+    fit = choose_fit(tensor, plan)
+    kind, stat, constants, count = _statistics(rewriter, layer, tensor, fit.kind, x, sums)
+    levels = [2.0**b - 1 for b in (plan.bits_from or (plan.activation_bits,))]
+    tolerance = fit.width / levels[-1] if len(levels) > 1 else 0.0
+    extra = None if residual is None else (residual_sums, residual[1])
+    call = ops.surrogate(
+        stat, x[1], [constant(c) for c in constants],
+        constant([[fit.alpha], [fit.beta]], "float32"),
+        constant([tensor.correlation, tolerance], "float32"), constant(levels, "float32"),
+        extra, kind=kind, count=count,
+        residual_count=1 if residual is None else sums_sampling(residual[0]).count,
+        activation=layer.activation,
+    )  # fmt: skip
+    return rewriter.emit(call, name="qparams")
+
+
+def _statistics(
+    rewriter: Rewriter, layer: Layer, tensor: TensorRecord, kind: str, x: Pair,
+    sums: Callable[[], Any],
+) -> tuple[str, Any, list[Any], int]:  # fmt: skip
+    """Operator kind, statistic, constants and number of positions of a surrogate."""
+    g = layer.geometry
+    if kind == "iid":
+        gamma = patch_gamma(g)
+        stat = rewriter.emit(
+            ops.patch_sums(
+                x[0], x[1], kernel=g.kernel, strides=g.strides, pads=g.pads,
+                dilation=g.dilation, groups=g.groups, gamma=gamma,
+            ),
+            name="patches",
+        )  # fmt: skip
+        table = iid_table(layer.weights, layer.bias, g).table
+        return "iid", stat, [table], patch_count(g, gamma)
+    count = sums_sampling(x[0]).count
+    if g.depthwise:
+        d = moments_diagonal(layer.weights, layer.bias, g)
+        return "moments_diagonal", sums(), [d.weights, d.power, d.bias], count
+    c = moments_tensor(layer.weights, layer.bias, g, tensor.basis)
+    constants = [] if c.basis is None else [c.basis]
+    return "moments_tensor", sums(), [*constants, c.gram, c.linear, c.scalars, c.power], count
+
+
+def add_surrogate(
+    rewriter: Rewriter, tensor: TensorRecord, plan: LayerPlan, pairs: list[Pair], sums: list[Any],
+    counts: list[int],
+) -> Any:  # fmt: skip
+    """Emit the prediction for a sum of two stored tensors; the widest interval seen covers it."""
+    fit = constant([[8.0], [8.0]], "float32")
+    rule = constant([tensor.correlation, 0.0], "float32")
+    levels = constant([2.0**plan.activation_bits - 1], "float32")
+    call = ops.surrogate(
+        sums[0], pairs[0][1], [], fit, rule, levels, (sums[1], pairs[1][1]), kind="add",
+        count=counts[0], residual_count=counts[1], activation="none",
+    )  # fmt: skip
+    return rewriter.emit(call, name="qparams")

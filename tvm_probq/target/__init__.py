@@ -1,0 +1,1 @@
+"""Target profiles: what a piece of hardware can do, read from data files."""

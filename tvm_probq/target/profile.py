@@ -1,0 +1,215 @@
+"""A target profile: the TVM target and what its instructions can do."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_probq.errors import TargetError
+from tvm_probq.target.check import checked_fields
+from tvm_probq.target.host import host_architecture, missing_features
+
+if TYPE_CHECKING:
+    from tvm.target import Target
+
+ENTRY_POINTS = "tvm_probq.targets"
+SHIPPED = "tvm_probq.targets"
+
+
+@dataclass(frozen=True)
+class TargetProfile:
+    """One kind of hardware, as data.
+
+    Attributes
+    ----------
+    name : str
+        What ``--target`` takes.
+    description : str
+        One line for people.
+    tvm_target : dict
+        What ``tvm.target.Target`` takes: ``kind``, ``mcpu``, ``mtriple`` and so on.
+    features : tuple of str
+        CPU features that compiled code needs, in LLVM's names.
+    instruction : str
+        Mnemonic of the dot product that kernels of dense layers must contain; empty without one.
+    weight_bits, activation_bits : tuple of int
+        Widths that have kernels.
+    threads : int
+        Cores that kernels are shaped for; 0 for those of the machine.
+    """
+
+    name: str
+    description: str
+    tvm_target: dict[str, Any]
+    features: tuple[str, ...]
+    instruction: str
+    weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+    threads: int = 0
+
+    @property
+    def architecture(self) -> str:
+        """The first part of the target's triple, such as ``x86_64``; the host's without one."""
+        triple = str(self.tvm_target.get("mtriple", ""))
+        return triple.split("-")[0] or host_architecture()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine can run what is compiled for the profile."""
+        return self.architecture == host_architecture() and not missing_features(self.features)
+
+    def target(self) -> Target:
+        """Make the TVM target.
+
+        Raises
+        ------
+        TargetError
+            If TVM rejects the description, or LLVM does not know the CPU.
+        """
+        # Imported here, so that listing profiles does not wait for TVM.
+        from tvm.target import Target
+
+        config = dict(self.tvm_target)
+        if self.threads:
+            config.setdefault("num-cores", self.threads)
+        self._check_cpu()
+        try:
+            return Target(config)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise TargetError(
+                "TVM rejects the target",
+                where=f"target profile {self.name}",
+                why=str(error),
+                fix="correct [tvm_target] in the profile",
+            ) from error
+
+    def require_bits(self, weight_bits: int, activation_bits: int, *, where: str = "") -> None:
+        """Check that the target has kernels for these widths.
+
+        Raises
+        ------
+        TargetError
+            If it has not; the message lists what it has.
+        """
+        wanted = {"weight": weight_bits, "activation": activation_bits}
+        for kind, bits in wanted.items():
+            known: tuple[int, ...] = getattr(self, f"{kind}_bits")
+            if bits not in known:
+                raise TargetError(
+                    f"the target {self.name} has no kernels for {kind}s of {bits} bits",
+                    where=where,
+                    fix=f"use one of {', '.join(map(str, known))}, or another target",
+                )
+
+    def _check_cpu(self) -> None:
+        from tvm.target.codegen import llvm_get_system_triple, llvm_is_valid_cpu
+
+        cpu = self.tvm_target.get("mcpu")
+        if self.tvm_target.get("kind") != "llvm" or not isinstance(cpu, str):
+            return
+        triple = str(self.tvm_target.get("mtriple") or llvm_get_system_triple())
+        if not llvm_is_valid_cpu(cpu, triple):
+            raise TargetError(
+                f"LLVM knows no CPU {cpu!r} for {triple}",
+                where=f"target profile {self.name}",
+                fix="correct mcpu; `llc -march=x86-64 -mcpu=help` lists those of x86",
+            )
+
+
+def profile_names() -> tuple[str, ...]:
+    """Name every profile that is shipped or that an installed package adds, sorted."""
+    return tuple(sorted({*_shipped_names(), *(entry.name for entry in _entries())}))
+
+
+def load_profile(name_or_path: str | Path) -> TargetProfile:
+    """Load a profile by name or from a file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of `profile_names`, or the path of a TOML file, which ends in ``.toml``. Shipped
+        profiles come first, then those of the entry-point group ``tvm_probq.targets``, whose
+        values are a path or a dict.
+
+    Raises
+    ------
+    TargetError
+        If there is none of this name, or its description is invalid.
+    """
+    name = str(name_or_path)
+    if name.endswith(".toml"):
+        return _read(Path(name))
+    if name in _shipped_names():
+        with resources.as_file(resources.files(SHIPPED) / f"{name}.toml") as path:
+            return _read(path)
+    for entry in _entries():
+        if entry.name == name:
+            return _from_entry(entry)
+    fix = f"use one of {', '.join(profile_names())}, or the path of a .toml file"
+    raise TargetError(f"there is no target profile {name!r}", fix=fix)
+
+
+def host_profile() -> TargetProfile:
+    """Pick the shipped profile that needs most of what this machine's CPU has.
+
+    Raises
+    ------
+    TargetError
+        If no shipped profile fits, as on another architecture.
+    """
+    fitting = [p for p in map(load_profile, _shipped_names()) if p.runs_here]
+    if not fitting:
+        raise TargetError(
+            f"no shipped target profile fits this machine ({host_architecture()})",
+            fix=f"name one to compile for: {', '.join(profile_names())}, or write your own",
+        )
+    return max(fitting, key=lambda profile: len(profile.features))
+
+
+def _shipped_names() -> tuple[str, ...]:
+    files = resources.files(SHIPPED).iterdir()
+    return tuple(sorted(f.name[: -len(".toml")] for f in files if f.name.endswith(".toml")))
+
+
+def _entries() -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=ENTRY_POINTS))
+
+
+def _read(path: Path) -> TargetProfile:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TargetError(
+            "the target profile cannot be read",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix="check the path",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(
+            "the target profile is no valid TOML",
+            where=str(path),
+            why=str(error),
+            fix="correct that place",
+        ) from error
+    return TargetProfile(name=path.stem, **checked_fields(data, str(path)))
+
+
+def _from_entry(entry: metadata.EntryPoint) -> TargetProfile:
+    where = f"entry point {entry.name} = {entry.value}"
+    fix = "correct or uninstall the package that declares it"
+    try:
+        value = entry.load()
+    except (ImportError, AttributeError) as error:
+        what = "the target profile of an installed package cannot be loaded"
+        raise TargetError(what, where=where, why=str(error), fix=fix) from error
+    if isinstance(value, str | Path):
+        profile = _read(Path(value))
+        return replace(profile, name=entry.name)
+    if isinstance(value, dict):
+        return TargetProfile(name=entry.name, **checked_fields(value, where))
+    what = f"the target profile is a {type(value).__name__}, neither a path nor a dict"
+    raise TargetError(what, where=where, fix=fix)
