@@ -3,6 +3,7 @@
 import tvm
 from tvm import relax
 
+import tvm_probq.kernels.small  # noqa: F401  (registers how LegalizeOps lowers our operators)
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.convert_layout import ConvertLayout

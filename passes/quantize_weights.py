@@ -20,7 +20,7 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import Array
-from tvm_probq.surrogate.constants import expand_groups, tap_sums
+from tvm_probq.surrogate.constants import correction_remainder, static_correction
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.QuantizeWeights")
@@ -81,12 +81,20 @@ class QuantizeWeights:
             constant(codes), constant(rounded.scale), axis=int(dense), bits=plan.weight_bits
         )
         y = Call(new.op, [new.args[0], rewriter.emit(call, name="weights")], new.attrs)
-        if plan.rounding_correction != "static":
+        if plan.rounding_correction == "none":
             return y
-        lost = tap_sums(weights.astype("float64") - rounded.real().astype("float64"), geometry)[0]
-        mean = self.record.tensor(name).mean / max(self.record.samples, 1)
-        shift = (expand_groups(lost, geometry.groups) @ mean).astype("float32")
-        return relax.op.add(rewriter.emit(y), constant(shift))
+        shift = self._constant_shift(name, plan, geometry, weights, rounded.real())
+        return relax.op.add(rewriter.emit(y), constant(shift)) if shift.any() else y
+
+    def _constant_shift(
+        self, name: str, plan: LayerPlan, geometry: Geometry, weights: Array, real: Array
+    ) -> Array:
+        """The mean shift of rounding on calibration data; less what is predicted at run time."""
+        tensor = self.record.tensor(name)
+        mean = tensor.mean / max(self.record.samples, 1)
+        if plan.rounding_correction == "predicted":
+            return correction_remainder(weights, real, geometry, tensor.basis, mean)
+        return static_correction(weights, real, geometry, mean)
 
 
 def is_quantized(kind: str, plan: LayerPlan) -> bool:

@@ -58,7 +58,9 @@ def test_a_full_device_is_named() -> None:
     assert full.is_char_device()
 
 
-@pytest.mark.parametrize("act", [check_writable, lambda path, what: write_file(path, b"", what=what)])
+@pytest.mark.parametrize(
+    "act", [check_writable, lambda path, what: write_file(path, b"", what=what)]
+)
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -103,7 +105,7 @@ except ProbqError as error:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    done = subprocess.run(  # noqa: PLW1509 - the child does nothing with threads
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, preexec_fn=limit
     )
     assert "it cannot be written: File too large" in done.stdout

@@ -33,7 +33,7 @@ def peak_activation_bytes(mod: IRModule) -> int:
     live = {p: tensor_bytes(p.ty) for p in func.params}
     peak = 0
     for step, binding in enumerate(steps):
-        if owner[binding.var] is binding.var:
+        if owner[binding.var].same_as(binding.var):
             live[binding.var] = tensor_bytes(binding.var.ty)
         peak = max(peak, sum(live.values()) + _kernel_bytes(mod, binding.value))
         for var in [v for v in live if last.get(v, -1) <= step]:

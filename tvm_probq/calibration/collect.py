@@ -23,7 +23,7 @@ from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.surrogate.constants import principal_basis
 
-WARM_UP_SAMPLES = 32
+WARM_UP_SAMPLES = 64
 SAVE_EVERY = 16
 MIN_SAMPLES = 2
 

@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plans.check_target(plan, profile)
     card = sources.card_of(args)
     path = sources.model_path(args, card)
-    model = sources.load(path, args)
+    model = sources.load(path, 1, args.shape)
     record = _record(args, card, model, plan)
     if args.batch != 1:
-        model = sources.load(path, args, args.batch)
+        model = sources.load(path, args.batch, args.shape)
     from tvm_probq.build import artefact
     from tvm_probq.build import compile as building
 

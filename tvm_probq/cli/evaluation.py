@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_probq.cli import options
+from tvm_probq.cli import options, sources
 from tvm_probq.cli.progress import progress
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.data.corrupt import parse_corruption
@@ -17,7 +17,7 @@ from tvm_probq.report.accuracy import Predict
 
 HELP = "measure the accuracy of an artefact or a float ONNX model on a card's evaluation set"
 # Samples read at a time; a multiple of usual batches.
-BLOCK = 48
+BLOCK = 24
 FLOAT_BATCH = 8
 
 
@@ -60,13 +60,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     subject = open_subject(args.subject, args.batch)
     reference = None if args.reference is None else open_float(args.reference, args.batch)
-    total = -(-_count(card, args.limit) // BLOCK)
-    batches = model_inputs(card, "evaluation", BLOCK, args.limit, corruption)
-    scores = evaluate(
-        progress(batches, total, f"evaluating, {BLOCK} samples a step", quiet=args.quiet),
-        subject.predict,
-        None if reference is None else reference.predict,
+    batches = progress(
+        model_inputs(card, "evaluation", BLOCK, args.limit, corruption),
+        _count(card, args.limit),
+        "evaluating",
+        quiet=args.quiet,
+        size=lambda batch: len(batch.x),
     )
+    scores = evaluate(batches, subject.predict, None if reference is None else reference.predict)
     return {
         **scores.to_json(),
         "mode": subject.mode,
@@ -108,11 +109,10 @@ def open_subject(path: Path, batch: int) -> Subject:
 
 def open_float(path: Path, batch: int) -> Subject:
     """Open a float ONNX model."""
-    from tvm_probq.frontend import onnx
     from tvm_probq.runtime.float_model import FloatModel
 
-    model = onnx.load_model(path, batch=batch)
-    return Subject(FloatModel(model).run, "float", "", batch)
+    model = FloatModel(sources.load(path, batch))
+    return Subject(model.run, "float", "", model.batch)
 
 
 def _count(card: Card, limit: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,16 +13,45 @@ TERMINAL_INTERVAL_S = 0.1
 LOG_INTERVAL_S = 10.0
 
 
-def progress(items: Iterable[T], total: int, what: str, *, quiet: bool) -> Iterable[T]:
-    """Show a bar with the time left while items are taken."""
+def progress(
+    items: Iterable[T],
+    total: int,
+    what: str,
+    *,
+    quiet: bool,
+    size: Callable[[T], int] = lambda _item: 1,
+) -> Iterator[T]:
+    """Show a bar with the time left while items are taken.
+
+    Parameters
+    ----------
+    items : iterable
+        What to give on.
+    total : int
+        Number of samples in all of them.
+    what : str
+        What is being done.
+    quiet : bool
+        Show nothing.
+    size : callable, optional
+        Number of samples of an item.
+    """
     # Imported here, so that --help is fast.
     from tqdm import tqdm
 
     interval = TERMINAL_INTERVAL_S if sys.stderr.isatty() else LOG_INTERVAL_S
-    bar: Iterable[T] = tqdm(
-        items, desc=what, total=total, disable=quiet, mininterval=interval, file=sys.stderr
-    )
-    return bar
+    with tqdm(
+        desc=what,
+        total=total,
+        unit="sample",
+        disable=quiet,
+        mininterval=interval,
+        file=sys.stderr,
+    ) as bar:
+        for item in items:
+            yield item
+            # Only now is the item done with.
+            bar.update(size(item))
 
 
 def say(text: str, *, quiet: bool) -> None:

@@ -114,12 +114,12 @@ def of_chance(form: TensorForm, count: int, seed: int) -> Samples:
 
 
 def only_input(inputs: tuple[TensorForm, ...], source: str) -> TensorForm:
-    """Give the only input of a model.
+    """Give the only input of a model that takes one sample.
 
     Raises
     ------
     UnsupportedError
-        If it has several.
+        If it has several inputs, or a fixed batch.
     """
     if len(inputs) != 1:
         names = ", ".join(repr(name) for name, _, _ in inputs)
@@ -128,6 +128,14 @@ def only_input(inputs: tuple[TensorForm, ...], source: str) -> TensorForm:
             where=source,
             why="this version calibrates models with one input",
             fix="make the others constants in the ONNX file",
+        )
+    name, shape, _ = inputs[0]
+    if shape[0] != 1:
+        raise UnsupportedError(
+            f"the input {name!r} has the fixed batch {shape[0]}",
+            where=source,
+            why="calibration looks at one sample at a time",
+            fix="export the model with a symbolic first dimension",
         )
     return inputs[0]
 

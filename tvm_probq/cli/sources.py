@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from tvm_probq.cli import samples
 from tvm_probq.cli.options import DEFAULT_SAMPLES
 from tvm_probq.cli.samples import Samples
 from tvm_probq.data.cards import Card, load_card
-from tvm_probq.errors import UsageError
+from tvm_probq.errors import CalibrationError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from tvm_probq.frontend.onnx import Model
@@ -48,11 +49,28 @@ def model_path(args: argparse.Namespace, card: Card | None) -> Path:
     return card.model
 
 
-def load(path: Path, args: argparse.Namespace, batch: int = 1) -> Model:
-    """Import the model with a fixed batch."""
+def load(
+    path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]]] = ()
+) -> Model:
+    """Import the model with a fixed batch.
+
+    Raises
+    ------
+    UnsupportedError
+        If an input has no dimension that counts samples, or another batch than the others.
+    """
     from tvm_probq.frontend import onnx
 
-    return onnx.load_model(path, batch=batch, shapes=dict(args.shape) or None)
+    model = onnx.load_model(path, batch=batch, shapes=dict(shapes))
+    batches = {name: shape[:1] for name, shape, _ in model.inputs}
+    if () in batches.values() or len(set(batches.values())) != 1:
+        raise UnsupportedError(
+            f"the model's inputs have the shapes {[list(shape) for _, shape, _ in model.inputs]}",
+            where=str(path),
+            why="the first dimension of every input must count the same samples",
+            fix="make the other inputs constants in the ONNX file",
+        )
+    return model
 
 
 def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Samples:
@@ -62,7 +80,15 @@ def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Sam
     ------
     UsageError
         If no source is given.
+    CalibrationError
+        If no samples are asked for.
     """
+    if args.samples < 1:
+        raise CalibrationError(
+            f"{args.samples} calibration samples are asked for",
+            where="--samples",
+            fix="ask for at least 2, better 32 or more",
+        )
     form = samples.only_input(model.inputs, str(model.source))
     # Ready inputs win over a card's, so that a card can still name the model.
     if args.data is not None:

@@ -9,7 +9,7 @@ import tvm
 from tvm_probq.kernels.arguments import argument_shapes, bind_arguments
 from tvm_probq.kernels.assembly import workspace
 from tvm_probq.kernels.checks import check_spec
-from tvm_probq.kernels.packing import check_codes, pack_conv, pack_depthwise
+from tvm_probq.kernels.packing import check_codes, pack_conv, pack_depthwise, pack_depthwise_dots
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.x86.conv_schedule import schedule_conv
 from tvm_probq.kernels.x86.conv_workload import conv_workload, packed_weights
@@ -18,7 +18,9 @@ from tvm_probq.kernels.x86.depthwise import (
     depthwise_workload,
     schedule_depthwise,
 )
-from tvm_probq.kernels.x86.tiles import Tile, VectorUnit, default_tile, vector_unit
+from tvm_probq.kernels.x86.depthwise_dot import dot_weights, dot_workload, schedule_dot
+from tvm_probq.kernels.x86.geometry import VectorUnit, vector_unit
+from tvm_probq.kernels.x86.tiles import Tile, default_tile, dots_fit
 
 
 def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None = None) -> Kernel:
@@ -46,15 +48,18 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
     check_spec(spec)
     unit = vector_unit(target)
     tile = tile or default_tile(spec, unit)
-    if spec.depthwise:
-        sch = schedule_depthwise(spec, tile, depthwise_workload(spec, tile))
-    else:
+    if not spec.depthwise:
         sch = schedule_conv(spec, unit, tile, conv_workload(spec, unit, tile))
+    elif dots_fit(spec, unit):
+        sch = schedule_dot(spec, tile, dot_workload(spec, tile))
+    else:
+        sch = schedule_depthwise(spec, tile, depthwise_workload(spec, tile))
     wide, narrow = workspace(sch.mod)
     arguments = argument_shapes(spec, _packed(spec, unit, tile))
     func = bind_arguments(sch.mod["main"], [shape for _, shape, _ in arguments])
     func = func.without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
-    return Kernel(func, "" if spec.depthwise else unit.instruction, wide, narrow)
+    dots = not spec.depthwise or dots_fit(spec, unit)
+    return Kernel(func, unit.instruction if dots else "", wide, narrow)
 
 
 def pack_weights(
@@ -89,9 +94,10 @@ def pack_weights(
     check_spec(spec)
     check_codes(spec, weights)
     shape, _ = packed_shape(spec, target, tile)
-    return (
-        pack_depthwise(spec, weights, shape) if spec.depthwise else pack_conv(spec, weights, shape)
-    )
+    if not spec.depthwise:
+        return pack_conv(spec, weights, shape)
+    dots = dots_fit(spec, vector_unit(target))
+    return (pack_depthwise_dots if dots else pack_depthwise)(spec, weights, shape)
 
 
 def packed_shape(
@@ -115,4 +121,6 @@ def packed_shape(
 
 
 def _packed(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
-    return depthwise_weights(spec) if spec.depthwise else packed_weights(spec, unit, tile)
+    if not spec.depthwise:
+        return packed_weights(spec, unit, tile)
+    return dot_weights(spec) if dots_fit(spec, unit) else depthwise_weights(spec)

@@ -78,6 +78,17 @@ def pack_depthwise(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> P
     return padded[:taps].copy() if spec.weight_bits == 8 else nibbles(padded[0::2], padded[1::2])
 
 
+def pack_depthwise_dots(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
+    """Codes ``[C, KH, KW, 1]`` to ``[KH, fours, C, 4]``, zeros behind the last tap of a row."""
+    rows, quads, channels = shape[:3]
+    padded = np.zeros((channels, rows, quads * 4), np.int8)
+    padded[: spec.out_channels, :, : spec.kernel[1]] = weights[..., 0]
+    packed = padded.reshape(channels, rows, quads, 4).transpose(1, 2, 0, 3)
+    if spec.weight_bits == 8:
+        return np.ascontiguousarray(packed)
+    return nibbles(packed[..., 0::2], packed[..., 1::2])
+
+
 def nibbles(low: Codes, high: Codes) -> npt.NDArray[np.uint8]:
     """Codes of -8..7 plus 8, `low` in the lower half of each byte."""
     packed: npt.NDArray[np.uint8] = (low + 8).astype(np.uint8) | (

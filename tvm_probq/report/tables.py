@@ -41,8 +41,9 @@ def cell_text(cell: Cell) -> str:
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
-    numbers = [isinstance(cell, int | float) for cell in cells if cell is not None]
-    return bool(numbers) and all(numbers)
+    # A bool is an int to Python, but not to a reader.
+    kinds = {type(cell) for cell in cells if cell is not None}
+    return bool(kinds) and kinds <= {int, float}
 
 
 def _line(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

@@ -9,7 +9,7 @@ from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiagonal, MomentsTensor
 
 MAX_SAMPLED_POSITIONS = 1024
-BASIS_RANK = 16
+BASIS_RANK = 32
 BASIS_FROM_CHANNELS = 48
 
 
@@ -129,6 +129,22 @@ def correction_matrix(
         return f32(lost[:, 0])
     block = expand_groups(lost, geometry.groups)
     return f32((block if basis is None else block @ basis.astype(np.float64)).T)
+
+
+def static_correction(weights: Array, rounded: Array, geometry: Geometry, mean: Array) -> F32:
+    """Shift ``[OC]`` that rounding causes at the input channel means `mean` ``[IC]``."""
+    lost = tap_sums(weights.astype(np.float64) - rounded.astype(np.float64), geometry)[0]
+    return f32(expand_groups(lost, geometry.groups) @ mean)
+
+
+def correction_remainder(
+    weights: Array, rounded: Array, geometry: Geometry, basis: Array | None, mean: Array
+) -> F32:  # fmt: skip
+    """Shift ``[OC]`` by the part of the calibration `mean` ``[IC]`` that the basis cannot express."""
+    if basis is None or geometry.depthwise:
+        return np.zeros(weights.shape[0], np.float32)
+    p = basis.astype(np.float64)
+    return static_correction(weights, rounded, geometry, mean - p @ (p.T @ mean))
 
 
 def principal_basis(means: Array, rank: int = BASIS_RANK) -> Array | None:

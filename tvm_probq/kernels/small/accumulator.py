@@ -17,7 +17,13 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import const, convert, fma
-from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, to_codes
+from tvm_probq.kernels.small.parameters import (
+    NO_ACTIVATION,
+    Parameters,
+    activate,
+    code_bounds,
+    to_codes,
+)
 from tvm_probq.kernels.small.ranges import RunningRange, lanes_for
 from tvm_probq.simulator.numerics import Activation
 
@@ -42,7 +48,7 @@ class AccumulatorSpec:
 
     shape: tuple[Any, ...]
     x_ranges: int
-    activation: Activation = Activation()
+    activation: Activation = NO_ACTIVATION
     correction: bool = False
     residual_ranges: int = 0
 
@@ -56,7 +62,9 @@ def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
         if act.linear:
             layer.prepare(scale, zero)
             lower, upper = code_bounds(act, y, c, lanes)
-            return lambda i: store(out, to_codes(layer.value(i), lower, upper), n, i, c, lanes=lanes)
+            return lambda i: store(
+                out, to_codes(layer.value(i), lower, upper), n, i, c, lanes=lanes
+            )
         layer.prepare(None, None)
         lower, upper = const(0.0, lanes), y.qmax(c, lanes)
 

@@ -96,9 +96,7 @@ def rescale_kernel(shape: Shape, ranges: tuple[int, int]) -> tirx.PrimFunc:
     return _sum_kernel("rescale", shape, ranges, Activation())
 
 
-def add_kernel(
-    shape: Shape, ranges: tuple[int, int, int], activation: Activation
-) -> tirx.PrimFunc:
+def add_kernel(shape: Shape, ranges: tuple[int, int, int], activation: Activation) -> tirx.PrimFunc:
     """Kernel (a, a_qparams, b, b_qparams, y_qparams, out) of `add`; `ranges` of a, b and result."""
     return _sum_kernel("add", shape, ranges, activation)
 

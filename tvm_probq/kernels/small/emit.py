@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
+from tvm.ir.expr import TensorLoad
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
 
 VECTOR = 16
 WIDE = 64
+UNROLLED = 8
 OPAQUE = 8  # op_pattern kOpaque: nothing may be fused into, or around, these kernels
 
 Shape = Sequence[Any]
@@ -46,12 +48,17 @@ def build_kernel(
     tirx.PrimFunc
         Final: marked as scheduled, and opaque to fusion.
     """
-    with IRBuilder() as builder, ir.prim_func():
+    with IRBuilder() as builder, ir.prim_func(s_tir=True):
         ir.func_name(name)
         buffers = [ir.arg(a.name, ir.buffer(a.shape, a.dtype)) for a in arguments]
-        ir.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": OPAQUE})
-        with ir.serial(batch) as sample:
-            body(sample, *buffers)
+        flags = {"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": OPAQUE}
+        ir.func_attr({**flags, "probq.kernel": f"probq_{name}"})
+        # Relax's passes want a block at the root, though nothing here is scheduled any more.
+        with ir.sblock("root"):
+            ir.reads([])
+            ir.writes([])
+            with ir.serial(batch) as sample:
+                body(sample, *buffers)
     return builder.get()
 
 
@@ -66,8 +73,19 @@ def store(buffer: Any, value: Any, *index: Any, lanes: int = 1) -> None:
 
 
 def let(value: Any) -> Any:
-    """Compute `value` once; every expression used twice goes through here."""
-    return ir.bind(value)
+    """Compute `value` once; every expression used twice goes through here.
+
+    TVM's simplifier puts a bound expression back into each place that reads it, which grows
+    exponentially with nested selections.  So it goes to memory, which LLVM turns into a register.
+    """
+    if isinstance(value, tirx.Var | tirx.FloatImm | tirx.IntImm):
+        return value
+    if isinstance(value, TensorLoad):
+        return ir.bind(value)
+    lanes = lanes_of(value)
+    memory = scratch(str(value.ty.dtype).split("x")[0], lanes)
+    store(memory, value, 0, lanes=lanes)
+    return load(memory, 0, lanes=lanes)
 
 
 def view(buffer: Any, *shape: Any) -> Any:
@@ -84,8 +102,16 @@ def scratch(dtype: str, *shape: int) -> Any:
 
 
 def loop(extent: Any) -> Any:
-    """A serial loop, to be used as ``with loop(n) as i``."""
-    return ir.serial(extent)
+    """A serial loop, to be used as ``with loop(n) as i``.
+
+    LLVM takes a wide vector for one instruction and unrolls nests of known length altogether,
+    to kilobytes of spilled code; so a length of some size goes through a fence, which hides it.
+    """
+    if not isinstance(extent, int) or extent <= UNROLLED:
+        return ir.serial(extent)
+    hidden = tirx.FloatImm("float32", float(extent))
+    fence = tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", hidden)
+    return ir.serial(let(tirx.Cast("int32", fence)))
 
 
 def wide_blocks(extent: int, body: Block, widest: int = WIDE) -> None:
@@ -128,9 +154,9 @@ class Register:
         """The first `lanes` lanes (all of them by default), or those from `at` on."""
         return load(self._buffer, at, lanes=lanes or self.lanes)
 
-    def set(self, value: Any, lanes: int = 0) -> None:
-        """Replace the first `lanes` lanes."""
-        store(self._buffer, value, 0, lanes=lanes or self.lanes)
+    def set(self, value: Any, lanes: int = 0, at: Any = 0) -> None:
+        """Replace the first `lanes` lanes, or those from `at` on."""
+        store(self._buffer, value, at, lanes=lanes or self.lanes)
 
 
 def splat(value: Any, lanes: int) -> Any:

@@ -24,13 +24,15 @@ class LaneSum:
     def __init__(self) -> None:
         self._lanes = Register(VECTOR)
 
-    def add(self, value: Any, lanes: int) -> None:
-        """Add a vector; a product must have gone through `fence`."""
-        self._lanes.set(self._lanes.get(lanes) + value, lanes)
+    def add(self, c: Any, value: Any, lanes: int) -> None:
+        """Add the vector of elements from `c` on; a product must have gone through `fence`."""
+        at = _lane(c)
+        self._lanes.set(self._lanes.get(lanes, at) + value, lanes, at)
 
-    def add_product(self, a: Any, b: Any, lanes: int) -> None:
+    def add_product(self, c: Any, a: Any, b: Any, lanes: int) -> None:
         """Add the product of two vectors by a fused multiply-add."""
-        self._lanes.set(fma(a, b, self._lanes.get(lanes)), lanes)
+        at = _lane(c)
+        self._lanes.set(fma(a, b, self._lanes.get(lanes, at)), lanes, at)
 
     def total(self) -> Any:
         """All lanes together."""
@@ -38,6 +40,11 @@ class LaneSum:
         for lane in range(1, VECTOR):
             total = total + self._lanes.get(1, lane)
         return let(total)
+
+
+def _lane(c: Any) -> int:
+    """Lane of element `c`: only the short blocks at the end, of known place, are not at 0."""
+    return c % VECTOR if isinstance(c, int) else 0
 
 
 def chained_matvec(

@@ -62,8 +62,8 @@ def tensor_moments(moments: Moments, channels: int) -> tuple[Any, Any]:
 
     def first(c: Any, lanes: int) -> None:
         mean, variance = moments(c, lanes)
-        means.add(mean, lanes)
-        variances.add(variance, lanes)
+        means.add(c, mean, lanes)
+        variances.add(c, variance, lanes)
 
     exact_blocks(channels, first)
     count = const(channels)
@@ -71,7 +71,7 @@ def tensor_moments(moments: Moments, channels: int) -> tuple[Any, Any]:
 
     def second(c: Any, lanes: int) -> None:
         distance = let(moments(c, lanes)[0] - splat(centre, lanes))
-        between.add_product(distance, distance, lanes)
+        between.add_product(c, distance, distance, lanes)
 
     exact_blocks(channels, second)
     return centre, let(variances.total() / count + between.total() / count)

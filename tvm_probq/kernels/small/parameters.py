@@ -18,6 +18,8 @@ from tvm_probq.kernels.small.floats import (
 )
 from tvm_probq.simulator.numerics import Activation
 
+NO_ACTIVATION = Activation()
+
 
 @dataclass(frozen=True)
 class Parameters:

@@ -34,7 +34,7 @@ def predict_tensor(constants: Sequence[Any], moments: ChannelMoments, z: Project
     within = LaneSum()
 
     def block(c: Any, lanes: int) -> None:
-        within.add_product(moments.both(c, lanes)[1], load(power, c, lanes=lanes), lanes)
+        within.add_product(c, moments.both(c, lanes)[1], load(power, c, lanes=lanes), lanes)
 
     exact_blocks(moments.channels, block)
     return centre, let(maximum(between, 0.0) + within.total())
@@ -92,9 +92,9 @@ def predict_iid(table: Any, patches: Any, n: Any, p: Parameters, count: int) -> 
         mu, bias, var, mu2, mu_bias, bias2 = (load(table, i, c, lanes=lanes) for i in range(6))
         position = let(maximum(fma(negate(s1), s1, s11), 0.0) * area)
         first = let(s1 * scale)
-        centres.add(fma(mu, first, bias), lanes)
+        centres.add(c, fma(mu, first, bias), lanes)
         square = fma(fma(mu2, first, mu_bias), first, bias2)
-        squares.add(fma(mu2, position, fma(var, s2 * area, square)), lanes)
+        squares.add(c, fma(mu2, position, fma(var, s2 * area, square)), lanes)
 
     exact_blocks(groups, block)
     centre = let(centres.total() / const(groups))

@@ -85,9 +85,7 @@ def pool_range_kernel(shape: tuple[Any, ...], ranges: int, qmax: int) -> tirx.Pr
         Parameters(out, n).write(*seen.ends(), const(qmax))
 
     arguments = [Argument("x", shape, "uint8"), qparams_argument("x_qparams", batch, ranges)]
-    return build_kernel(
-        "pool_range", [*arguments, qparams_argument("out", batch, 1)], batch, body
-    )
+    return build_kernel("pool_range", [*arguments, qparams_argument("out", batch, 1)], batch, body)
 
 
 def merge_ranges_kernel(batch: Any, ranges: Sequence[int], qmax: int) -> tirx.PrimFunc:

@@ -16,6 +16,7 @@ from tvm_probq.kernels.small.emit import (
     let,
     load,
     loop,
+    scratch,
     store,
     view,
     wide_blocks,
@@ -55,7 +56,7 @@ def emit_sums(q: Any, stride: int, n: Any, out: Any, out_sample: Any = None) -> 
     def block(c: Any, lanes: int) -> None:
         pair = _Pair(lanes)
         with loop(run.count) as i, loop(run.length) as j:
-            pair.see(load(run.codes, n, i * run.step, j * channels + c, lanes=lanes), lanes)
+            pair.see(load(run.codes, n, i * run.step, j * channels + c, lanes=lanes))
         pair.write(out, at, c)
 
     wide_blocks(channels, block)
@@ -86,24 +87,18 @@ class _Pair:
     """Running sums of codes and of squared codes."""
 
     def __init__(self, lanes: int) -> None:
-        self._total, self._squares = Register(lanes, "int32"), Register(lanes, "int32")
+        self._rows = [Register(lanes, "int32") for _ in range(2)]
 
-    def see(self, codes: Any, lanes: int) -> None:
-        """Take in a vector of at most as many lanes."""
+    def see(self, codes: Any) -> None:
+        """Take in a vector."""
         code = let(convert(codes, "int32"))
-        self._total.set(self._total.get(lanes) + code, lanes)
-        self._squares.set(self._squares.get(lanes) + code * code, lanes)
+        for register, value in zip(self._rows, (code, code * code), strict=True):
+            register.set(register.get() + value)
 
-    def fold(self, channels: int) -> None:
-        """Add all positions of `channels` lanes each to the first."""
-        for register in (self._total, self._squares):
-            parts = [register.get(channels, i) for i in range(0, register.lanes, channels)]
-            register.set(reduce(add, parts), channels)
-
-    def write(self, out: Any, at: Any, channel: Any, lanes: int = 0) -> None:
-        """Store both, from `channel` on."""
-        for row, register in enumerate((self._total, self._squares)):
-            store(out, register.get(lanes), at, row, channel, lanes=lanes or register.lanes)
+    def write(self, out: Any, *index: Any) -> None:
+        """Store both; the last but one axis of `out` tells them apart."""
+        for row, register in enumerate(self._rows):
+            store(out, register.get(), *index[:-1], row, index[-1], lanes=register.lanes)
 
 
 def _positions_together(channels: int) -> int:
@@ -115,16 +110,24 @@ def _positions_together(channels: int) -> int:
 
 
 def _emit_narrow(run: _Run, n: Any, out: Any, at: Any, together: int) -> None:
-    """Few channels: several positions in one vector, or each addition waits for the last."""
+    """Few channels: several positions side by side, or each addition waits for the last."""
     channels = int(out.shape[2])
     lanes = together * channels
     full, rest = divmod(run.length, together)
-    pair = _Pair(lanes)
-    with loop(run.count) as i:
-        with loop(full) as j:
-            pair.see(load(run.codes, n, i * run.step, j * lanes, lanes=lanes), lanes)
-        with loop(rest) as j:
-            start = full * lanes + j * channels
-            pair.see(load(run.codes, n, i * run.step, start, lanes=channels), channels)
-    pair.fold(channels)
-    pair.write(out, at, 0, channels)
+    pairs = [_Pair(VECTOR) for _ in range(0, lanes, VECTOR)]
+    with loop(run.count) as i, loop(full) as j:
+        for k, pair in enumerate(pairs):
+            start = j * lanes + k * VECTOR
+            pair.see(load(run.codes, n, i * run.step, start, lanes=VECTOR))
+    flat = scratch("int32", 2, lanes)
+    for k, pair in enumerate(pairs):
+        pair.write(flat, k * VECTOR)
+    if rest:
+        with loop(run.count) as i, loop(rest * channels) as e:
+            code = let(convert(load(run.codes, n, i * run.step, full * lanes + e), "int32"))
+            store(flat, load(flat, 0, e) + code, 0, e)
+            store(flat, load(flat, 1, e) + code * code, 1, e)
+    with loop(channels) as c:
+        for row in range(2):
+            parts = [load(flat, row, c + start) for start in range(0, lanes, channels)]
+            store(out, reduce(add, parts), at, row, c)

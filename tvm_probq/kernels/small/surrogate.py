@@ -9,8 +9,8 @@ from tvm_probq.kernels.small.correction import Projection
 from tvm_probq.kernels.small.elementwise import qparams_argument
 from tvm_probq.kernels.small.emit import Argument, build_kernel, wide_blocks
 from tvm_probq.kernels.small.interval import Fit, write_interval
-from tvm_probq.kernels.small.moments import ChannelMoments, add_residual, tensor_moments
-from tvm_probq.kernels.small.parameters import Parameters
+from tvm_probq.kernels.small.moments import ChannelMoments, Moments, add_residual, tensor_moments
+from tvm_probq.kernels.small.parameters import NO_ACTIVATION, Parameters
 from tvm_probq.kernels.small.predictors import (
     Mixture,
     predict_channels,
@@ -66,7 +66,7 @@ class SurrogateSpec:
     constants: tuple[tuple[int, ...], ...]
     ranges: int
     levels: int
-    activation: Activation = Activation()
+    activation: Activation = NO_ACTIVATION
     residual: ResidualSpec | None = None
 
     @property
@@ -144,20 +144,26 @@ def emit_surrogate(
     if z is not None:
         _write_mixture(spec, tensors, n, predict_tensor(constants[-4:], moments, z))
         return
-    if spec.kind == "add":
-        per_channel, outputs = moments.both, spec.channels
-    else:
-        predict = predict_channels if spec.kind == "moments_channel" else predict_diagonal
-        per_channel, outputs = predict(constants, moments), constants[2].shape[0]
+    per_channel, outputs = _channel_moments(spec, constants, moments)
     if spec.ranges == 1:
-        _write_mixture(spec, tensors, n, tensor_moments(per_channel, int(outputs)))
+        _write_mixture(spec, tensors, n, tensor_moments(per_channel, outputs))
         return
     out = Parameters(tensors.out, n)
 
     def block(c: Any, lanes: int) -> None:
         write_interval(tensors.fit, spec.activation, per_channel(c, lanes), out, c, lanes)
 
-    wide_blocks(int(outputs), block)
+    wide_blocks(outputs, block)
+
+
+def _channel_moments(
+    spec: SurrogateSpec, constants: tuple[Any, ...], moments: ChannelMoments
+) -> tuple[Moments, int]:
+    """Moments of each output channel, and how many there are."""
+    if spec.kind == "add":
+        return moments.both, spec.channels
+    predict = predict_channels if spec.kind == "moments_channel" else predict_diagonal
+    return predict(constants, moments), int(constants[2].shape[0])
 
 
 def _write_mixture(spec: SurrogateSpec, tensors: Tensors, n: Any, mixture: Mixture) -> None:

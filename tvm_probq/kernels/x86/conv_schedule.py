@@ -8,8 +8,9 @@ from tvm import s_tir
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.conv_workload import Workload
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
-from tvm_probq.kernels.x86.tiles import LANES, PARALLEL_MACS, Tile, VectorUnit
+from tvm_probq.kernels.x86.tiles import PARALLEL_MACS, Tile
 
 
 def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> s_tir.Schedule:

@@ -9,15 +9,9 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.epilogue import Channels, Epilogue
-from tvm_probq.kernels.x86.tiles import (
-    LANES,
-    Geometry,
-    Tile,
-    VectorUnit,
-    channel_blocks,
-    geometry,
-)
+from tvm_probq.kernels.x86.epilogue import Epilogue
+from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.tiles import Tile, channel_blocks
 
 
 @dataclass(frozen=True)

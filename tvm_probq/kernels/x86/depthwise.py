@@ -6,6 +6,7 @@ rows of one task are kept in a tile-local block.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tvm import s_tir, te, tirx
@@ -13,8 +14,9 @@ from tvm import s_tir, te, tirx
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
-from tvm_probq.kernels.x86.epilogue import Channels, Epilogue
-from tvm_probq.kernels.x86.tiles import LANES, PARALLEL_MACS, Tile
+from tvm_probq.kernels.x86.epilogue import Epilogue
+from tvm_probq.kernels.x86.geometry import LANES, Channels
+from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS, Tile
 
 
 def channel_layout(spec: LayerSpec) -> Channels:
@@ -40,7 +42,9 @@ def depthwise_workload(spec: LayerSpec, tile: Tile) -> Workload:
     x = te.placeholder((spec.batch, spec.height, spec.width, spec.in_channels), "uint8", "X")
     weights = te.placeholder(*depthwise_weights(spec), "W")
     direct = channels.exact and not any(spec.pads)
-    source = x if direct else _source(spec, tile, x, epilogue)
+    columns = -(-spec.out_width // tile.columns) * tile.columns
+    width = (columns - 1) * spec.strides[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
+    source = x if direct else padded_source(spec, x, epilogue, width)
     total = _total(spec, channels, source, weights)
     out_view = (spec.batch, spec.out_height, spec.out_width, 1, spec.out_channels)
     out = output_stages(total, epilogue, out_view)
@@ -48,24 +52,31 @@ def depthwise_workload(spec: LayerSpec, tile: Tile) -> Workload:
     return Workload(te.create_prim_func(arguments), not direct, channels, tuple(epilogue.vectors))
 
 
-def _source(spec: LayerSpec, tile: Tile, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
-    """Padded rows, wide enough for the last column tile."""
-    columns = -(-spec.out_width // tile.columns) * tile.columns
-    rows, width = (
-        (count - 1) * spec.strides[axis] + (spec.kernel[axis] - 1) * spec.dilation[axis] + 1
-        for axis, count in enumerate((spec.out_height, columns))
-    )
+def padded_source(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue, width: int) -> te.Tensor:
+    """The padded rows of X, `width` columns and whole vectors of channels wide."""
+    reach = (spec.kernel[0] - 1) * spec.dilation[0]
+    rows = (spec.out_height - 1) * spec.strides[0] + reach + 1
     top, left = spec.pads[:2]
     layout = epilogue.channels
 
     def value(n: Any, h: Any, w: Any, c: Any) -> Any:
         zero = epilogue.zero_code(n, c if spec.in_ranges == 1 else tirx.min(c, layout.real - 1))
-        inside = [h >= top, h < spec.height + top, w >= left, w < spec.width + left]
+        inside = [w >= left, w < spec.width + left]
         if not layout.exact:
             inside.append(c // layout.lanes * layout.lanes < layout.real)
-        return tirx.if_then_else(tirx.all(*inside), x[n, h - top, w - left, c], zero)
+        code = tirx.if_then_else(tirx.all(*inside), x[n, h - top, w - left, c], zero)
+        return tirx.if_then_else(tirx.all(h >= top, h < spec.height + top), code, zero)
 
     return te.compute((spec.batch, rows, width, layout.padded), value, name="pad")
+
+
+def place_pad(sch: s_tir.Schedule, work: Workload, task: Any) -> None:
+    """Pad the rows of one task at its start, the border and the inside apart."""
+    pad = sch.get_sblock("pad")
+    sch.compute_at(pad, task, preserve_unit_loops=True)
+    column, channel = sch.get_loops(pad)[-2:]
+    sch.annotate(column, "pragma_loop_partition_hint", 1)
+    sch.vectorize(sch.split(channel, [None, math.gcd(work.channels.padded, 64)])[1])
 
 
 def _total(spec: LayerSpec, channels: Channels, source: te.Tensor, weights: te.Tensor) -> te.Tensor:
@@ -103,7 +114,7 @@ def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Sch
     co, cv = sch.split(c, [None, work.channels.vector])
     sch.reorder(n, rb, g, h, co, wo, wi, cv)
     task = sch.fuse(n, rb, g)
-    if spec.macs >= PARALLEL_MACS // 4:
+    if spec.macs >= DEPTHWISE_PARALLEL_MACS:
         sch.parallel(task)
     sch.annotate(wo, "pragma_loop_partition_hint", 1)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
@@ -111,9 +122,7 @@ def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Sch
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, task)
     if work.padded:
-        pad = sch.get_sblock("pad")
-        sch.compute_at(pad, task, preserve_unit_loops=True)
-        sch.vectorize(sch.split(sch.get_loops(pad)[-1], [None, work.channels.vector])[1])
+        place_pad(sch, work, task)
     _taps(sch, conv)
     sch.unroll(wi)
     sch.vectorize(cv)

@@ -16,35 +16,9 @@ from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.floats import activate, fma, round_to_code
+from tvm_probq.kernels.x86.geometry import Channels
 
 Index = Any  # a TIR expression or a Python int
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Output channels as the kernel computes them: `groups` times `real`, padded to `padded`.
-
-    Stages are indexed ``[n, g, c]`` with c below `padded`; lanes from `real` on are not stored.
-    """
-
-    groups: int
-    real: int
-    padded: int
-
-    @property
-    def lanes(self) -> int:
-        """The widest vector that divides the real channels: what can be stored at once."""
-        return math.gcd(self.real, 16)
-
-    @property
-    def vector(self) -> int:
-        """Lanes computed at once: 16, or 8 where a padded ninth to fifteenth would be wasted."""
-        return math.gcd(self.padded, 16)
-
-    @property
-    def exact(self) -> bool:
-        """Whether no lane is padding."""
-        return self.real == self.padded
 
 
 @dataclass

@@ -1,88 +1,24 @@
-"""Which vector instructions a target has, and the loop sizes of a layer on them."""
+"""The loop sizes of a kernel: a fixed rule, sound without any search."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import tvm
-from tvm.target.codegen import target_has_features
-
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
 
-LANES = 16  # output channels of one block, on every instruction set
 SCRATCH_BYTES = 48 * 1024  # a padded row block of this size stays near the core
 BLOCK_BYTES = 24 * 1024  # input of one task without scratch, read again for every channel block
 MIN_TASKS = 4
 LATENCY = 5  # cycles from one product of a sum to the next
 SHORT_REDUCTION = 48  # products a sum: below, the epilogue shows
 SHORT_TILE = 8
+DOT_COLUMNS = 8
 SHORT_COLUMNS = 0.3  # what a last, short column tile costs more than a whole one
 PARALLEL_MACS = 1 << 20
-
-
-@dataclass(frozen=True)
-class VectorUnit:
-    """What the code generator must know of an instruction set.
-
-    Attributes
-    ----------
-    step : int
-        Input bytes multiplied by one instruction: 4 with a dot product, 1 without.
-    accumulators : int
-        Blocks of 16 int32 sums that fit the registers beside the operands.
-    instruction : str
-        The dot product's mnemonic or "".
-    """
-
-    step: int
-    accumulators: int
-    instruction: str
-
-
-def vector_unit(target: tvm.target.Target) -> VectorUnit:
-    """The vector unit of an x86 `target`."""
-    if target_has_features("avx512vnni", target):
-        # 16 accumulators are 1024 bytes: from there on TVM puts them on the heap, not in registers.
-        return VectorUnit(4, 15, "vpdpbusd")
-    if target_has_features("avx512bw", target):
-        return VectorUnit(1, 12, "")
-    return VectorUnit(1, 6 if target_has_features("avx2", target) else 3, "")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """A convolution as the kernel sees it: rows of bytes, the channels of a pixel one by another.
-
-    Attributes
-    ----------
-    rows, columns : int
-        Output positions; a flattened pointwise layer has one row.
-    in_rows, row_bytes : int
-        View of the input of one sample.
-    reduction : tuple of int
-        Kernel rows, kernel columns, steps: a kernel row is one run of bytes if the layer is
-        neither grouped nor dilated, and then the kernel columns are 1.
-    """
-
-    rows: int
-    columns: int
-    in_rows: int
-    row_bytes: int
-    reduction: tuple[int, int, int]
-
-
-def geometry(spec: LayerSpec, unit: VectorUnit) -> Geometry:
-    """The view of `spec` under `unit`."""
-    merged = spec.groups == 1 and spec.dilation[1] == 1
-    taps = spec.kernel[1] if merged else 1
-    steps = -(-taps * spec.group_inputs // unit.step)
-    reduction = (spec.kernel[0], 1 if merged else spec.kernel[1], steps)
-    flatten = spec.pointwise and spec.group_inputs % unit.step == 0
-    rows, columns, height, width = (spec.out_height, spec.out_width, spec.height, spec.width)
-    if flatten:
-        rows, columns, height, width = 1, rows * columns, 1, height * width
-    return Geometry(rows, columns, height, width * spec.in_channels, reduction)
+DEPTHWISE_PARALLEL_MACS = 1 << 18  # a quarter of a dense layer's speed
+QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
 
 
 @dataclass(frozen=True)
@@ -109,7 +45,7 @@ class Tile:
 def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     """A sound tile without any search."""
     if spec.depthwise:
-        return depthwise_tile(spec, unit)
+        return depthwise_tile(spec, unit, dots_fit(spec, unit))
     view = geometry(spec, unit)
     columns, blocks = register_tile(
         view.columns, spec.group_outputs, unit, math.prod(view.reduction)
@@ -131,14 +67,32 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     return Tile(columns, blocks, rows, wide, split)
 
 
-def depthwise_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
-    """A sound tile of a depthwise layer: one vector of channels, columns as equal as possible."""
-    most = min(unit.accumulators, 14)
+def quads(spec: LayerSpec) -> int:
+    """Fours of taps of one kernel row."""
+    return -(-spec.kernel[1] // 4)
+
+
+def dots_fit(spec: LayerSpec, unit: VectorUnit) -> bool:
+    """Whether a depthwise layer gains by interleaving four pixels for the dot product.
+
+    Columns must share the interleaved pixels; strided 3x3 kernels use each of them too rarely.
+    """
+    shared = quads(spec) == 1 or 4 % spec.strides[1] == 0
+    pays = spec.strides == (1, 1) or min(spec.kernel) > 3
+    return unit.instruction != "" and spec.dilation[1] == 1 and shared and pays
+
+
+def depthwise_tile(spec: LayerSpec, unit: VectorUnit, dots: bool) -> Tile:
+    """A sound tile of a depthwise layer: columns as equal as possible, rows that fit the cache."""
+    most = DOT_COLUMNS if dots else min(unit.accumulators, 14)
     columns = -(-spec.out_width // -(-spec.out_width // most))
+    tiles = -(-spec.out_width // columns)
     width = (spec.out_width * spec.strides[1] + spec.kernel[1]) * spec.in_channels
     limit = SCRATCH_BYTES // width // spec.strides[0] - spec.kernel[0] // spec.strides[0]
-    rows = _divisor(spec.out_height, max(1, min(limit, 8)))
-    return Tile(columns, 1, rows, -(-spec.out_width // columns), 1)
+    rows = _divisor(spec.out_height, max(1, min(limit, 8 + 6 * dots)))
+    in_rows = (rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
+    wide = _divisor(tiles, max(1, QUADS_BYTES // (in_rows * columns * LANES * 4)))
+    return Tile(columns, 1, rows, wide if dots else tiles, 1)
 
 
 def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> tuple[int, int]:

@@ -1,0 +1,95 @@
+"""What the kernels refuse, and how they say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.checks import check_spec
+from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
+from tvm_probq.kernels.spec import LayerSpec
+
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "znver4"})
+SPEC = LayerSpec(
+    batch=1, height=8, width=8, in_channels=16, out_channels=24, kernel=(3, 3), strides=(1, 1),
+    pads=(1, 1, 1, 1), dilation=(1, 1), groups=1, weight_bits=8, activation="none",
+    output="codes", correction=False, residual=False, in_ranges=1, out_ranges=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_channels": 0}, "not positive"),
+        ({"pads": (0, 0, -1, 0)}, "not positive"),
+        ({"groups": 5}, "5 groups do not divide"),
+        ({"kernel": (11, 3)}, "output is empty"),
+        ({"weight_bits": 2}, "2-bit weights"),
+        ({"activation": "gelu"}, "activation 'gelu'"),
+        ({"activation": "clip(1,0)"}, "clip"),
+        ({"activation": "clip(1)"}, "clip"),
+        ({"activation": "clip(LOW,HIGH)"}, "activation"),
+        ({"output": "int8"}, "output 'int8'"),
+        ({"out_ranges": 3}, "3 output ranges"),
+        ({"in_ranges": 16}, "needs one scale"),
+        ({"flat": True}, "height = width = 1"),
+        ({"in_channels": 8000}, "overflow int32"),
+        ({"output": "int32", "residual": True}, "nothing fused"),
+    ],
+)
+def test_a_wrong_specification_is_refused(change: dict[str, Any], message: str) -> None:
+    check_spec(SPEC)
+    with pytest.raises(KernelError, match=message) as error:
+        layer_kernel(replace(SPEC, **change), TARGET)
+    assert "LayerSpec" in error.value.where
+    assert error.value.fix
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    with pytest.raises(KernelError, match="not the weights of the layer"):
+        pack_weights(SPEC, np.zeros((24, 16, 3, 3), np.int8), TARGET)
+
+
+def test_codes_beyond_four_bits_are_refused() -> None:
+    weights = np.full((24, 3, 3, 16), 8, np.int8)
+    with pytest.raises(KernelError, match="does not fit 4 bits"):
+        pack_weights(replace(SPEC, weight_bits=4), weights, TARGET)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a76"},
+        {"kind": "cuda", "arch": "sm_80"},
+    ],
+    ids=["arm", "cuda"],
+)
+def test_another_architecture_is_refused(kind: dict[str, str]) -> None:
+    with pytest.raises(KernelError, match="not x86"):
+        layer_kernel(SPEC, tvm.target.Target(kind))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("groups", [1, 8, 16])
+@pytest.mark.parametrize("mcpu", ["znver4", "haswell"])
+def test_packed_weights_have_the_stated_shape(bits: int, groups: int, mcpu: str) -> None:
+    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
+    spec = replace(SPEC, weight_bits=bits, groups=groups, out_channels=16 if groups == 16 else 24)
+    weights = np.zeros((spec.out_channels, 3, 3, 16 // groups), np.int8)
+    packed = pack_weights(spec, weights, target)
+    assert (packed.shape, str(packed.dtype)) == packed_shape(spec, target)
+
+
+def test_four_bits_take_half_the_room() -> None:
+    shapes = [packed_shape(replace(SPEC, weight_bits=bits), TARGET)[0] for bits in (4, 8)]
+    assert 2 * np.prod(shapes[0]) == np.prod(shapes[1])
+
+
+def test_the_layer_is_named_in_messages() -> None:
+    assert str(SPEC) == "conv 3x3/1x1 1x8x8x16 -> 8x8x24"
+    assert str(replace(SPEC, groups=8)).endswith("groups 8")

@@ -1,0 +1,118 @@
+"""What the code generator must know of an instruction set, and a layer's shape as it sees it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import tvm
+from tvm.target.codegen import target_has_features
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.spec import LayerSpec
+
+LANES = 16  # output channels of one block, on every instruction set
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """What the code generator must know of an instruction set.
+
+    Attributes
+    ----------
+    step : int
+        Input bytes multiplied by one instruction: 4 with a dot product, 1 without.
+    accumulators : int
+        Blocks of 16 int32 sums that fit the registers beside the operands.
+    instruction : str
+        The dot product's mnemonic or "".
+    """
+
+    step: int
+    accumulators: int
+    instruction: str
+
+
+def vector_unit(target: tvm.target.Target) -> VectorUnit:
+    """The vector unit of an x86 `target`.
+
+    Raises
+    ------
+    KernelError
+        For a target that is no x86 CPU.
+    """
+    if not target_has_features("sse2", target):
+        raise KernelError(
+            "no integer kernels for this target",
+            where=str(target),
+            why="its instruction set is not x86",
+            fix='use a target such as {"kind": "llvm", "mcpu": "znver4"}',
+        )
+    if target_has_features("avx512vnni", target):
+        # 16 accumulators are 1024 bytes: from there on TVM puts them on the heap, not in registers.
+        return VectorUnit(4, 15, "vpdpbusd")
+    if target_has_features("avx512bw", target):
+        return VectorUnit(1, 12, "")
+    return VectorUnit(1, 6 if target_has_features("avx2", target) else 3, "")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution as the kernel sees it: rows of bytes, the channels of a pixel one by another.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Output positions; a flattened pointwise layer has one row.
+    in_rows, row_bytes : int
+        View of the input of one sample.
+    reduction : tuple of int
+        Kernel rows, kernel columns, steps: a kernel row is one run of bytes if the layer is
+        neither grouped nor dilated, and then the kernel columns are 1.
+    """
+
+    rows: int
+    columns: int
+    in_rows: int
+    row_bytes: int
+    reduction: tuple[int, int, int]
+
+
+def geometry(spec: LayerSpec, unit: VectorUnit) -> Geometry:
+    """The view of `spec` under `unit`."""
+    merged = spec.groups == 1 and spec.dilation[1] == 1
+    taps = spec.kernel[1] if merged else 1
+    steps = -(-taps * spec.group_inputs // unit.step)
+    reduction = (spec.kernel[0], 1 if merged else spec.kernel[1], steps)
+    flatten = spec.pointwise and spec.group_inputs % unit.step == 0
+    rows, columns, height, width = (spec.out_height, spec.out_width, spec.height, spec.width)
+    if flatten:
+        rows, columns, height, width = 1, rows * columns, 1, height * width
+    return Geometry(rows, columns, height, width * spec.in_channels, reduction)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Output channels as the kernel computes them: `groups` times `real`, padded to `padded`.
+
+    Stages are indexed ``[n, g, c]`` with c below `padded`; lanes from `real` on are not stored.
+    """
+
+    groups: int
+    real: int
+    padded: int
+
+    @property
+    def lanes(self) -> int:
+        """The widest vector that divides the real channels: what can be stored at once."""
+        return math.gcd(self.real, 16)
+
+    @property
+    def vector(self) -> int:
+        """Lanes computed at once: 16, or 8 where a padded ninth to fifteenth would be wasted."""
+        return math.gcd(self.padded, 16)
+
+    @property
+    def exact(self) -> bool:
+        """Whether no lane is padding."""
+        return self.real == self.padded
