@@ -20,7 +20,11 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import Array
-from tvm_probq.surrogate.constants import correction_remainder, static_correction
+from tvm_probq.surrogate.constants import (
+    correction_basis,
+    correction_remainder,
+    static_correction,
+)
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.QuantizeWeights")
@@ -93,7 +97,8 @@ class QuantizeWeights:
         tensor = self.record.tensor(name)
         mean = tensor.mean / max(self.record.samples, 1)
         if plan.rounding_correction == "predicted":
-            return correction_remainder(weights, real, geometry, tensor.basis, mean)
+            basis = correction_basis(tensor.basis, plan.weight_bits)
+            return correction_remainder(weights, real, geometry, basis, mean)
         return static_correction(weights, real, geometry, mean)
 
 

@@ -15,6 +15,7 @@ from tvm_probq.build import artefact, fitness, manifest
 from tvm_probq.build.archive import is_archive, pack, unpack
 from tvm_probq.build.artefact import load_artefact, save_artefact
 from tvm_probq.build.compiled import Compiled, LayerReport
+from tvm_probq.build.link import link_library
 from tvm_probq.errors import ArtefactError, CalibrationError, KernelError
 from tvm_probq.plan.plan import plan_of
 from tvm_probq.target.profile import load_profile
@@ -254,3 +255,9 @@ def test_a_record_that_cannot_be_encoded_leaves_nothing(
             model_sha256="m",
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_temporary_folder_is_explained(compiled: Compiled) -> None:
+    # More than any disk holds: LLVM itself would end the process without a word.
+    with pytest.raises(KernelError, match=r"cannot be linked.*(File too large|No space).*TMPDIR"):
+        link_library(replace(compiled, parameter_bytes=1 << 60))

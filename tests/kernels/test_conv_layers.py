@@ -271,7 +271,7 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(spec=layers(), seed=st.integers(0, 99))
 def test_any_small_layer_equals_the_simulator(

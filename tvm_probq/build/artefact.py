@@ -12,9 +12,10 @@ from typing import Any
 from tvm_probq.build.archive import damaged, not_an_artefact, pack, unpack
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.fitness import check_machine, check_versions
+from tvm_probq.build.link import link_library
 from tvm_probq.build.manifest import FORMAT, Manifest, TargetNeeds, checksum, current_versions
 from tvm_probq.calibration.record import CalibrationRecord
-from tvm_probq.errors import ArtefactError, KernelError
+from tvm_probq.errors import ArtefactError
 from tvm_probq.files import write_file
 from tvm_probq.plan.plan import Plan
 from tvm_probq.target.profile import TargetProfile
@@ -95,7 +96,7 @@ def save_artefact(
     ArtefactError
         If the file cannot be written.
     """
-    members = {PLAN: plan.to_toml().encode(), LIBRARY: link_library(compiled.executable)}
+    members = {PLAN: plan.to_toml().encode(), LIBRARY: link_library(compiled)}
     if record is not None:
         members[CALIBRATION] = record_bytes(record)
     hashes = {name: _sha256(members[name]) for name in sorted(members)}
@@ -151,29 +152,6 @@ def load_artefact(path: Path, *, to_run: bool = True) -> Artefact:
         check_versions(manifest, path)
         check_machine(manifest, path)
     return Artefact(path, manifest, members)
-
-
-def link_library(executable: Any) -> bytes:
-    """Link a compiled module to a shared library, the same bytes for the same code.
-
-    Raises
-    ------
-    KernelError
-        If linking fails: no compiler, or no space for temporary files.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
-            library = Path(folder, LIBRARY)
-            executable.export_library(str(library), workspace_dir=folder)
-            return library.read_bytes()
-    except (OSError, RuntimeError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise KernelError(
-            "the compiled model cannot be linked to a library",
-            where=f"temporary folder {tempfile.gettempdir()}",
-            why=" ".join(lines[:3]),
-            fix="see `tvm-probq doctor`, and that the temporary folder (TMPDIR) has free space",
-        ) from error
 
 
 def record_bytes(record: CalibrationRecord) -> bytes:

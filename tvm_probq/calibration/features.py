@@ -24,6 +24,7 @@ from tvm_probq.surrogate.constants import (
     patch_count,
     patch_gamma,
     sampling,
+    surrogate_basis,
 )
 
 Moments = tuple[F32, F32]
@@ -70,7 +71,7 @@ class Predictors:
         """Build from a layer and its warm-up."""
         g, w, b = layer.geometry, layer.weights, layer.bias
         moments: MomentsTensor | MomentsDiagonal
-        moments = moments_diagonal(w, b, g) if g.depthwise else moments_tensor(w, b, g, basis)
+        moments = moments_diagonal(w, b, g) if g.depthwise else moments_tensor(w, b, g, surrogate_basis(basis))
         return cls(g, moments, iid_table(w, b, g), correlation)
 
     def predict(self, kind: str, x: Array, residual: Moments | None) -> Moments:

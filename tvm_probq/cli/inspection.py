@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tvm_probq.cli import options, sources
+from tvm_probq.cli.progress import progress
+from tvm_probq.data.cards import Card, load_card
+from tvm_probq.data.sets import model_inputs
+from tvm_probq.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from tvm_probq.build.artefact import Artefact
 
 HELP = "show an artefact's layers: bits, ranges, accumulators, memory, instructions"
+COVERAGE_SAMPLES = 64
+BLOCK = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT", help="what `compile` wrote")
+    parser.add_argument(
+        "--card",
+        type=Path,
+        help="also measure, on its evaluation set, which share of values is inside",
+    )
+    parser.add_argument(
+        "--limit",
+        type=options.positive,
+        default=COVERAGE_SAMPLES,
+        metavar="N",
+        help="measure on the first N samples (default %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Read the artefact, also one for another machine."""
+    """Read the artefact, also one for another machine, and measure coverage if asked."""
     from tvm_probq.build.artefact import load_artefact
     from tvm_probq.report.inspection import inspection
 
-    return inspection(load_artefact(args.artefact, to_run=False).manifest)
+    artefact = load_artefact(args.artefact, to_run=False)
+    if args.card is None or artefact.record is None:
+        return inspection(artefact.manifest)
+    shares = measure(artefact, load_card(args.card), args.limit, quiet=args.quiet)
+    return inspection(artefact.manifest, shares)
 
 
 def show(result: dict[str, Any]) -> str:
@@ -27,3 +55,46 @@ def show(result: dict[str, Any]) -> str:
     from tvm_probq.report.inspection import show_inspection
 
     return show_inspection(result)
+
+
+def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[str, float]:
+    """Measure the share of each layer's values inside its interval, on a card's evaluation set.
+
+    Raises
+    ------
+    ArtefactError
+        If the card is of another model.
+    """
+    from tvm_probq.build.compile import quantized
+    from tvm_probq.build.compiled import Compiled
+    from tvm_probq.report.coverage import coverage
+
+    model = sources.load(card.model)
+    said = artefact.manifest
+    if model.sha256 != said.model_sha256:
+        raise ArtefactError(
+            "the card is of another model than the artefact",
+            where=str(artefact.path),
+            why=f"the SHA-256 of {card.model} is not that in the artefact",
+            fix="give the card that the artefact was compiled with",
+        )
+    # The plan and the record give the same integer graph again; the simulator needs no kernels.
+    compiled = Compiled(
+        None,
+        quantized(model, artefact.plan, artefact.record),
+        said.layers,
+        said.peak_activation_bytes,
+        said.parameter_bytes,
+        said.mode,
+        said.scheme,
+        model.inputs,
+        model.outputs,
+        said.target.name,
+    )
+
+    def samples() -> Iterator[Any]:
+        for batch in model_inputs(card, "evaluation", BLOCK, limit):
+            yield from (batch.x[i : i + 1] for i in range(len(batch.x)))
+
+    taken = progress(samples(), limit, "measuring coverage", quiet=quiet)
+    return coverage(model, compiled, taken)

@@ -49,9 +49,7 @@ def model_path(args: argparse.Namespace, card: Card | None) -> Path:
     return card.model
 
 
-def load(
-    path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]]] = ()
-) -> Model:
+def load(path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]]] = ()) -> Model:
     """Import the model with a fixed batch.
 
     Raises

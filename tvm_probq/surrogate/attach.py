@@ -18,6 +18,7 @@ from tvm_probq.simulator.arithmetic import F32
 from tvm_probq.simulator.numerics import make_qparams
 from tvm_probq.surrogate.constants import (
     Sampling,
+    correction_basis,
     correction_matrix,
     iid_table,
     moments_diagonal,
@@ -25,6 +26,7 @@ from tvm_probq.surrogate.constants import (
     patch_count,
     patch_gamma,
     sampling,
+    surrogate_basis,
 )
 
 Pair = tuple[Any, Any]
@@ -55,10 +57,11 @@ def attach_correction(
     None for weights that rounding does not change.
     """
     rounded = round_weights(layer.weights, plan.weight_bits)
-    matrix = correction_matrix(layer.weights, rounded.real(), layer.geometry, tensor.basis)
+    directions = correction_basis(tensor.basis, plan.weight_bits)
+    matrix = correction_matrix(layer.weights, rounded.real(), layer.geometry, directions)
     if not matrix.any():
         return None
-    basis = None if tensor.basis is None else constant(tensor.basis)
+    basis = None if directions is None else constant(directions)
     count = sums_sampling(x[0]).count
     call = ops.correction(sums, x[1], constant(matrix), basis, count=count)
     return rewriter.emit(call, name="shift")
@@ -106,7 +109,7 @@ def _statistics(
     if g.depthwise:
         d = moments_diagonal(layer.weights, layer.bias, g)
         return "moments_diagonal", sums(), [d.weights, d.power, d.bias], count
-    c = moments_tensor(layer.weights, layer.bias, g, tensor.basis)
+    c = moments_tensor(layer.weights, layer.bias, g, surrogate_basis(tensor.basis))
     constants = [] if c.basis is None else [c.basis]
     return "moments_tensor", sums(), [*constants, c.gram, c.linear, c.scalars, c.power], count
 

@@ -8,8 +8,9 @@ from tvm_probq.ir.layers import Geometry
 from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiagonal, MomentsTensor
 
-MAX_SAMPLED_POSITIONS = 1024
+MAX_SAMPLED_POSITIONS = 256
 BASIS_RANK = 32
+SURROGATE_RANK = 8
 BASIS_FROM_CHANNELS = 48
 
 
@@ -145,6 +146,17 @@ def correction_remainder(
         return np.zeros(weights.shape[0], np.float32)
     p = basis.astype(np.float64)
     return static_correction(weights, rounded, geometry, mean - p @ (p.T @ mean))
+
+
+def surrogate_basis(basis: Array | None) -> Array | None:
+    """The leading directions that a surrogate reads: few, since its range averages over channels."""
+    return None if basis is None else np.ascontiguousarray(basis[:, :SURROGATE_RANK])
+
+
+def correction_basis(basis: Array | None, weight_bits: int) -> Array | None:
+    """The directions that a correction reads: more for coarser weights, whose rounding shifts more."""
+    rank = SURROGATE_RANK if weight_bits >= 8 else BASIS_RANK
+    return None if basis is None else np.ascontiguousarray(basis[:, :rank])
 
 
 def principal_basis(means: Array, rank: int = BASIS_RANK) -> Array | None:

@@ -1,0 +1,79 @@
+"""Kernels of sums and of the correction, against the simulator."""
+
+from typing import Any
+
+import pytest
+
+from tvm_probq import ops
+from tvm_probq.simulator import numerics, surrogates
+from tvm_probq.simulator.arithmetic import chained_matvec
+
+COUNT = 49
+TARGETS = ["znver4", "haswell", "x86-64"]
+
+
+def _normal(rng: Any, *shape: int) -> Any:
+    return rng.normal(size=shape).astype("float32")
+
+
+def _stat(rng: Any, batch: int, channels: int) -> Any:
+    q = rng.integers(0, 256, (batch, COUNT, 1, channels)).astype("uint8")
+    return numerics.sums(q, 1)
+
+
+@pytest.mark.parametrize("mcpu", TARGETS)
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [
+        ((3, 5, 7, 24), 2),
+        ((1, 6, 4, 10), 1),
+        ((1, 14, 14, 72), 3),
+        ((3, 40), 1),
+        ((2, 5, 5, 33), 1),
+    ],
+)
+def test_sums(evaluate: Any, same_bits: Any, rng: Any, shape: Any, stride: int, mcpu: str) -> None:
+    q = rng.integers(0, 256, shape).astype("uint8")
+    q[0] = 255
+    [found] = evaluate(lambda q: ops.sums(q, stride=stride), [q], mcpu)
+    same_bits(found, numerics.sums(q, stride))
+
+
+WINDOWS = {  # shape, ranges, kernel, strides, pads, dilation, groups, gamma
+    "plain": ((3, 9, 11, 24), 1, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1, 2),
+    "depthwise": ((1, 9, 9, 24), 24, (3, 3), (2, 2), (1, 0, 2, 1), (1, 1), 24, 1),
+    "groups": ((2, 12, 9, 10), 1, (5, 3), (1, 2), (2, 1, 2, 1), (2, 1), 2, 3),
+    "pointwise": ((1, 7, 7, 40), 40, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 4, 1),
+    "dense": ((3, 1, 1, 40), 1, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, 1),
+}
+
+
+@pytest.mark.parametrize("mcpu", TARGETS)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_patch_sums(
+    evaluate: Any, same_bits: Any, rng: Any, qparams: Any, window: str, mcpu: str
+) -> None:
+    shape, ranges, *rest = WINDOWS[window]
+    names = ("kernel", "strides", "pads", "dilation", "groups", "gamma")
+    q, p = rng.integers(0, 256, shape).astype("uint8"), qparams(shape[0], ranges)
+    make = lambda q, p: ops.patch_sums(q, p, **dict(zip(names, rest, strict=True)))  # noqa: E731
+    [found] = evaluate(make, [q, p], mcpu)
+    same_bits(found, surrogates.patch_sums(q, p, *rest))
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "rank", "outputs"), [(3, 24, 5, 10), (1, 10, None, 40), (1, 130, 16, 130)]
+)
+def test_correction(
+    evaluate: Any, same_bits: Any, rng: Any, qparams: Any,
+    batch: int, channels: int, rank: int | None, outputs: int,
+) -> None:  # fmt: skip
+    stat, x = _stat(rng, batch, channels), qparams(batch)
+    mean = surrogates.moments_of(stat, x, COUNT)[0]
+    basis = _normal(rng, channels, rank) if rank else None
+    matrix, diagonal = _normal(rng, rank or channels, outputs), _normal(rng, channels)
+    given = [stat, x, matrix] + ([basis] if rank else [])
+    [found] = evaluate(lambda *v: ops.correction(*v, count=COUNT), given)
+    same_bits(found, chained_matvec(surrogates.project(mean, basis), matrix))
+    [found] = evaluate(lambda *v: ops.correction(*v, count=COUNT), [stat, x, diagonal])
+    same_bits(found, mean * diagonal)
