@@ -9,7 +9,14 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import describe, is_call, is_tensor, shape_of
-from tvm_probq.ir.layers import SHAPE_OPS, Definitions, Layer, find_layers
+from tvm_probq.ir.layers import (
+    SHAPE_OPS,
+    Definitions,
+    Layer,
+    find_layers,
+    is_global_pool,
+    moves_codes,
+)
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 NAMES = "probq_layer_names"
@@ -118,14 +125,14 @@ class _Marks:
             self.of_inputs.setdefault(call, (self._unique(call.name), "input", ""))
         elif call in self.of_calls:
             return
-        elif is_call(call, *SHAPE_OPS) or _is_transpose(call):
+        elif moves_codes(call):
             self._mark_source(call.args[0])
-        elif is_call(call, "add") and all(_same_shape(call, a) for a in call.args):
+        elif is_call(call, "add") and _is_plain_sum(call):
             self._mark_call(call, "add", list(call.args))
-        elif is_call(call, "concat"):
+        elif is_call(call, "concat") and int(call.attrs.axis) % len(shape_of(call)):
             fields = self.definitions.value(call.args[0]).fields
             self._mark_call(call, "concat", list(fields))
-        elif _is_global_pool(call):
+        elif is_global_pool(call):
             self._mark_call(call, "pool", [call.args[0]])
         elif isinstance(call, Call):
             reason = f"{describe(call)} has no integer form"
@@ -165,21 +172,10 @@ def _product_kind(layer: Layer) -> str:
     return "dense" if is_call(layer.product, "matmul") else "conv2d"
 
 
-def _is_transpose(call: Any) -> bool:
-    return is_call(call, "permute_dims") and isinstance(call.args[0], relax.Var)
+def _is_plain_sum(add: Call) -> bool:
+    """Whether two images or two vectors of one shape are added: what the surrogates can sum up."""
+    return len(shape_of(add)) in (2, 4) and all(_same_shape(add, a) for a in add.args)
 
 
 def _same_shape(call: Call, arg: Any) -> bool:
     return isinstance(arg, relax.Var) and is_tensor(arg) and shape_of(arg) == shape_of(call)
-
-
-def _is_global_pool(call: Any) -> bool:
-    return (
-        is_call(call, "mean")
-        and is_tensor(call)
-        and len(shape_of(call.args[0])) == 4
-        and call.attrs.axis is not None
-        and sorted(int(a) % 4 for a in call.attrs.axis) == [1, 2]
-    )
-
-

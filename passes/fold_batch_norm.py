@@ -71,13 +71,16 @@ def _source(rewriter: Rewriter, x: Any) -> tuple[Call, Array] | None:
         bias = constant_value(rewriter.value(value.args[1])).astype(np.float64)
         value = rewriter.value(value.args[0])
     if is_call(value, "nn.conv2d") and is_constant(rewriter.value(value.args[1])):
-        if bias.size in (1, shape_of(value)[_channel_axis(value)]):
+        if bias.size == 1 or _is_bias(bias, value):
             return value, bias.reshape(-1)
     return None
 
 
-def _channel_axis(convolution: Call) -> int:
-    return str(convolution.attrs.data_layout).index("C")
+def _is_bias(values: Array, convolution: Call) -> bool:
+    """Whether `values` broadcast along the channels of a convolution's output, and nothing else."""
+    axis = str(convolution.attrs.data_layout).index("C")
+    wanted = tuple(d if a == axis else 1 for a, d in enumerate(shape_of(convolution)))
+    return (1,) * (4 - values.ndim) + values.shape == wanted
 
 
 def _scaled(

@@ -3,12 +3,14 @@
 import tvm
 from tvm import relax
 
-import tvm_probq.kernels.small  # noqa: F401  (registers how LegalizeOps lowers our operators)
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.convert_layout import ConvertLayout
+from tvm_probq.passes.drop_unused_tuples import DropUnusedTuples
 from tvm_probq.passes.fold_batch_norm import FoldBatchNorm
 from tvm_probq.passes.fold_constants import FoldConstants
+from tvm_probq.passes.fuse_predictions import FusePredictions
+from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
 from tvm_probq.passes.lower_layers import LowerLayers
@@ -47,7 +49,7 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 
 def kernel_passes(target: tvm.target.Target) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels."""
-    return [LowerLayers(target)]
+    return [FusePredictions(), LowerLayers(target), GroupPredictions()]
 
 
 def build_passes(target: tvm.target.Target) -> Passes:
@@ -61,6 +63,8 @@ def build_passes(target: tvm.target.Target) -> Passes:
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),
+        relax.transform.CanonicalizeBindings(),
+        DropUnusedTuples(),
         relax.transform.StaticPlanBlockMemory(),
         relax.transform.LowerAllocTensor(),
         relax.transform.KillAfterLastUse(),

@@ -1,4 +1,4 @@
-"""Keep codes through operators that only move values, and compute pooling, sums and joins on codes."""
+"""Keep codes through operators that move values; compute pooling, sums and joins on codes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import ints, is_call, shape_of
-from tvm_probq.ir.layers import SHAPE_OPS
+from tvm_probq.ir.layers import is_global_pool, moves_codes
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 TO_LAST = (0, 2, 3, 1)
@@ -51,15 +51,13 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
 
 def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """Dequantize after, not before, an operator that only moves values."""
-    if not (is_call(call, *SHAPE_OPS, "permute_dims") and call.args):
+    if not moves_codes(call):
         return None
     source = rewriter.value(call.args[0])
     if not is_call(source, "probq.dequantize") or shape_of(source.args[1])[2] != 1:
         return None
     codes, qparams = source.args
     if is_call(call, "nn.pad"):
-        if str(call.attrs.pad_mode) != "constant" or float(call.attrs.pad_value) != 0.0:
-            return None
         moved: Call = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
     else:
         moved = Call(call.op, [codes, *call.args[1:]], call.attrs, call.ty_args)
@@ -104,7 +102,7 @@ def _codes(rewriter: Rewriter, x: Any) -> tuple[Any, Any] | None:
 
 def _global_pool(rewriter: Rewriter, mean: Call, qparams: Any) -> relax.Expr | None:
     pair = _codes(rewriter, mean.args[0])
-    if pair is None or len(shape_of(pair[0])) != 4 or sorted(a % 4 for a in ints(mean.attrs.axis)) != [1, 2]:
+    if pair is None or not is_global_pool(mean):
         return None
     pooled = ops.global_avg_pool(*pair, qparams)
     if not mean.attrs.keepdims:
@@ -114,7 +112,7 @@ def _global_pool(rewriter: Rewriter, mean: Call, qparams: Any) -> relax.Expr | N
 
 def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None:
     pairs = [_codes(rewriter, f) for f in rewriter.value(concat.args[0]).fields]
-    if any(p is None for p in pairs):
+    if any(p is None for p in pairs) or int(concat.attrs.axis) % len(shape_of(concat)) == 0:
         return None
     rescaled = [rewriter.emit(ops.rescale(*p, qparams)) for p in pairs if p is not None]
     return relax.op.concat(rescaled, int(concat.attrs.axis))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.ir import Call, IRModule
@@ -53,8 +54,13 @@ def _recover(func: tirx.PrimFunc, call: Call) -> relax.Expr | None:
     value, args = blocks[0].body.value, call.args[1]
     operators = ((tirx.Max, relax.op.maximum), (tirx.Min, relax.op.minimum))
     for node, operator in operators:
-        if isinstance(value, node) and len(args) == 2 and _loads_parameters(func, value):
+        if not isinstance(value, node):
+            continue
+        if len(args) == 2 and _loads_parameters(func, value.a, value.b):
             return operator(args[0], args[1])
+        if len(args) == 1 and isinstance(value.b, tirx.FloatImm):
+            if _loads_parameters(func, value.a):
+                return operator(args[0], relax.const(float(value.b.value), value.b.ty.dtype))
     if is_conditional(value) and len(args) == 1:
         return _recover_pad(func, value, args[0])
     return None
@@ -66,11 +72,12 @@ def _named_blocks(func: tirx.PrimFunc) -> list[Any]:
     return [b for b in blocks if b.name_hint != "root"]
 
 
-def _loads_parameters(func: tirx.PrimFunc, value: Any) -> bool:
-    """Whether `value` combines plain elements of the function's first two buffers."""
+def _loads_parameters(func: tirx.PrimFunc, *loads: Any) -> bool:
+    """Whether `loads` are plain elements of the function's first buffers."""
+    params = list(func.params)[: len(loads)]
     return all(
         isinstance(load, TensorLoad) and load.source.same_as(param)
-        for load, param in zip((value.a, value.b), list(func.params)[:2], strict=True)
+        for load, param in zip(loads, params, strict=True)
     )
 
 
@@ -114,8 +121,16 @@ def _recover_sum(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         return None
     if [int(a) for a in call.attrs.axis] != [int(stack.attrs.axis)]:
         return None
-    operands = list(rewriter.value(stack.args[0]))
+    operands = [_unbroadcast(rewriter, x) for x in rewriter.value(stack.args[0])]
+    if np.broadcast_shapes(*map(shape_of, operands)) != shape_of(call):
+        return None
     total = operands[0]
     for operand in operands[1:]:
         total = rewriter.emit(relax.op.add(total, operand))
     return total
+
+
+def _unbroadcast(rewriter: Rewriter, x: Any) -> Any:
+    """`x` before the importer broadcast it, which an addition does by itself."""
+    value = rewriter.value(x)
+    return value.args[0] if is_call(value, "broadcast_to") else x

@@ -50,7 +50,8 @@ def _bounds(rewriter: Rewriter, call: Call) -> tuple[Any, float, float] | None:
     if is_call(call, "nn.relu6"):
         return call.args[0], 0.0, 6.0
     if is_call(call, "clip"):
-        return call.args[0], float(call.args[1].value), float(call.args[2].value)
+        low, high = (float(bound.value) for bound in call.args[1:3])
+        return call.args[0], min(low, high), high
     if is_call(call, "maximum", "minimum"):
         x, bound = _operand_and_scalar(rewriter, call)
         if bound is None or np.isnan(bound):
@@ -66,7 +67,7 @@ def _clip(rewriter: Rewriter, x: Any, low: float, high: float) -> relax.Expr:
         before = ops.parse_activation(str(inner.attrs["kind"]))
         if before.kind == "clip":
             x = inner.args[0]
-            low, high = (float(np.clip(b, before.low, before.high)) for b in (low, high))
+            low, high = (float(np.clip(b, low, high)) for b in (before.low, before.high))
     if (low, high) == (0.0, 1.0):
         sigmoid = _hard_sigmoid(rewriter, x)
         if sigmoid is not None:

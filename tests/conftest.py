@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -22,3 +27,81 @@ def shared_data() -> Path:
     if not (folder / "cards").is_dir():
         pytest.skip("needs the trained models and data sets in ../shared/data")
     return folder
+
+
+class OnnxNet:
+    """An ONNX graph built node by node, weights drawn from one random stream.
+
+    The input is ``x``, its first dimension symbolic.  ``net("Relu", y)`` appends a node and gives
+    the name of its (first) output; arrays among the operands become initializers.
+    """
+
+    def __init__(self, *shape: Any, opset: int = 17, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.inputs = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", *shape])]
+        self.nodes: list[Any] = []
+        self.weights: dict[str, Any] = {}
+        self.opset = opset
+
+    def __call__(self, op: str, *operands: Any, name: str = "", **attributes: Any) -> str:
+        """Append a node; the first output's name."""
+        number = len(self.nodes)
+        outputs = [f"{op}_{number}_{i}" for i in range(attributes.pop("outputs", 1))]
+        inputs = [o if isinstance(o, str) else self.constant(o) for o in operands]
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
+        return outputs[0]
+
+    def constant(self, value: Any) -> str:
+        """An initializer; lists of integers are shapes, all else is float32."""
+        array = np.asarray(value)
+        array = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
+        name = f"w{len(self.weights)}"
+        self.weights[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def draw(self, *shape: int, scale: float = 1.0) -> Any:
+        """Normal random numbers."""
+        return (self.rng.normal(size=shape) * scale).astype(np.float32)
+
+    def conv(
+        self, x: str, inputs: int, outputs: int, kernel: int = 3, *, group: int = 1,
+        bias: bool = True, name: str = "", **attributes: Any,
+    ) -> str:  # fmt: skip
+        """A convolution that keeps the size (unless attributes say otherwise) and the variance."""
+        taps = kernel * kernel * inputs // group
+        weights = self.draw(outputs, inputs // group, kernel, kernel, scale=(2 / taps) ** 0.5)
+        attributes = {"pads": [kernel // 2] * 4, **attributes}
+        constants = [weights, self.draw(outputs, scale=0.1)][: 1 + bias]
+        return self("Conv", x, *constants, name=name, group=group, **attributes)
+
+    def batch_norm(self, x: str, channels: int) -> str:
+        """A batch normalization that is not the identity."""
+        gamma, var = (self.rng.uniform(0.5, 1.5, channels) for _ in range(2))
+        return self("BatchNormalization", x, gamma, self.draw(channels), self.draw(channels), var)
+
+    def gemm(self, x: str, inputs: int, outputs: int, **attributes: Any) -> str:
+        """A fully connected layer, weights as PyTorch writes them."""
+        weights = self.draw(outputs, inputs, scale=inputs**-0.5)
+        return self("Gemm", x, weights, self.draw(outputs), transB=1, **attributes)
+
+    def proto(self, *outputs: str) -> Any:
+        """The checked model with the tensors `outputs`."""
+        graph = helper.make_graph(self.nodes, "net", self.inputs, [], list(self.weights.values()))
+        opset = helper.make_opsetid("", self.opset)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        known = {v.name: v for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
+        model.graph.output.extend(known[o] for o in outputs)
+        onnx.checker.check_model(model)
+        return model
+
+    def save(self, folder: Path, *outputs: str) -> Path:
+        """The model in a file of `folder`; without `outputs`, the last node's."""
+        path = folder / f"net{len(list(folder.iterdir()))}.onnx"
+        onnx.save(self.proto(*(outputs or self.nodes[-1].output[:1])), path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def onnx_net() -> Callable[..., OnnxNet]:
+    """The class that builds small ONNX models."""
+    return OnnxNet

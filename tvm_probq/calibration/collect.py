@@ -111,9 +111,16 @@ class Collector:
             layer = self.marked[name].layer
             swap = layer is not None and call.args[0].same_as(layer.residual)
             self.branches[name], self.residuals[name] = args[::-1] if swap else args
-        if ops.is_probq(call, "layer"):
-            return self.marked[str(call.attrs["name"])]
-        return None
+        if not ops.is_probq(call, "layer"):
+            return None
+        name = str(call.attrs["name"])
+        if not np.isfinite(value).all():
+            raise CalibrationError(
+                f"the layer {name} gives NaN or infinity for a calibration sample",
+                why=f"{int((~np.isfinite(value)).sum())} of {value.size} values overflow",
+                fix="check the scale of the samples and the weights of the model",
+            )
+        return self.marked[name]
 
     def warm_up(self, samples: list[Array]) -> None:
         """Fit the bases of the channel means and the correlations with residuals."""
@@ -201,5 +208,3 @@ def check_finite(x: Array, index: int) -> None:
             where=f"sample {index}, {int((~np.isfinite(x)).sum())} of {x.size} values",
             fix="remove the sample or repair its preprocessing",
         )
-
-

@@ -86,7 +86,10 @@ class Tails:
 def tails(y: Array) -> Tails:
     """Histogram summary of one sample; the extreme bins hold the exact extremes."""
     low, high = float(y.min()), float(y.max())
-    counts, edges = np.histogram(y, bins=SAMPLE_BINS, range=(low, max(high, low + 1e-12)))
+    # A constant tensor gets a narrow range; float64 ends keep its bins apart.
+    end = max(high, low + 1e-6 * max(abs(low), 1e-6))
+    ends = np.float64(low), np.float64(end)
+    counts, edges = np.histogram(y, bins=SAMPLE_BINS, range=ends)
     values = (edges[1:] + edges[:-1]) / 2
     values[0], values[-1] = low, high
     used = counts > 0

@@ -21,6 +21,10 @@ from tvm_probq.passes.annotate_layers import NAMES
 from tvm_probq.passes.pipeline import canonical_passes
 
 Spec = tuple[str, tuple[int, ...], str]
+# What the importer raises about a model: its own assertions, and those of TVM (RuntimeError).
+IMPORT_ERRORS = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _import(proto: Any, fixed: Shapes, path: Path) -> IRModule:
             "the model has operators that TVM cannot import", where=str(path), why=_last(error),
             fix="replace them before exporting to ONNX",
         ) from error  # fmt: skip
-    except (tvm.error.TVMError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except IMPORT_ERRORS as error:
         raise UnsupportedError(
             "TVM cannot import the model", where=str(path), why=_last(error),
             fix="check the model with onnx.checker, and its input shapes",

@@ -13,7 +13,9 @@ from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
 from tvm_probq.simulator.arithmetic import Array
 
 PRODUCTS = ("nn.conv2d", "matmul")
-SHAPE_OPS = ("reshape", "flatten", "squeeze", "expand_dims", "strided_slice", "nn.pad", "nn.max_pool2d")
+SHAPE_OPS = (
+    "reshape", "flatten", "squeeze", "expand_dims", "strided_slice", "nn.pad", "nn.max_pool2d",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,36 @@ class Definitions:
         var = self.var_of[call]
         users = self.users.get(var, [])
         return users[0] if self.uses[var] == 1 and len(users) == 1 and var not in self.outputs else None
+
+
+def moves_codes(call: Any) -> bool:
+    """Whether `call` only moves values (or zeros) within each sample, so that codes can be moved."""
+    if not is_call(call, *SHAPE_OPS, "permute_dims") or not call.args:
+        return False
+    if not (is_tensor(call) and is_tensor(call.args[0])):
+        return False
+    before, after = shape_of(call.args[0]), shape_of(call)
+    if min(len(before), len(after)) < 2 or before[0] != after[0]:
+        return False
+    if is_call(call, "nn.pad"):
+        constant = str(call.attrs.pad_mode) == "constant"
+        return constant and float(call.attrs.pad_value) == 0.0
+    if is_call(call, "strided_slice"):
+        return all(int(axis.value) % len(before) for axis in call.args[1])
+    if is_call(call, "permute_dims"):
+        return call.attrs.axes is not None and int(call.attrs.axes[0]) == 0
+    return True
+
+
+def is_global_pool(call: Any) -> bool:
+    """Whether `call` averages an NHWC tensor over all positions."""
+    return (
+        is_call(call, "mean")
+        and is_tensor(call)
+        and len(shape_of(call.args[0])) == 4
+        and call.attrs.axis is not None
+        and sorted(int(a) % 4 for a in call.attrs.axis) == [1, 2]
+    )
 
 
 def find_layers(definitions: Definitions) -> list[Layer]:

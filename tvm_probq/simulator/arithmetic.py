@@ -22,9 +22,29 @@ def f32(value: Any) -> F32:
     return np.asarray(value, dtype=np.float32)
 
 
+_TIE = 0x10000000  # the 29 bits that float32 drops from a float64, at exactly half a unit
+_DROPPED = 0x1FFFFFFF
+
+
 def fma(a: Any, b: Any, c: Any) -> F32:
-    """float32 fused multiply-add; the product of two float32 is exact in float64."""
-    return (f32(a).astype(np.float64) * f32(b) + f32(c)).astype(np.float32)
+    """float32 fused multiply-add, rounded once.
+
+    The product of two float32 is exact in float64; their sum with the third is rounded there first.
+    That matters only where the rounded sum lies halfway between two float32: then the error of the
+    sum (Knuth's two-sum) says on which side the exact sum is.
+    """
+    product = f32(a).astype(np.float64) * f32(b)
+    addend = f32(c).astype(np.float64)
+    total = np.atleast_1d(product + addend)
+    ties = (total.view(np.int64) & _DROPPED) == _TIE
+    if ties.any():
+        product, addend = (np.broadcast_to(v, total.shape)[ties] for v in (product, addend))
+        part = total[ties] - product
+        error = (product - (total[ties] - part)) + (addend - part)
+        toward = np.where(error > 0, np.inf, np.where(error < 0, -np.inf, total[ties]))
+        total[ties] = np.nextafter(total[ties], toward)
+    shape = np.broadcast_shapes(np.shape(a), np.shape(b), np.shape(c))
+    return total.astype(np.float32).reshape(shape)
 
 
 def maximum(a: Any, b: Any) -> F32:

@@ -1,0 +1,120 @@
+"""Predict everything that is predicted from one tensor in one kernel."""
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq import ops
+from tvm_probq.ir.expressions import constant_value, is_call, shape_of
+from tvm_probq.ir.layers import Definitions
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.kernels.small import call_kernel, correction_spec, predict_kernel, surrogate_spec
+
+MOMENTS = ("moments_tensor", "moments_channel", "moments_diagonal")
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.FusePredictions")
+class FusePredictions:
+    """Merge the sums of a tensor, the surrogate and the correction that read them into one kernel.
+
+    Before::
+
+        s = R.probq.sums(q, stride=4)
+        shift = R.probq.correction(s, qp, matrix, basis, count=256)
+        y_qp = R.probq.surrogate(s, qp, ..., kind="moments_tensor", count=256)
+
+    After::
+
+        both = R.call_tir(cls.predict, (q, qp, ..., matrix), out_ty=[...])
+        y_qp, shift = both[0], both[1]
+
+    The kernel also hands out the sums where a later layer reads them.  Surrogates of the kind
+    ``iid`` read other sums and stay as they are.  Holds before: `InsertRequantize`.  Holds after:
+    a layer predicted by its moments calls one prediction kernel.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        return rewrite(mod, _Fuser(Definitions(mod["main"])).visit)
+
+
+class _Fuser:
+    """Visits calls in order; knows which results a fused kernel has already replaced."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self.replaced: dict[Any, Any] = {}
+        self.corrections: dict[Any, list[tuple[Call, Any]]] = {}
+
+    def visit(self, rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+        """Rewrite one call."""
+        args = [self._current(rewriter, a) for a in new.args]
+        if any(not a.same_as(b) for a, b in zip(args, new.args, strict=True)):
+            new = Call(new.op, args, new.attrs, new.ty_args)
+            new = rewriter.builder_.normalize(new)
+        if is_call(new, "probq.correction"):
+            variable = rewriter.emit(new, "shift")
+            self.corrections.setdefault(new.args[0], []).append((new, variable))
+            return variable
+        if is_call(new, "probq.surrogate") and str(new.attrs["kind"]) in MOMENTS:
+            sums = rewriter.value(new.args[0])
+            if is_call(sums, "probq.sums"):
+                return self._fuse(rewriter, old, new, sums)
+        return new
+
+    def _current(self, rewriter: Rewriter, arg: Any) -> Any:
+        """What an argument stands for now, behind aliases."""
+        while isinstance(arg, relax.Var) and arg not in self.replaced:
+            bound = rewriter.lookup_binding(arg)
+            if not isinstance(bound, relax.Var):
+                return arg
+            arg = bound
+        return self.replaced.get(arg, arg) if isinstance(arg, relax.Var) else arg
+
+    def _fuse(self, rewriter: Rewriter, old: Call, new: Call, sums: Call) -> relax.Expr:
+        stat = new.args[0]
+        waiting = self.corrections.get(stat, [])
+        correction, shift = waiting.pop(0) if waiting else (None, None)
+        readers = self.definitions.users.get(old.args[0], [])
+        with_sums = len(readers) > 1 + (correction is not None)
+        shared = correction is not None and _same_basis(new, correction)
+        q = sums.args[0]
+        kernel = predict_kernel(
+            shape_of(q), int(sums.attrs["stride"]), surrogate_spec(new),
+            None if correction is None else correction_spec(correction),
+            shared_basis=shared, with_sums=with_sums,
+        )  # fmt: skip
+        tensors = [q, *list(new.args)[1:]]
+        types = [stat.ty] if with_sums else []
+        types.append(new.ty)
+        if correction is not None:
+            constants = list(correction.args)[2:]
+            tensors += constants[:1] if shared else constants
+            types.append(shift.ty)
+        result = rewriter.emit(
+            call_kernel(rewriter.builder_, kernel, tensors, types if len(types) > 1 else types[0]),
+            "predicted",
+        )
+        if len(types) == 1:
+            return result
+        fields = [rewriter.emit(relax.TupleGetItem(result, i)) for i in range(len(types))]
+        if with_sums:
+            self.replaced[stat] = fields[0]
+        if correction is not None:
+            self.replaced[shift] = fields[-1]
+        return fields[int(with_sums)]
+
+
+def _same_basis(surrogate: Call, correction: Call) -> bool:
+    """Whether the correction projects on the very basis (or none) that the surrogate does."""
+    args = ops.surrogate_args(surrogate)
+    if args.kind != "moments_tensor":
+        return False
+    own = args.constants[0] if len(args.constants) == 5 else None
+    other = correction.args[3] if int(correction.attrs["has_basis"]) else None
+    if own is None or other is None:
+        return own is None and other is None
+    return np.array_equal(constant_value(own), constant_value(other))
