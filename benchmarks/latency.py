@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tvm_probq.target.profile import TargetProfile
 
 REFERENCE = "predicted"
+RARE = ("float",)  # TVM's default code without schedules is a hundred times slower
+MIN_TURNS = 20  # of which every tenth is a rare contestant's
 
 
 def main() -> None:
@@ -64,7 +67,7 @@ def measure(path: Path, args: argparse.Namespace) -> dict[str, Any]:
             _say(f"{subject.name}: preparing ONNX Runtime")
             calls |= onnxruntime_peers.peers(subject.onnx, subject.samples, Path(folder))
         _say(f"{subject.name}: timing {len(calls)} contestants, {args.turns} turns")
-        times = timing.interleaved(calls, args.turns)
+        times = timing.interleaved(calls, args.turns, rare=RARE)
     result = {
         "model": subject.name,
         "scheme": args.scheme,
@@ -136,19 +139,24 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"{value} is less than 2")
-    return value
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return whole
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="+", type=Path, help="cards (.toml) or ONNX files")
-    parser.add_argument("--turns", type=_positive, default=200, help="default %(default)s")
     parser.add_argument(
-        "--samples", type=_positive, default=64, help="calibration inputs (default %(default)s)"
+        "--turns", type=_at_least(MIN_TURNS), default=200, help="default %(default)s"
+    )
+    parser.add_argument(
+        "--samples", type=_at_least(2), default=64, help="calibration inputs (default %(default)s)"
     )
     parser.add_argument("--scheme", default="w8a8", help="default %(default)s")
     parser.add_argument("--target", help="a profile (default: the best for this machine)")

@@ -7,13 +7,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 MS_PER_NS = 1e-6
 WARM_UP_TURNS = 5
+RARE = 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def use_one_thread() -> int:
     return cpus
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[str, Timing]:
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], turns: int, rare: Collection[str] = ()
+) -> dict[str, Timing]:
     """Time calls in turn, so that a change of the clock or of the load meets all alike.
 
     Each turn starts with another contestant, and each contestant runs twice: once to have its
@@ -76,6 +79,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[s
         What to time, by name.
     turns : int
         Measurements of each.
+    rare : collection of str
+        Slow contestants that take part in every tenth turn only.
     """
     names = list(calls)
     cpu: dict[str, list[int]] = {name: [] for name in names}
@@ -83,6 +88,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[s
     for turn in range(-WARM_UP_TURNS, turns):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
+            if name in rare and turn % RARE:
+                continue
             call = calls[name]
             call()
             cpu_start, wall_start = time.thread_time_ns(), time.perf_counter_ns()

@@ -71,25 +71,27 @@ class AnnotateLayers:
 
 
 def _with_markers(rewriter: Rewriter, marks: "_Marks", old: Call, new: Call) -> relax.Expr | None:
-    args = []
-    for old_arg, new_arg in zip(old.args, new.args, strict=True):
-        mark = marks.of_inputs.get(old_arg) if isinstance(old_arg, relax.Var) else None
-        args.append(new_arg if mark is None else rewriter_input(rewriter, marks, new_arg, mark))
-    call = Call(new.op, args, new.attrs, new.ty_args) if any(
-        not a.same_as(b) for a, b in zip(args, new.args, strict=True)
-    ) else new  # fmt: skip
+    args = [_marked_operand(rewriter, marks, a) for a in new.args]
+    changed = any(not a.same_as(b) for a, b in zip(args, new.args, strict=True))
+    call = Call(new.op, args, new.attrs, new.ty_args) if changed else new
     mark = marks.of_calls.get(old)
     if mark is None:
         return call
     return ops.layer(rewriter.emit(call), name=mark[0], kind=mark[1], reason=mark[2])
 
 
-def rewriter_input(rewriter: Rewriter, marks: "_Marks", x: Any, mark: "Mark") -> relax.Expr:
-    """The marker of a function parameter, emitted once."""
+def _marked_operand(rewriter: Rewriter, marks: "_Marks", x: Any) -> relax.Expr:
+    """`x`, or for a marked function parameter its marker, emitted once."""
+    if isinstance(x, relax.Tuple):
+        fields = [_marked_operand(rewriter, marks, field) for field in x.fields]
+        changed = any(not a.same_as(b) for a, b in zip(fields, x.fields, strict=True))
+        return relax.Tuple(fields) if changed else x
+    mark = marks.of_inputs.get(x) if isinstance(x, relax.Var) else None
+    if mark is None:
+        return x
     if mark[0] not in marks.emitted:
-        marks.emitted[mark[0]] = rewriter.emit(
-            ops.layer(x, name=mark[0], kind=mark[1], reason=mark[2])
-        )
+        marker = ops.layer(x, name=mark[0], kind=mark[1], reason=mark[2])
+        marks.emitted[mark[0]] = rewriter.emit(marker)
     return marks.emitted[mark[0]]
 
 
@@ -115,18 +117,21 @@ class _Marks:
             self.of_calls[layer.calls[-1]] = (name, kind, skip.get(name, ""))
         for layer in layers:
             for operand in (layer.x, layer.residual):
-                if operand is not None:
-                    self._mark_source(operand)
+                if operand is not None and not self._mark_source(operand):
+                    name = self.of_calls[layer.calls[-1]][0]
+                    reason = "it reads one of several results of an operator"
+                    self.of_calls[layer.calls[-1]] = (name, "float", reason)
 
-    def _mark_source(self, var: Any) -> None:
-        """Mark what `var` comes from, unless it already is a layer."""
+    def _mark_source(self, var: Any) -> bool:
+        """Mark what `var` comes from, unless it already is a layer; False if that cannot be."""
         call = self.definitions.value(var)
         if isinstance(call, relax.Var):
-            self.of_inputs.setdefault(call, (self._unique(call.name), "input", ""))
+            if call not in self.of_inputs:
+                self.of_inputs[call] = (self._unique(call.name), "input", "")
         elif call in self.of_calls:
-            return
+            return True
         elif moves_codes(call):
-            self._mark_source(call.args[0])
+            return self._mark_source(call.args[0])
         elif is_call(call, "add") and _is_plain_sum(call):
             self._mark_call(call, "add", list(call.args))
         elif is_call(call, "concat") and int(call.attrs.axis) % len(shape_of(call)):
@@ -137,6 +142,7 @@ class _Marks:
         elif isinstance(call, Call):
             reason = f"{describe(call)} has no integer form"
             self.of_calls[call] = (self._unique(describe(call).replace(".", "_")), "float", reason)
+        return not isinstance(call, relax.TupleGetItem)
 
     def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
         self.of_calls[call] = (self._unique(kind), kind, "")

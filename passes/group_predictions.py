@@ -13,6 +13,7 @@ from tvm_probq.kernels.merge import merge_kernels
 
 PREDICTION = "probq.kernel"
 LAYER = "probq.instruction"
+RESIDUAL = "probq.residual"
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.GroupPredictions")
@@ -141,6 +142,9 @@ class _Grouper:
             [(ints(ty.shape), str(ty.dtype)) for ty in types],
             {results[i] for i in inside},
         )
+        if RESIDUAL in kernel.attrs:
+            at = int(kernel.attrs[RESIDUAL])
+            kernel = kernel.with_attr(RESIDUAL, second[at][0])
         function = rewriter.builder_.add_func(kernel, "predicted_layer")
         kept = [i for i in range(len(fields)) if i not in inside]
         outputs = [fields[i] for i in kept] + [layer.ty]

@@ -100,14 +100,15 @@ class LowerLayers:
         if spec not in kernels:
             kernels[spec] = layer_kernel(spec, self.target)
         kernel = kernels[spec]
-        func = kernel.func.with_attrs(
-            {
-                "op_pattern": OPAQUE,
-                "probq.workspace_bytes": kernel.workspace_bytes,
-                "probq.scratch_bytes": kernel.scratch_bytes,
-                "probq.instruction": kernel.instruction,
-            }
-        )
+        attrs = {
+            "op_pattern": OPAQUE,
+            "probq.workspace_bytes": kernel.workspace_bytes,
+            "probq.scratch_bytes": kernel.scratch_bytes,
+            "probq.instruction": kernel.instruction,
+        }
+        if spec.residual:
+            attrs["probq.residual"] = len(tensors)  # of the arguments, the last but one
+        func = kernel.func.with_attrs(attrs)
         function = rewriter.builder_.add_func(func, "layer")
         packed = constant(pack_weights(spec, weights, self.target))
         return relax.op.call_tir(function, [x, packed, *tensors], out_ty=call.ty)

@@ -17,6 +17,7 @@ from tvm_probq.passes.lower_layers import LowerLayers
 from tvm_probq.passes.propagate_quantized import PropagateQuantized
 from tvm_probq.passes.quantize_weights import QuantizeWeights
 from tvm_probq.passes.recover_operators import RecoverOperators
+from tvm_probq.passes.reuse_residuals import ReuseResiduals
 from tvm_probq.passes.simplify_activations import SimplifyActivations
 from tvm_probq.passes.widen_accumulators import WidenAccumulators
 from tvm_probq.plan.plan import Plan
@@ -49,7 +50,7 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 
 def kernel_passes(target: tvm.target.Target) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels."""
-    return [FusePredictions(), LowerLayers(target), GroupPredictions()]
+    return [FusePredictions(), LowerLayers(target), GroupPredictions(), ReuseResiduals()]
 
 
 def build_passes(target: tvm.target.Target) -> Passes:

@@ -10,7 +10,7 @@ from tvm.ir.expr import TensorLoad
 from tvm.s_tir import SBlock
 from tvm_ffi import structural_walk
 
-from tvm_probq.ir.expressions import is_call, shape_of
+from tvm_probq.ir.expressions import ints, is_call, is_tensor, shape_of
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 
@@ -23,12 +23,14 @@ class RecoverOperators:
         lv1 = R.call_tir(cls.maximum, (lv, R.const(0.0, "float32")), out_ty=...)
         lv2 = R.call_tir(cls.pad, (lv1,), out_ty=...)
         lv3 = R.sum(R.stack((lv2, lv), axis=0), axis=[0])
+        lv4 = R.split(lv3, indices_or_sections=2, axis=1)
 
     After::
 
         lv1 = R.maximum(lv, R.const(0.0, "float32"))
         lv2 = R.nn.pad(lv1, pad_width=[...], pad_value=0.0)
         lv3 = R.add(lv2, lv)
+        lv4 = R.strided_slice(lv3, [1], [0], [8]), R.strided_slice(lv3, [1], [8], [16])
 
     The loop nest is recognized by what it computes, not by its name.  Holds before: nothing.  Holds
     after: no loop nest that is one of these operators remains.
@@ -42,6 +44,8 @@ class RecoverOperators:
                 return _recover(mod[new.args[0]], new)
             if is_call(new, "sum"):
                 return _recover_sum(rewriter, new)
+            if is_call(new, "split") and is_tensor(new.args[0]):
+                return _slices(rewriter, new)
             return None
 
         return rewrite(mod, visit)
@@ -128,6 +132,20 @@ def _recover_sum(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     for operand in operands[1:]:
         total = rewriter.emit(relax.op.add(total, operand))
     return total
+
+
+def _slices(rewriter: Rewriter, split: Call) -> relax.Expr:
+    """The parts of a split one by one: slices work on codes, tuples do not."""
+    size, axis = shape_of(split.args[0])[int(split.attrs.axis)], int(split.attrs.axis)
+    parts, at = len(split.ty.fields), split.attrs.indices_or_sections
+    width = -(-size // parts)
+    inner = range(width, parts * width, width) if isinstance(at, int | tirx.IntImm) else ints(at)
+    ends = [0, *(min(i, size) for i in inner), size]
+    slices = [
+        rewriter.emit(relax.op.strided_slice(split.args[0], [axis], [low], [high]))
+        for low, high in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    return relax.Tuple(slices)
 
 
 def _unbroadcast(rewriter: Rewriter, x: Any) -> Any:

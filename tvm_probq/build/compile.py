@@ -57,7 +57,7 @@ def compile_model(
     is_float = plan.default.mode == "float"
     if not is_float:
         check_instructions(lowered, executable)
-    reports = float_reports(model) if is_float else layer_reports(model, plan, record, lowered)
+    reports = float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
     return Compiled(
         executable, integer, reports, peak_activation_bytes(lowered), parameter_bytes(lowered),
         plan.default.mode, "float32" if is_float else plan.scheme, model.inputs, model.outputs,

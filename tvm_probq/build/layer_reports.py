@@ -7,7 +7,7 @@ from tvm.ir import IRModule
 
 from tvm_probq import ops
 from tvm_probq.build.compiled import LayerReport
-from tvm_probq.build.memory import tensor_bytes
+from tvm_probq.build.memory import KERNEL_CALLS, tensor_bytes
 from tvm_probq.build.proofs import accumulator_proofs
 from tvm_probq.calibration.fit import choose_fit
 from tvm_probq.calibration.marked import Marked, marked_tensors
@@ -28,20 +28,29 @@ def float_reports(model: Model) -> tuple[LayerReport, ...]:
 
 
 def layer_reports(
-    model: Model, plan: Plan, record: CalibrationRecord | None, lowered: IRModule
+    model: Model, plan: Plan, record: CalibrationRecord | None, integer: IRModule, lowered: IRModule
 ) -> tuple[LayerReport, ...]:
-    """Reports of a quantized model, in graph order."""
+    """Reports of a quantized model, in graph order, from its integer graph and its kernel calls."""
     marked = marked_tensors(model.mod)
-    definitions = Definitions(lowered["main"])
-    proofs = accumulator_proofs(lowered)
+    kernels = _markers(Definitions(lowered["main"]))
+    codes = Definitions(integer["main"])
+    proofs = accumulator_proofs(integer)
     reports = []
-    for call in definitions.order:
-        if is_call(call, "probq.layer"):
-            m = marked[str(call.attrs["name"])]
-            facts = _kernel_facts(lowered, definitions, call)
-            surrogate = _surrogate(definitions, call, m, plan.layer(m.name), record)
-            reports.append(_report(m, plan.layer(m.name), proofs.get(m.name, ""), surrogate, facts))
+    for name, call in _markers(codes).items():
+        m, layer_plan = marked[name], plan.layer(name)
+        facts = _kernel_facts(lowered, kernels[name])
+        surrogate = _surrogate(codes, call, m, layer_plan, record)
+        reports.append(_report(m, layer_plan, proofs.get(name, ""), surrogate, facts))
     return tuple(reports)
+
+
+def _markers(definitions: Definitions) -> dict[str, Any]:
+    """The call behind each marker, by layer name."""
+    return {
+        str(call.attrs["name"]): definitions.made_by(call.args[0])
+        for call in definitions.order
+        if is_call(call, "probq.layer")
+    }
 
 
 def _report(
@@ -70,15 +79,14 @@ def _macs(m: Marked) -> int:
     return 0 if m.layer is None else m.layer.geometry.macs
 
 
-def _kernel_facts(lowered: IRModule, definitions: Definitions, marker: Any) -> dict[str, Any]:
-    """Buffers and instruction of the kernel behind a marker, and what it left in memory."""
-    call = definitions.value(marker.args[0])
+def _kernel_facts(lowered: IRModule, call: Any) -> dict[str, Any]:
+    """Buffers and instruction of the kernel that made a tensor, and what it left in memory."""
     stored = 0
     if ops.is_probq(call, "requantize", "dequantize_accumulator"):
         accumulator = ops.AccumulatorArgs.from_call(call).acc
         stored = tensor_bytes(accumulator.ty)
-        call = definitions.value(accumulator)
-    if not is_call(call, "call_tir"):
+        call = Definitions(lowered["main"]).made_by(accumulator)
+    if not is_call(call, *KERNEL_CALLS):
         return {"stored_bytes": stored}
     attrs = lowered[call.args[0]].attrs or {}
     return {
@@ -90,13 +98,12 @@ def _kernel_facts(lowered: IRModule, definitions: Definitions, marker: Any) -> d
 
 
 def _surrogate(
-    definitions: Definitions, marker: Any, m: Marked, plan: LayerPlan,
-    record: CalibrationRecord | None,
-) -> str:  # fmt: skip
-    """How the layer's parameters come about."""
+    codes: Definitions, call: Any, m: Marked, plan: LayerPlan, record: CalibrationRecord | None
+) -> str:
+    """How the parameters of a stored tensor come about; `call` of the integer graph made it."""
     if m.kind == "output":
         return ""
-    qparams = _written_under(definitions, marker)
+    qparams = _written_under(codes, call)
     if is_constant(qparams):
         return f"static ({plan.observer})"
     if is_call(qparams, "probq.surrogate"):
@@ -109,15 +116,13 @@ def _surrogate(
     return "measured"
 
 
-def _written_under(definitions: Definitions, marker: Any) -> Any:
-    """The parameters that the reader of the marked codes dequantizes them with."""
-    call = definitions.value(marker.args[0])
+def _written_under(codes: Definitions, call: Any) -> Any:
+    """The parameters a tensor's codes were made under."""
     if ops.is_probq(call, "requantize"):
-        return definitions.value(ops.AccumulatorArgs.from_call(call).y_qparams)
-    args = list(call.args[1]) if is_call(call, "call_tir") else list(getattr(call, "args", []))
-    found = [definitions.value(a) for a in args if _is_qparams(a)]
-    if is_call(call, "call_tir"):
-        return found[1] if len(found) > 1 else None  # the first are the input's
+        return codes.value(ops.AccumulatorArgs.from_call(call).y_qparams)
+    if is_call(call, "concat"):
+        call = codes.value(codes.value(call.args[0]).fields[0])
+    found = [codes.value(a) for a in getattr(call, "args", []) if _is_qparams(a)]
     return found[-1] if found else None
 
 

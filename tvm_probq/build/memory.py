@@ -10,6 +10,9 @@ from tvm.runtime import DataType
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant
 from tvm_probq.ir.rewrite import bindings, variables_of
 
+SHARING = ("probq.layer", "reshape", "flatten", "squeeze", "expand_dims")
+KERNEL_CALLS = ("call_tir", "call_tir_inplace")
+
 
 def tensor_bytes(ty: Any) -> int:
     """Bytes of a tensor type, or of all fields of a tuple type."""
@@ -24,21 +27,68 @@ def tensor_bytes(ty: Any) -> int:
 def peak_activation_bytes(mod: IRModule) -> int:
     """Largest sum, over the calls of ``main``, of live tensors and the running kernel's buffers.
 
-    Inputs count from the start, outputs to the end; a marker shares its operand's memory.
+    Inputs count from the start, outputs to the end; a marker, a reshape and an in-place call share
+    their operand's memory.
     """
     func = mod["main"]
     steps = bindings(func)
-    owner = _owners(steps)
-    last = _last_reads(func, steps, owner)
-    live = {p: tensor_bytes(p.ty) for p in func.params}
+    memory = _Memory(list(func.params))
+    for step, binding in enumerate(steps):
+        memory.bind(step, binding.var, binding.value)
+    memory.read(len(steps), func.body.body)
     peak = 0
     for step, binding in enumerate(steps):
-        if owner[binding.var].same_as(binding.var):
-            live[binding.var] = tensor_bytes(binding.var.ty)
-        peak = max(peak, sum(live.values()) + _kernel_bytes(mod, binding.value))
-        for var in [v for v in live if last.get(v, -1) <= step]:
-            del live[var]
+        peak = max(peak, memory.live_bytes(step) + _kernel_bytes(mod, binding.value))
     return peak
+
+
+class _Memory:
+    """Buffers by number: their size, the step that makes them and the last that reads them."""
+
+    def __init__(self, params: list[Any]) -> None:
+        self.size: list[int] = []
+        self.first: list[int] = []
+        self.last: list[int] = []
+        self.buffers: dict[Any, list[int]] = {p: self._new(0, p.ty) for p in params}
+
+    def _new(self, step: int, ty: Any) -> list[int]:
+        fields = list(ty.fields) if isinstance(ty, relax.TupleType) else [ty]
+        start = len(self.size)
+        self.size += [tensor_bytes(f) for f in fields]
+        self.first += [step] * len(fields)
+        self.last += [step] * len(fields)
+        return list(range(start, len(self.size)))
+
+    def read(self, step: int, expr: Any) -> None:
+        """Note that `expr` reads its variables."""
+        for var in variables_of(expr):
+            for buffer in self.buffers.get(var, []):
+                self.last[buffer] = step
+
+    def bind(self, step: int, var: Any, value: Any) -> None:
+        """Note what a binding makes."""
+        if isinstance(value, relax.TupleGetItem):  # naming a field reads nothing
+            self.buffers[var] = [self.buffers[value.tuple_value][int(value.index)]]
+            return
+        self.read(step, value)
+        source = value.args[0] if is_call(value, *SHARING) else value
+        if isinstance(source, relax.Var):
+            self.buffers[var] = self.buffers[source]
+            return
+        if isinstance(value, relax.Tuple):
+            self.buffers[var] = [b for f in value.fields for b in self.buffers.get(f, [])]
+            return
+        self.buffers[var] = self._new(step, var.ty)
+        if is_call(value, "call_tir_inplace"):
+            for i, place in enumerate(ints(value.attrs.inplace_indices)):
+                if place >= 0:
+                    self.size[self.buffers[var][i]] = 0
+                    self.buffers[var][i] = self.buffers[value.args[1][place]][0]
+
+    def live_bytes(self, step: int) -> int:
+        """Bytes of the buffers that exist while a step runs."""
+        spans = zip(self.size, self.first, self.last, strict=True)
+        return sum(size for size, first, last in spans if first <= step <= last)
 
 
 def parameter_bytes(mod: IRModule) -> int:
@@ -57,30 +107,8 @@ def _constants(expr: Any) -> list[Any]:
     return [c for child in children for c in _constants(child)]
 
 
-def _owners(steps: list[Any]) -> dict[Any, Any]:
-    """The variable whose memory each variable shares: its own, or that behind a marker."""
-    owner: dict[Any, Any] = {}
-    for binding in steps:
-        value = binding.value
-        shares = is_call(value, "probq.layer", "reshape", "flatten", "squeeze", "expand_dims")
-        source = value.args[0] if shares else value
-        alias = isinstance(source, relax.Var)
-        owner[binding.var] = owner.get(source, source) if alias else binding.var
-    return owner
-
-
-def _last_reads(func: Any, steps: list[Any], owner: dict[Any, Any]) -> dict[Any, int]:
-    last: dict[Any, int] = {}
-    for step, binding in enumerate(steps):
-        for var in variables_of(binding.value):
-            last[owner.get(var, var)] = step
-    for var in variables_of(func.body.body):
-        last[owner.get(var, var)] = len(steps)
-    return last
-
-
 def _kernel_bytes(mod: IRModule, call: Any) -> int:
-    if not is_call(call, "call_tir"):
+    if not is_call(call, *KERNEL_CALLS):
         return 0
     attrs = mod[call.args[0]].attrs
     names = ("probq.workspace_bytes", "probq.scratch_bytes")

@@ -86,6 +86,13 @@ def graph_inputs(proto: Any) -> list[Any]:
 
 
 def constant_names(proto: Any) -> set[str]:
-    """Names of initializers and of outputs of ``Constant`` nodes."""
+    """Names of initializers and of what nodes compute from nothing but constants."""
     names = {t.name for t in proto.graph.initializer}
-    return names | {n.output[0] for n in proto.graph.node if n.op_type == "Constant"}
+    for node in proto.graph.node:
+        if all(name in names for name in node.input if name) and not _is_random(node):
+            names.update(node.output)
+    return names
+
+
+def _is_random(node: Any) -> bool:
+    return str(node.op_type).startswith("Random")

@@ -25,6 +25,7 @@ Spec = tuple[str, tuple[int, ...], str]
 IMPORT_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
 )  # fmt: skip
+PRODUCT_RANKS = {"Conv": 4, "Gemm": 2, "MatMul": 2}
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,25 @@ def _last(error: BaseException) -> str:
 
 def _product_names(proto: Any) -> list[str]:
     """Names of the nodes that become products with constant weights, in graph order."""
-    constants = constant_names(proto)
+    constants, ranks = constant_names(proto), _ranks(proto)
     names = []
     for index, node in enumerate(proto.graph.node):
-        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in constants:
+        rank = PRODUCT_RANKS.get(node.op_type)
+        if rank is None or node.input[1] not in constants or node.input[0] in constants:
+            continue
+        if ranks.get(node.output[0], rank) == rank:
             names.append(node.name or f"{node.op_type}_{index}")
     return names
+
+
+def _ranks(proto: Any) -> dict[str, int]:
+    """Rank of each tensor whose shape ONNX infers."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 def _outputs(mod: IRModule, names: list[str]) -> tuple[Spec, ...]:

@@ -91,6 +91,19 @@ class Definitions:
         """The call behind a variable, or `expr` itself."""
         return self.call_of.get(expr, expr) if isinstance(expr, relax.Var) else expr
 
+    def made_by(self, expr: Any) -> Any:
+        """The call that made a tensor, behind markers, aliases and fields of tuples."""
+        value = self.value(expr)
+        while True:
+            if isinstance(value, relax.TupleGetItem):
+                value = self.value(value.tuple_value)
+            elif is_call(value, "probq.layer"):
+                value = self.value(value.args[0])
+            elif isinstance(value, relax.Var) and value in self.call_of:
+                value = self.value(value)
+            else:
+                return value
+
     def only_user(self, call: Call) -> Any:
         """The one call that reads the result of `call`, None if there are more or it is returned."""
         var = self.var_of[call]

@@ -48,3 +48,20 @@ def merge_kernels(
     return tirx.PrimFunc(params, body, kernels[-1].ret_type, kernels[-1].attrs)
 
 
+
+
+def write_over(kernel: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
+    """`kernel` with its last parameter, the output, in the memory of its parameter `index`.
+
+    The caller knows that every element is read before it is written.
+    """
+    output, target = kernel.params[-1], kernel.params[index]
+    root = kernel.body.block
+    view = tirx.DeclBuffer(output, data=target.data)
+    block = SBlock(
+        root.iter_vars, root.reads, root.writes, root.name_hint, tirx.SeqStmt([view, root.body]),
+        root.init, root.alloc_buffers, root.match_buffers, root.annotations,
+    )  # fmt: skip
+    body = SBlockRealize(kernel.body.iter_values, kernel.body.predicate, block)
+    attrs = {k: v for k, v in kernel.attrs.items() if k != "tirx.noalias"}
+    return tirx.PrimFunc(list(kernel.params)[:-1], body, kernel.ret_type).with_attrs(attrs)

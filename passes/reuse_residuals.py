@@ -1,0 +1,90 @@
+"""Write a layer's output over its residual where nothing reads the residual again."""
+
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from tvm_probq.ir.expressions import is_call
+from tvm_probq.ir.layers import Definitions
+from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.kernels.merge import write_over
+
+RESIDUAL = "probq.residual"
+
+
+@tvm.transform.module_pass(opt_level=0, name="probq.ReuseResiduals")
+class ReuseResiduals:
+    """Turn layer calls whose residual dies into in-place calls.
+
+    Before::
+
+        y = R.call_tir(cls.layer, (q, w, ..., r, r_qp), out_ty=...)  # the last reader of r
+
+    After::
+
+        y = R.call_tir_inplace(cls.layer, (q, w, ..., r, r_qp), out_ty=..., inplace_indices=[8])
+
+    A kernel reads each element of the residual just before it writes the same element of the output.
+    Holds before: `LowerLayers`, which names the residual's position in the kernel's attribute
+    ``probq.residual``.  Holds after: a dying residual costs no second tensor.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """Apply the pass."""
+        dying = _dying_residuals(mod)
+        done: dict[Any, Any] = {}
+
+        def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+            if old not in dying:
+                return None
+            name, index = new.args[0], dying[old]
+            if name not in done:
+                done[name] = rewriter.builder_.add_func(write_over(mod[name], index), "inplace_layer")
+            types = list(new.ty.fields) if isinstance(new.ty, relax.TupleType) else [new.ty]
+            places = [-1] * (len(types) - 1) + [index]
+            return relax.op.call_tir_inplace(done[name], new.args[1], places, types)
+
+        return rewrite(mod, visit)
+
+
+def _dying_residuals(mod: IRModule) -> dict[Any, int]:
+    """Position of the residual of each call that reads its memory last."""
+    definitions = Definitions(mod["main"])
+    order = definitions.order
+    found = {}
+    for call in order:
+        if not is_call(call, "call_tir"):
+            continue
+        attrs = mod[call.args[0]].attrs
+        if attrs is None or RESIDUAL not in attrs:
+            continue
+        index = int(attrs[RESIDUAL])
+        names = _aliases(definitions, call.args[1][index])
+        readers = [u for v in names for u in definitions.users.get(v, [])]
+        others = [u for u in readers if not is_call(u, "probq.layer")]
+        returned = any(v in definitions.outputs for v in names)
+        shared = sum(any(a.same_as(n) for n in names) for a in call.args[1]) > 1
+        if names and not shared and not returned and all(order[u] <= order[call] for u in others):
+            found[call] = index
+    return found
+
+
+def _aliases(definitions: Definitions, tensor: Any) -> list[Any]:
+    """Variables that share a tensor's memory through markers; none for a parameter or a view."""
+    call = definitions.value(tensor)
+    while is_call(call, "probq.layer"):
+        tensor = call.args[0]
+        call = definitions.value(tensor)
+    if isinstance(call, relax.TupleGetItem):
+        owner = definitions.value(call.tuple_value)
+    else:
+        owner = call
+    if not is_call(owner, "call_tir", "call_tir_inplace", "probq.pad", "probq.add", "probq.requantize"):
+        return []
+    names = [tensor]
+    for name in names:
+        users = definitions.users.get(name, [])
+        names += [definitions.var_of[u] for u in users if is_call(u, "probq.layer")]
+    return names
