@@ -75,6 +75,7 @@ def measure(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         "random_calibration": subject.random,
         "contestants": {name: _row(t, times[REFERENCE]) for name, t in times.items()},
         "peak_activation_bytes": {m: c.peak_activation_bytes for m, c in compiled.items()},
+        "parameter_bytes": {m: c.parameter_bytes for m, c in compiled.items()},
     }
     print(f"\n### {subject.name}, {args.scheme}, {profile.name}\n\n{_table(result)}")
     if args.surrogate_share:
@@ -111,15 +112,17 @@ def _row(times: timing.Timing, reference: timing.Timing) -> dict[str, float]:
 
 
 def _table(result: dict[str, Any]) -> str:
-    headers = ("", "CPU ms", "wall ms", "times predicted", "peak activation bytes")
-    peaks = result["peak_activation_bytes"]
+    headers = (
+        "", "CPU ms", "wall ms", "times predicted", "peak activation bytes", "parameter bytes",
+    )  # fmt: skip
+    sizes = (result["peak_activation_bytes"], result["parameter_bytes"])
     rows = [
         (
             name,
             f"{row['cpu_ms']:.3f}",
             f"{row['wall_ms']:.3f}",
             f"{row['ratio_to_predicted']:.2f}",
-            f"{peaks[name]:,}".replace(",", " ") if name in peaks else "-",
+            *(f"{size[name]:,}".replace(",", " ") if name in size else "-" for size in sizes),
         )
         for name, row in result["contestants"].items()
     ]

@@ -132,8 +132,8 @@ class _Marks:
             return True
         elif moves_codes(call):
             return self._mark_source(call.args[0])
-        elif is_call(call, "add") and _is_plain_sum(call):
-            self._mark_call(call, "add", list(call.args))
+        elif (addition := self._addition(call)) is not None:
+            self._mark_call(call, "add", list(addition.args))
         elif is_call(call, "concat") and int(call.attrs.axis) % len(shape_of(call)):
             fields = self.definitions.value(call.args[0]).fields
             self._mark_call(call, "concat", list(fields))
@@ -143,6 +143,18 @@ class _Marks:
             reason = f"{describe(call)} has no integer form"
             self.of_calls[call] = (self._unique(describe(call).replace(".", "_")), "float", reason)
         return not isinstance(call, relax.TupleGetItem)
+
+    def _addition(self, call: Any) -> Call | None:
+        """The sum of two tensors behind `call`, which may be the clip after it."""
+        if is_call(call, "probq.activation") and isinstance(call.args[0], relax.Var):
+            inner = self.definitions.value(call.args[0])
+            linear = ops.parse_activation(str(call.attrs["kind"])).linear
+            if not linear or not is_call(inner, "add"):
+                return None
+            if self.definitions.only_user(inner) is None or inner in self.of_calls:
+                return None
+            call = inner
+        return call if is_call(call, "add") and _is_plain_sum(call) else None
 
     def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
         self.of_calls[call] = (self._unique(kind), kind, "")

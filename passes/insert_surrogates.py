@@ -7,7 +7,12 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
-from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
+from tvm_probq.calibration.marked import (
+    Marked,
+    addition_behind,
+    layer_calls,
+    marked_tensors,
+)
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.ir.expressions import constant, is_call, shape_of
 from tvm_probq.ir.rewrite import Rewriter, rewrite
@@ -20,7 +25,6 @@ from tvm_probq.surrogate.attach import (
     attach_surrogate,
     static_qparams,
     sums_of,
-    sums_sampling,
 )
 
 INPUT_BITS = 8
@@ -166,10 +170,7 @@ class _Inserter:
     def _predicted(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
         """Parameters from the surrogate, None where there is nothing to predict from."""
         if marked.kind == "add":
-            pairs = [codes_behind(rewriter, a) for a in rewriter.value(y).args]
-            if any(p is None for p in pairs):
-                return None
-            return self._add_surrogate(rewriter, marked, plan, pairs)
+            return self._add_surrogate(rewriter, marked, plan, y)
         if marked.layer is None or marked.name not in self.inputs:
             return None
         pair = self.inputs[marked.name]
@@ -180,11 +181,17 @@ class _Inserter:
             lambda: self._sums(rewriter, pair), residual, residual_sums,
         )  # fmt: skip
 
-    def _add_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, pairs: Any) -> Any:
-        sums = [self._sums(rewriter, p) for p in pairs]
-        counts = [sums_sampling(p[0]).count for p in pairs]
-        tensor = self.record.tensor(marked.name)
-        return add_surrogate(rewriter, tensor, plan, pairs, sums, counts)
+    def _add_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+        """Parameters of a sum of two stored tensors, from the sums of both."""
+        found = addition_behind(rewriter.value, y)
+        pairs = [codes_behind(rewriter, a) for a in found[0].args] if found else [None]
+        if any(p is None for p in pairs):
+            return None
+        sums = [self._sums(rewriter, p) for p in pairs if p is not None]
+        return add_surrogate(
+            rewriter, self.record.tensor(marked.name), plan, [p for p in pairs if p], sums,
+            marked.activation,
+        )  # fmt: skip
 
 
 def codes_behind(rewriter: Rewriter, x: Any) -> Pair | None:

@@ -48,7 +48,7 @@ def test_shifts() -> None:
     images = np.array([0.0, 0.5, 1.0], np.float32)
     assert np.array_equal(demo.shifted(images, "clean"), images)
     assert np.allclose(demo.shifted(images, "dark"), [0, 0.2, 0.4])
-    assert np.allclose(demo.shifted(images, "low_contrast"), [0.3, 0.5, 0.7])
+    assert np.allclose(demo.shifted(images, "low_contrast"), [0.1, 0.4, 0.7])
     assert demo.shifted(images, "dark").dtype == np.float32
 
 

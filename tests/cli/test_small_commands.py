@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from tvm_probq import environment
+from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.environment import Problem
 from tvm_probq.errors import TargetError
 from tvm_probq.target import profile as profiles
@@ -29,6 +31,30 @@ def test_inspect_shows_every_layer(run: Run, artefact_path: Path) -> None:
     assert done.json["peak_activation_bytes"] > 0
     assert done.json["parameter_bytes"] > 0
     assert done.json["batch"] == 2
+
+
+def test_inspect_measures_coverage_on_a_card(run: Run, digits: Path, artefact_path: Path) -> None:
+    done = run("inspect", artefact_path, "--card", digits / "card.toml", "--limit", 10)
+    assert done.status == 0, done.error
+    shares = {layer["name"]: layer["coverage"] for layer in done.json["layers"]}
+    assert shares["logits"] is None
+    assert all(0.9 < shares[name] <= 1.0 for name in ("stem", "block1", "pointwise"))
+    assert "coverage" in done.out
+
+
+def test_a_card_of_another_model_is_refused(
+    run: Run, digits: Path, artefact_path: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(MODEL_PATH)
+    model.doc_string = "another"
+    (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
+    text = (digits / "card.toml").read_text().replace(str(MODEL_PATH), "other.onnx")
+    for name in ("calibration", "evaluation"):
+        (tmp_path / f"{name}.npz").write_bytes((digits / f"{name}.npz").read_bytes())
+    (tmp_path / "card.toml").write_text(text)
+    done = run("inspect", artefact_path, "--card", tmp_path / "card.toml")
+    assert done.status == 2
+    assert "the card is of another model than the artefact" in done.error
 
 
 def test_targets_lists_the_default(run: Run) -> None:

@@ -103,7 +103,7 @@ def _surrogate(
     """How the parameters of a stored tensor come about; `call` of the integer graph made it."""
     if m.kind == "output":
         return ""
-    qparams = _written_under(codes, call)
+    qparams = codes.value(written_under(codes, call))
     if is_constant(qparams):
         return f"static ({plan.observer})"
     if is_call(qparams, "probq.surrogate"):
@@ -116,13 +116,13 @@ def _surrogate(
     return "measured"
 
 
-def _written_under(codes: Definitions, call: Any) -> Any:
-    """The parameters a tensor's codes were made under."""
+def written_under(codes: Definitions, call: Any) -> Any:
+    """The parameters a tensor's codes were made under: a variable or a constant."""
     if ops.is_probq(call, "requantize"):
-        return codes.value(ops.AccumulatorArgs.from_call(call).y_qparams)
+        return ops.AccumulatorArgs.from_call(call).y_qparams
     if is_call(call, "concat"):
         call = codes.value(codes.value(call.args[0]).fields[0])
-    found = [codes.value(a) for a in getattr(call, "args", []) if _is_qparams(a)]
+    found = [a for a in getattr(call, "args", []) if _is_qparams(a)]
     return found[-1] if found else None
 
 

@@ -1,6 +1,7 @@
 """Run calibration samples through the float module and add up what the record keeps."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from tvm_probq.calibration.losses import IntervalLosses, sigma_of
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
+from tvm_probq.ir.expressions import is_call
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
+from tvm_probq.simulator.surrogates import add_residual
 from tvm_probq.surrogate.constants import principal_basis
 
 WARM_UP_SAMPLES = 64
@@ -52,13 +55,13 @@ def collect(
     """
     collector = Collector(mod, record)
     stream = iter(samples)
-    done = record.samples
-    if not record.warmed_up:
-        head = [x for _, x in zip(range(WARM_UP_SAMPLES), stream, strict=False)]
+    head = list(islice(stream, WARM_UP_SAMPLES))
+    if record.warm_up < len(head):  # new, or made from fewer samples than a warm-up takes
         _require(len(head))
+        record.restart()
         collector.warm_up(head)
-        stream = _chain(head, stream)
-    for index, x in enumerate(stream):
+    done = record.samples
+    for index, x in enumerate(chain(head, stream)):
         if index < done:
             continue
         collector.add(x, index)
@@ -79,11 +82,6 @@ def _require(samples: int) -> None:
         )
 
 
-def _chain(head: list[Array], rest: Iterator[Array]) -> Iterator[Array]:
-    yield from head
-    yield from rest
-
-
 class Collector:
     """Watches the simulator and fills a record."""
 
@@ -97,6 +95,9 @@ class Collector:
             for name, m in self.marked.items()
             if m.layer is not None and m.layer.residual is not None
         }
+        self.additions = {
+            m.addition: name for name, m in self.marked.items() if m.addition is not None
+        }
         self.predictors: dict[str, Predictors] = {}
         self.inputs: dict[str, Array] = {}
         self.residuals: dict[str, Array] = {}
@@ -106,6 +107,9 @@ class Collector:
         """Remember a layer's operands; gives the marker when `call` is one."""
         if call in self.products:
             self.inputs[self.products[call]] = args[0]
+        if call in self.additions:
+            name = self.additions[call]
+            self.branches[name], self.residuals[name] = args
         if call in self.residual_adds:
             name = self.residual_adds[call]
             layer = self.marked[name].layer
@@ -129,12 +133,14 @@ class Collector:
 
         def watch(call: Any, value: Any, args: list[Any]) -> None:
             marked = self._watch(call, value, args)
-            if marked is None or marked.layer is None:
+            if marked is None:
                 return
-            means.setdefault(marked.name, []).append(channel_moments(self.inputs[marked.name])[0])
             if marked.name in self.residuals:
                 pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
                 correlations.setdefault(marked.name, []).append(correlation(*pair))
+            if marked.layer is None:
+                return
+            means.setdefault(marked.name, []).append(channel_moments(self.inputs[marked.name])[0])
 
         for index, x in enumerate(samples):
             check_finite(x, index)
@@ -146,8 +152,8 @@ class Collector:
                 dense = not marked.layer.geometry.depthwise
                 tensor.basis = principal_basis(stacked) if dense else None
                 tensor.mean = np.zeros(stacked.shape[1])
-                tensor.correlation = float(np.mean(correlations.get(name, [0.0])))
-        self.record.warmed_up = True
+            tensor.correlation = float(np.mean(correlations.get(name, [0.0])))
+        self.record.warm_up = len(samples)
 
     def add(self, x: Array, index: int) -> None:
         """Add one sample."""
@@ -165,6 +171,8 @@ class Collector:
         tensor = self.record.tensor(marked.name)
         tensor.histogram.update(y)
         tensor.extremes += (float(y.min()), float(y.max()))
+        if marked.addition is not None and marked.name in self.branches:
+            self._add_sum_losses(marked, y)
         if marked.layer is None:
             return
         x = self.inputs.pop(marked.name)
@@ -190,13 +198,27 @@ class Collector:
             losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
 
+    def _add_sum_losses(self, marked: Marked, y: Array) -> None:
+        """Losses of a sum of two stored tensors, predicted from the moments of both."""
+        tensor = self.record.tensor(marked.name)
+        a, b = self.branches.pop(marked.name), self.residuals.pop(marked.name)
+        moments = residual_moments(a), residual_moments(b)
+        centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
+        losses = tensor.losses.setdefault("add", IntervalLosses())
+        activation = ops.parse_activation(marked.activation)
+        losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
+
+
 def _residual_add(marked: Marked) -> int:
     """Position of the addition of the residual among the layer's calls."""
     layer = marked.layer
     if layer is None or layer.residual is None:
         raise ValueError(f"layer {marked.name} has no residual")
     return next(
-        i for i, call in enumerate(layer.calls) if any(a.same_as(layer.residual) for a in call.args)
+        i
+        for i, call in enumerate(layer.calls)
+        # The product may read the same tensor.
+        if is_call(call, "add") and any(a.same_as(layer.residual) for a in call.args)
     )
 
 

@@ -1,5 +1,6 @@
 """The markers of an annotated function, each with the layer it closes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ class Marked:
         The marker.
     layer : Layer or None
         The product behind it, for kinds ``conv2d``, ``dense``, ``output`` and skipped layers.
+    addition, activation : Call or None, str
+        For the kind ``add``: the sum of two stored tensors and what follows it.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Marked:
     reason: str
     call: Call
     layer: Layer | None
+    addition: Call | None = None
+    activation: str = "none"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,10 +54,21 @@ def marked_tensors(mod: IRModule) -> dict[str, Marked]:
         if is_call(call, "probq.layer"):
             layer = layers.get(definitions.value(call.args[0]))
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
-            found[name] = Marked(name, kind, reason, call, layer)
+            sum_of = addition_behind(definitions.value, call.args[0]) if kind == "add" else None
+            found[name] = Marked(name, kind, reason, call, layer, *(sum_of or (None, "none")))
     return found
 
 
 def layer_calls(marked: dict[str, Marked]) -> dict[Any, str]:
     """Names of the marked layers by their product call."""
     return {m.layer.product: name for name, m in marked.items() if m.layer is not None}
+
+
+def addition_behind(value: Callable[[Any], Any], y: Any) -> tuple[Call, str] | None:
+    """The addition that makes `y`, and the activation between; `value` looks a variable up."""
+    call, activation = value(y), "none"
+    if is_call(call, "probq.quantize"):
+        call = value(call.args[0])
+    if is_call(call, "probq.activation"):
+        activation, call = str(call.attrs["kind"]), value(call.args[0])
+    return (call, activation) if is_call(call, "add") else None

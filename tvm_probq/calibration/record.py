@@ -1,7 +1,6 @@
 """The calibration record: everything the later stages need from data, in one readable file."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from tvm_probq.calibration.histogram import Histogram
 from tvm_probq.calibration.losses import IntervalLosses
 from tvm_probq.errors import CalibrationError
+from tvm_probq.files import write_file
 from tvm_probq.simulator.arithmetic import Array
 
 FORMAT = 1
@@ -78,8 +78,8 @@ class CalibrationRecord:
         SHA-256 of the ONNX file and of the calibration inputs' description.
     samples : int
         Samples already added.
-    warmed_up : bool
-        Whether bases and correlations were fitted.
+    warm_up : int
+        Samples that bases and correlations were fitted on, 0 before that.
     tensors : dict
         `TensorRecord` by layer name.
     """
@@ -87,7 +87,7 @@ class CalibrationRecord:
     model_hash: str
     data_hash: str
     samples: int = 0
-    warmed_up: bool = False
+    warm_up: int = 0
     tensors: dict[str, TensorRecord] = field(default_factory=dict)
 
     def tensor(self, name: str) -> TensorRecord:
@@ -106,25 +106,19 @@ class CalibrationRecord:
             )
         return self.tensors[name]
 
+    def restart(self) -> None:
+        """Forget every sample."""
+        self.samples, self.warm_up, self.tensors = 0, 0, {}
+
     def save(self, path: Path) -> None:
         """Write as JSON, all or nothing."""
         data = {
             "format": FORMAT, "model_hash": self.model_hash, "data_hash": self.data_hash,
-            "samples": self.samples, "warmed_up": self.warmed_up,
+            "samples": self.samples, "warm_up": self.warm_up,
             "tensors": {name: t.to_json() for name, t in self.tensors.items()},
         }  # fmt: skip
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(data))
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise CalibrationError(
-                "the calibration record cannot be written",
-                where=str(path),
-                why=error.strerror or str(error),
-                fix="choose a writable place with free space",
-            ) from error
+        text = json.dumps(data).encode()
+        write_file(path, text, what="the calibration record", kind=CalibrationError)
 
     @classmethod
     def load(cls, path: Path) -> "CalibrationRecord":
@@ -157,7 +151,7 @@ class CalibrationRecord:
         tensors = {name: TensorRecord.from_json(t) for name, t in data["tensors"].items()}
         return cls(
             str(data["model_hash"]), str(data["data_hash"]), int(data["samples"]),
-            bool(data["warmed_up"]), tensors,
+            int(data["warm_up"]), tensors,
         )  # fmt: skip
 
 

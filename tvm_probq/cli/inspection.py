@@ -66,7 +66,6 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
         If the card is of another model.
     """
     from tvm_probq.build.compile import quantized
-    from tvm_probq.build.compiled import Compiled
     from tvm_probq.report.coverage import coverage
 
     model = sources.load(card.model)
@@ -78,23 +77,12 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
             why=f"the SHA-256 of {card.model} is not that in the artefact",
             fix="give the card that the artefact was compiled with",
         )
-    # The plan and the record give the same integer graph again; the simulator needs no kernels.
-    compiled = Compiled(
-        None,
-        quantized(model, artefact.plan, artefact.record),
-        said.layers,
-        said.peak_activation_bytes,
-        said.parameter_bytes,
-        said.mode,
-        said.scheme,
-        model.inputs,
-        model.outputs,
-        said.target.name,
-    )
+    # The plan and the record give the same integer graph again.
+    integer = quantized(model, artefact.plan, artefact.record)
 
     def samples() -> Iterator[Any]:
         for batch in model_inputs(card, "evaluation", BLOCK, limit):
             yield from (batch.x[i : i + 1] for i in range(len(batch.x)))
 
-    taken = progress(samples(), limit, "measuring coverage", quiet=quiet)
-    return coverage(model, compiled, taken)
+    taken = progress(samples(), limit, "measuring", quiet=quiet)
+    return coverage(model.mod, integer, taken)

@@ -1,5 +1,6 @@
 """Check an ONNX graph before it is imported."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def check_graph(proto: Any, path: Path) -> None:
                 where=str(path), why=f"only {', '.join(DTYPES.values())} can be imported",
                 fix="export the model in float32",
             )  # fmt: skip
-    for tensor in proto.graph.initializer:
-        _check_weights(tensor, path)
+    for name, tensor in _constants(proto):
+        _check_weights(name, tensor, path)
 
 
 def _check_opset(proto: Any, path: Path) -> None:
@@ -61,10 +62,19 @@ def _check_opset(proto: Any, path: Path) -> None:
             )  # fmt: skip
 
 
-def _check_weights(tensor: Any, path: Path) -> None:
+def _constants(proto: Any) -> Iterator[tuple[str, Any]]:
+    """Initializers and the tensors of ``Constant`` nodes, by name."""
+    for tensor in proto.graph.initializer:
+        yield tensor.name, tensor
+    for node in proto.graph.node:
+        if node.op_type == "Constant":
+            yield from ((node.output[0], a.t) for a in node.attribute if a.name == "value")
+
+
+def _check_weights(name: str, tensor: Any, path: Path) -> None:
     if tensor.data_type in (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16):
         raise UnsupportedError(
-            f"the weights {tensor.name!r} are {TensorProto.DataType.Name(tensor.data_type)}",
+            f"the weights {name!r} are {TensorProto.DataType.Name(tensor.data_type)}",
             where=str(path), why="calibration and quantization start from float32",
             fix="export the model in float32",
         )  # fmt: skip
@@ -74,7 +84,7 @@ def _check_weights(tensor: Any, path: Path) -> None:
     wrong = int((~np.isfinite(values)).sum()) if values.size > 1 else 0
     if wrong:
         raise ModelError(
-            f"the weights {tensor.name!r} hold NaN or infinity", where=str(path),
+            f"the weights {name!r} hold NaN or infinity", where=str(path),
             why=f"{wrong} of {values.size} values are not finite", fix="repair or retrain the model",
         )  # fmt: skip
 

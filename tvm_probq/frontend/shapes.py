@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tvm_probq.errors import ModelError, UnsupportedError
+from tvm_probq.errors import ModelError, UnsupportedError, UsageError
 from tvm_probq.frontend.check import DTYPES, graph_inputs
 
 Shapes = dict[str, tuple[tuple[int, ...], str]]
@@ -21,7 +21,11 @@ def fixed_inputs(
         When a given shape names no input or contradicts the model.
     UnsupportedError
         When a dimension other than the batch stays symbolic.
+    UsageError
+        When the batch holds no sample.
     """
+    if batch < 1:
+        raise UsageError(f"the batch is {batch}", where=str(path), fix="use 1 or more")
     values = {v.name: v for v in graph_inputs(proto)}
     for name in given:
         if name not in values:

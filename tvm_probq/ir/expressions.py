@@ -24,7 +24,8 @@ def constant_value(expr: GenericConst) -> Array:
 
 def constant(value: Any, dtype: str | None = None) -> GenericConst:
     """A constant tensor of `value`."""
-    return relax.const(np.ascontiguousarray(np.asarray(value, dtype=dtype)))
+    array = np.asarray(value, dtype=dtype, order="C")
+    return relax.const(array, str(array.dtype))  # without a type it narrows 64-bit numbers
 
 
 def op_name(expr: Any) -> str:

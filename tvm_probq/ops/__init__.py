@@ -1,5 +1,7 @@
 """Relax operators ``relax.probq.*``: importing this package registers them."""
 
+import tvm_probq.guard  # noqa: F401  (before TVM is imported)
+
 from tvm_probq.ops.accumulator_ops import (
     AccumulatorArgs,
     dequantize_accumulator,

@@ -67,6 +67,11 @@ class LayerPlan:
                 raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
         if not 0.5 <= self.coverage < 1.0:
             raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
+        known = all(isinstance(b, int) and 2 <= b <= 8 for b in self.bits_from)
+        if not known or list(self.bits_from) != sorted(set(self.bits_from)):
+            raise PlanError(
+                f"bits_from is {list(self.bits_from)}", fix="list widths of 2 to 8 bits, ascending"
+            )
 
     @property
     def rounding_correction(self) -> str:
@@ -96,7 +101,7 @@ class Plan:
         """Readable text, the same for equal plans."""
         lines = ["[default]", *_lines(self.default, LayerPlan())]
         for name, layer in self.layers.items():
-            lines += ["", f"[layers.{json.dumps(name)}]", *_lines(layer, self.default)]
+            lines += ["", f"[layers.{_toml(name)}]", *_lines(layer, self.default)]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -114,11 +119,12 @@ class Plan:
             raise PlanError("the plan is no TOML", where=where, why=str(error)) from error
         unknown = sorted(set(data) - {"default", "layers"})
         if unknown:
-            raise PlanError(f"unknown section {unknown[0]!r}", where=where, fix="use default, layers")
+            fix = "use default, layers"
+            raise PlanError(f"unknown section {unknown[0]!r}", where=where, fix=fix)
         default = _layer_plan(LayerPlan(), data.get("default", {}), f"{where}, default")
         layers = {
             name: _layer_plan(default, values, f"{where}, layer {name}")
-            for name, values in data.get("layers", {}).items()
+            for name, values in _table(data.get("layers", {}), f"{where}, layers").items()
         }
         return cls(default, layers)
 
@@ -126,7 +132,7 @@ class Plan:
     def load(cls, path: Path) -> "Plan":
         """Read a plan file."""
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PlanError("the plan cannot be read", where=str(path), why=str(error)) from error
         return cls.from_toml(text, str(path))
@@ -159,16 +165,24 @@ def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
     return Plan(LayerPlan(int(match[1]), int(match[2]), mode=chosen, **options))
 
 
-def _layer_plan(base: LayerPlan, values: dict[str, Any], where: str) -> LayerPlan:
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PlanError(f"{value!r} is no table", where=where, fix="write [default], [layers.name]")
+    return value
+
+
+def _layer_plan(base: LayerPlan, given: Any, where: str) -> LayerPlan:
+    values = dict(_table(given, where))
     known = {f.name: f for f in fields(LayerPlan)}
     for name, value in values.items():
         if name not in known:
             raise PlanError(f"unknown key {name!r}", where=where, fix=f"use {', '.join(known)}")
         wanted = type(getattr(base, name))
-        if wanted is tuple:
-            values = {**values, name: tuple(value)}
+        if wanted is tuple and isinstance(value, list):
+            values[name] = tuple(value)
         elif not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            raise PlanError(f"{name} is {value!r}", where=where, fix=f"give a {wanted.__name__}")
+            kind = "list of numbers" if wanted is tuple else wanted.__name__
+            raise PlanError(f"{name} is {value!r}", where=where, fix=f"give a {kind}")
     try:
         return replace(base, **values)
     except PlanError as error:
@@ -181,8 +195,14 @@ def _lines(layer: LayerPlan, base: LayerPlan) -> list[str]:
     lines = []
     for name, value in asdict(layer).items():
         if everything or value != getattr(base, name):
-            lines.append(f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}")
+            lines.append(f"{name} = {_toml(value)}")
     return lines
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML, whose strings differ from JSON's in two points."""
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")
 
 
 def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:

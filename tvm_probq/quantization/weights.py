@@ -8,6 +8,7 @@ from tvm_probq.simulator.arithmetic import F32, Array
 
 CLIP_CANDIDATES = np.linspace(1.0, 0.5, 26)
 CLIPPED_BITS = 5
+TINY = 2.0**-100
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ def round_weights(weights: Array, bits: int) -> RoundedWeights:
     """Round OHWI float32 weights to `bits` bits, codes in ``[-2**(bits-1) + 1, 2**(bits-1) - 1]``.
 
     The scale covers the channel's largest weight; at 5 bits and fewer it is the one of least squared
-    error among clips down to half of that.  A channel of zeros has the scale 1.
+    error among clips down to half of that.  A channel of zeros (or of values whose steps float32
+    cannot express) has the scale 1.
     """
     flat = weights.reshape(weights.shape[0], -1).astype(np.float64)
     limit = 2 ** (bits - 1) - 1
     peak = np.abs(flat).max(1, keepdims=True)
-    best = np.where(peak > 0, peak / limit, 1.0)
+    best = np.where(peak > TINY, peak / limit, 1.0)
     if bits <= CLIPPED_BITS:
         best = best * _best_clip(flat, best, limit)
     scale = best.astype(np.float32)

@@ -39,14 +39,15 @@ def conv2d(
 
 def matmul(x: Array, weights: Array) -> Array:
     """``x [.., K] @ weights [K, M]``: float32, or exact int32 for integer codes."""
+    rows = x.reshape(-1, x.shape[-1])  # one large product: NumPy multiplies stacks one by one
+    shape = x.shape[:-1] + weights.shape[1:]
     if x.dtype.kind == "f":
-        product: Array = x @ weights
-        return product
-    total = np.zeros(x.shape[:-1] + weights.shape[1:], np.int32)
+        return (rows @ weights).reshape(shape)
+    total = np.zeros((len(rows), weights.shape[1]), np.int32)
     for k in range(0, x.shape[-1], EXACT_TERMS):
-        a = x[..., k : k + EXACT_TERMS].astype(np.float32)
-        total += (a @ weights[k : k + EXACT_TERMS].astype(np.float32)).astype(np.int32)
-    return total
+        part = rows[:, k : k + EXACT_TERMS].astype(np.float32)
+        total += (part @ weights[k : k + EXACT_TERMS].astype(np.float32)).astype(np.int32)
+    return total.reshape(shape)
 
 
 def _dense_tap(part: Array, weights: Array, groups: int, dtype: Any) -> Array:

@@ -23,8 +23,15 @@ def evaluates(*names: str) -> Callable[[Evaluate], Evaluate]:
     return register
 
 
+def _divide(a: Array, b: Array) -> Array:
+    """Division; that of integers (shapes, in an ONNX graph) rounds towards zero."""
+    quotient = np.true_divide(a, b)
+    integers = a.dtype.kind in "iu" and b.dtype.kind in "iu"
+    return np.trunc(quotient).astype(a.dtype) if integers else quotient
+
+
 _BINARY = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": _divide,
     "maximum": np.maximum, "minimum": np.minimum, "power": np.power,
 }  # fmt: skip
 _UNARY = {
@@ -147,28 +154,32 @@ def _tuple_ints(value: Any) -> tuple[int, ...]:
     return tuple(int(getattr(v, "value", v)) for v in value)
 
 
+_PAD_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
 @evaluates("nn.pad")
 def _pad(call: Any, args: list[Any]) -> Array:
     width = ints(call.attrs.pad_width)
     pairs = list(zip(width[::2], width[1::2], strict=True))
     if str(call.attrs.pad_mode) != "constant":
-        return np.pad(args[0], pairs, mode="reflect")
+        return np.pad(args[0], pairs, mode=_PAD_MODES[str(call.attrs.pad_mode)])
     return np.pad(args[0], pairs, constant_values=args[0].dtype.type(call.attrs.pad_value))
 
 
 @evaluates("nn.max_pool2d")
 def _max_pool(call: Any, args: list[Any]) -> Array:
-    return windows(args[0], call.attrs, None).max((-2, -1))
+    if str(call.attrs.layout) == "NCHW":
+        pooled = _windows(args[0].transpose(0, 2, 3, 1), call.attrs).max((-2, -1))
+        return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
+    return _windows(args[0], call.attrs).max((-2, -1))
 
 
-def windows(x: Array, attrs: Any, fill: Any) -> Array:
-    """Pooling windows ``[N, OH, OW, C, KH, KW]`` of an NHWC tensor, borders filled with `fill`
-    (the dtype's minimum where None)."""
+def _windows(x: Array, attrs: Any) -> Array:
+    """Windows ``[N, OH, OW, C, KH, KW]`` of an NHWC tensor, borders filled with the least value."""
     (kh, kw), (sh, sw) = ints(attrs.pool_size), ints(attrs.strides)
     dh, dw = ints(attrs.dilation)
     top, left, bottom, right = ints(attrs.padding)
-    if fill is None:
-        fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    fill = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     if attrs.ceil_mode:
         bottom, right = bottom + sh - 1, right + sw - 1
     x = np.pad(x, [(0, 0), (top, bottom), (left, right), (0, 0)], constant_values=fill)

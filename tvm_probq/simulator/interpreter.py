@@ -21,7 +21,8 @@ from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.float_ops import FLOAT_OPS
 from tvm_probq.simulator.quantized_ops import QUANTIZED_OPS
 
-Watch = Callable[[Any, Any, list[Any]], None]
+Watch = Callable[[Any, Any, list[Any]], Any]
+Keep = Callable[[Any, Any], None]
 
 
 class Simulator:
@@ -46,15 +47,27 @@ class Simulator:
 
         Tensors are dropped after their last use, so memory stays that of the widest layer.
         """
+        return self._run(inputs, watch, None)
+
+    def _run(self, inputs: Any, watch: Watch | None, keep: Keep | None) -> Any:
         env = dict(zip(self.func.params, inputs, strict=True))
         step = 0
         for block in self.func.body.blocks:
             for binding in block.bindings:
-                env[binding.var] = self._evaluate(binding.value, env, watch)
+                value = env[binding.var] = self._evaluate(binding.value, env, watch)
+                if keep is not None:
+                    keep(binding.var, value)
                 for var in self.last_use.get(step, ()):
                     env.pop(var, None)
                 step += 1
         return self._evaluate(self.func.body.body, env, None)
+
+    def evaluate_all(self, wanted: list[Any], *inputs: Array) -> list[Any]:
+        """Values of the variables (or constants) `wanted` of the function for `inputs`."""
+        kept: dict[Any, Any] = {}
+        names = {v for v in wanted if isinstance(v, relax.Var)}
+        self._run(inputs, None, lambda var, value: kept.update({var: value}) if var in names else None)
+        return [kept[v] if isinstance(v, relax.Var) else constant_value(v) for v in wanted]
 
     def _evaluate(self, expr: Any, env: dict[Any, Any], watch: Watch | None) -> Any:
         if isinstance(expr, relax.Var):

@@ -1,12 +1,13 @@
 """Emit the prediction of one layer's output parameters into a graph."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tvm_probq import ops
-from tvm_probq.calibration.fit import choose_fit
+from tvm_probq.calibration.fit import ChosenFit, choose_fit
 from tvm_probq.calibration.observers import static_range
 from tvm_probq.calibration.record import TensorRecord
 from tvm_probq.ir.expressions import constant, shape_of
@@ -74,13 +75,9 @@ def attach_surrogate(
     """Emit the prediction of the layer's output parameters ``[N, 3, 1]``."""
     fit = choose_fit(tensor, plan)
     kind, stat, constants, count = _statistics(rewriter, layer, tensor, fit.kind, x, sums)
-    levels = [2.0**b - 1 for b in (plan.bits_from or (plan.activation_bits,))]
-    tolerance = fit.width / levels[-1] if len(levels) > 1 else 0.0
     extra = None if residual is None else (residual_sums, residual[1])
     call = ops.surrogate(
-        stat, x[1], [constant(c) for c in constants],
-        constant([[fit.alpha], [fit.beta]], "float32"),
-        constant([tensor.correlation, tolerance], "float32"), constant(levels, "float32"),
+        stat, x[1], [constant(c) for c in constants], *_fitted(fit, tensor, plan),
         extra, kind=kind, count=count,
         residual_count=1 if residual is None else sums_sampling(residual[0]).count,
         activation=layer.activation,
@@ -116,14 +113,24 @@ def _statistics(
 
 def add_surrogate(
     rewriter: Rewriter, tensor: TensorRecord, plan: LayerPlan, pairs: list[Pair], sums: list[Any],
-    counts: list[int],
+    activation: str,
 ) -> Any:  # fmt: skip
-    """Emit the prediction for a sum of two stored tensors; the widest interval seen covers it."""
-    fit = constant([[8.0], [8.0]], "float32")
-    rule = constant([tensor.correlation, 0.0], "float32")
-    levels = constant([2.0**plan.activation_bits - 1], "float32")
+    """Emit the prediction for a sum of two stored tensors from the sums of both."""
+    fit = choose_fit(tensor, replace(plan, surrogate="auto"))
+    counts = [sums_sampling(codes).count for codes, _ in pairs]
     call = ops.surrogate(
-        sums[0], pairs[0][1], [], fit, rule, levels, (sums[1], pairs[1][1]), kind="add",
-        count=counts[0], residual_count=counts[1], activation="none",
+        sums[0], pairs[0][1], [], *_fitted(fit, tensor, plan), (sums[1], pairs[1][1]),
+        kind="add", count=counts[0], residual_count=counts[1], activation=activation,
     )  # fmt: skip
     return rewriter.emit(call, name="qparams")
+
+
+def _fitted(fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan) -> list[Any]:
+    """The constants `spread`, `rule` and `levels` of a surrogate."""
+    levels = [2.0**b - 1 for b in (plan.bits_from or (plan.activation_bits,))]
+    tolerance = fit.width / levels[-1] if len(levels) > 1 else 0.0
+    return [
+        constant([[fit.alpha], [fit.beta]], "float32"),
+        constant([tensor.correlation, tolerance], "float32"),
+        constant(levels, "float32"),
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tvm_probq.errors import TargetError
@@ -54,6 +56,32 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         "activation_bits": _bits(data, "activation_bits", where),
         "threads": _value(data, "threads", int, where),
     }
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a profile's file.
+
+    Raises
+    ------
+    TargetError
+        If the file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TargetError(
+            "the target profile cannot be read",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix="check the path",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(
+            "the target profile is no valid TOML",
+            where=str(path),
+            why=str(error),
+            fix="correct that place",
+        ) from error
 
 
 def _value(data: Mapping[str, Any], key: str, kind: type[T], where: str) -> T:

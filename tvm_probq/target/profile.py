@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_probq.errors import TargetError
-from tvm_probq.target.check import checked_fields
+from tvm_probq.target.check import checked_fields, read_toml
 from tvm_probq.target.host import host_architecture, missing_features
 
 if TYPE_CHECKING:
@@ -179,23 +178,7 @@ def _entries() -> tuple[metadata.EntryPoint, ...]:
 
 
 def _read(path: Path) -> TargetProfile:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TargetError(
-            "the target profile cannot be read",
-            where=str(path),
-            why=error.strerror or str(error),
-            fix="check the path",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(
-            "the target profile is no valid TOML",
-            where=str(path),
-            why=str(error),
-            fix="correct that place",
-        ) from error
-    return TargetProfile(name=path.stem, **checked_fields(data, str(path)))
+    return TargetProfile(name=path.stem, **checked_fields(read_toml(path), str(path)))
 
 
 def _from_entry(entry: metadata.EntryPoint) -> TargetProfile:

@@ -1,0 +1,69 @@
+"""Batch normalization at inference becomes a scaled convolution and a bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tvm_probq.passes.fold_batch_norm import FoldBatchNorm
+
+CHANGE = FoldBatchNorm()
+BEFORE = 2  # canonical passes that come first
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("group", [1, 4, 8])
+def test_behind_a_convolution(
+    bias: bool, group: int, onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(8, 5, 5)
+    net.batch_norm(net.conv("x", 8, 8, group=group, bias=bias), 8)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after) == ["nn.conv2d", "add"]
+
+
+def test_statistics_behind_other_nodes(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    x = net.conv("x", 3, 8)
+    gamma = net("Identity", net.constant(net.rng.uniform(0.5, 1.5, 8)))
+    net("BatchNormalization", x, gamma, *(net("Reshape", net.draw(8, 1) ** 2, [8]) for _ in range(3)))
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after) == ["nn.conv2d", "add"]
+
+
+def test_behind_another_operator(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(8, 4, 4)
+    net.batch_norm(net("Relu", "x"), 8)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after) == ["nn.relu", "multiply", "add"]
+
+
+def test_a_convolution_with_a_second_reader(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    shared = net.conv("x", 3, 8, bias=False)
+    other = net("Relu", shared)
+    after = apply(CHANGE, imported(net, net.batch_norm(shared, 8), other, steps=BEFORE))
+    assert calls_of(after).count("nn.conv2d") == 1
+    assert "multiply" in calls_of(after)
+
+
+def test_a_bias_along_the_width_is_no_channel_bias(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 8, 8)
+    net.batch_norm(net("Add", net.conv("x", 3, 8, bias=False), net.draw(1, 1, 1, 8)), 8)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after) == ["nn.conv2d", "add", "multiply", "add"]
+
+
+def test_nothing_to_fold(onnx_net: Any, imported: Any, unchanged: Any) -> None:
+    net = onnx_net(3, 4, 4)
+    net("Relu", net.conv("x", 3, 8))
+    unchanged(CHANGE, imported(net, steps=BEFORE))

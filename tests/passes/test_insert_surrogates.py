@@ -1,0 +1,120 @@
+"""Marked tensors become codes, under parameters that their mode provides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tvm_probq.ir.expressions import is_call, is_constant, shape_of
+from tvm_probq.ir.layers import Definitions
+from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.plan.plan import LayerPlan, Plan, plan_of
+from tvm_probq.simulator.interpreter import Simulator
+
+
+def sources(mod: Any) -> dict[str, str]:
+    """For each marked tensor, what gives its parameters."""
+    definitions = Definitions(mod["main"])
+    found = {}
+    for call in definitions.order:
+        if is_call(call, "probq.layer"):
+            codes = definitions.value(call.args[0])
+            if is_call(codes, "probq.quantize"):
+                qparams = definitions.value(codes.args[1])
+                constant = is_constant(qparams)
+                source = "constant" if constant else str(qparams.op.name).split(".")[-1]
+                found[str(call.attrs["name"])] = source
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("static", {"constant"}), ("dynamic", {"observe", "merge_ranges", "pool_range"})],
+)
+def test_parameters_by_mode(mode: str, wanted: set[str], annotated_net: Any) -> None:
+    mod, record = annotated_net
+    assert set(sources(InsertSurrogates(plan_of("w8a8", mode), record)(mod)).values()) == wanted
+
+
+def test_predicted_layers_have_surrogates(annotated_net: Any) -> None:
+    mod, record = annotated_net
+    found = sources(InsertSurrogates(plan_of("w8a8"), record)(mod))
+    assert found.pop("x") == "observe"
+    assert found.pop("concat") == "merge_ranges"
+    assert found.pop("pool") == "pool_range"
+    assert set(found.values()) == {"surrogate"}
+
+
+def test_readers_share_the_sums_of_a_tensor(annotated_net: Any, calls_of: Any) -> None:
+    mod, record = annotated_net
+    after = InsertSurrogates(plan_of("w8a8", surrogate="moments"), record)(mod)
+    definitions = Definitions(after["main"])
+    read = [c.args[0] for c in definitions.order if is_call(c, "probq.sums")]
+    assert len(read) == len(set(read))
+    assert calls_of(after).count("probq.sums") < calls_of(after).count("probq.surrogate") + 2
+
+
+@pytest.mark.parametrize(
+    ("correction", "count"), [("none", 0), ("static", 0), ("predicted", 6), ("auto", 6)]
+)
+def test_correction(correction: str, count: int, annotated_net: Any, calls_of: Any) -> None:
+    mod, record = annotated_net
+    after = InsertSurrogates(plan_of("w8a8", correction=correction), record)(mod)
+    assert calls_of(after).count("probq.correction") == count
+
+
+def test_per_layer_exceptions(annotated_net: Any) -> None:
+    mod, record = annotated_net
+    layers = {"conv2d_1": LayerPlan(mode="static"), "conv2d_2": LayerPlan(mode="dynamic")}
+    found = sources(InsertSurrogates(Plan(layers=layers), record)(mod))
+    assert found["conv2d_0"] == "surrogate"
+    assert found["conv2d_1"] == "constant"
+    assert found["conv2d_2"] == "observe"
+
+
+def test_bits_set_the_largest_code(annotated_net: Any) -> None:
+    mod, record = annotated_net
+    seen = {}
+
+    def watch(call: Any, value: Any, args: Any) -> None:
+        if is_call(call, "probq.quantize"):
+            seen[call] = (int(args[1][0, 2, 0]), int(value.max()))
+
+    x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    Simulator(InsertSurrogates(plan_of("w8a4"), record)(mod))(x, watch=watch)
+    limits = [limit for limit, _ in seen.values()]
+    assert limits[0] == 255  # the input keeps eight bits
+    assert set(limits[1:]) == {15}
+    assert all(largest <= limit for limit, largest in seen.values())
+
+
+def test_every_sample_has_its_own_parameters(
+    onnx_net: Any, imported: Any, calibrated: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    net.conv(net("Relu", net.conv("x", 3, 8)), 8, 2)
+    record = calibrated(imported(net, steps=6))
+    after = InsertSurrogates(plan_of("w8a8"), record)(imported(net, steps=6, batch=3))
+    definitions = Definitions(after["main"])
+    codes = [c for c in definitions.order if is_call(c, "probq.quantize")]
+    assert [shape_of(c.args[1]) for c in codes] == [(3, 3, 1)] * len(codes)
+
+
+def test_the_result_stays_close(annotated_net: Any, apply: Any) -> None:
+    mod, record = annotated_net
+    x = np.random.default_rng(3).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    want = Simulator(mod)(x)
+    for mode in ("static", "dynamic", "predicted"):
+        change = InsertSurrogates(plan_of("w8a8", mode, correction="none"), record)
+        got = Simulator(change(mod))(x)
+        assert np.abs(got - want).max() < 0.1 * np.abs(want).max()
+
+
+def test_a_module_without_markers_is_left_alone(
+    onnx_net: Any, imported: Any, annotated_net: Any, unchanged: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    net("Relu", net.conv("x", 3, 8))
+    unchanged(InsertSurrogates(plan_of("w8a8"), annotated_net[1]), imported(net, steps=5))

@@ -1,0 +1,119 @@
+"""Clips, hard-swish and hard-sigmoid in all their forms become one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm.script import ir as I
+from tvm.relax.script import parser as R
+
+import tvm_probq.ops  # noqa: F401 - defines R.probq
+from tvm_probq.ir.rewrite import bindings
+from tvm_probq.passes.simplify_activations import SimplifyActivations
+
+CHANGE = SimplifyActivations()
+BEFORE = 3  # canonical passes that come first
+
+
+def kinds(mod: Any) -> list[str]:
+    """Kinds of the activations of a module."""
+    values = [b.value for b in bindings(mod["main"])]
+    return [str(v.attrs["kind"]) for v in values if "activation" in str(getattr(v, "op", ""))]
+
+
+def test_relu() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((2, 3), "float32")):
+            with R.dataflow():
+                gv = R.nn.relu(x)
+                R.output(gv)
+            return gv
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(x: R.Tensor((2, 3), "float32")):
+            with R.dataflow():
+                gv = R.probq.activation(x, kind="clip(0.0,inf)")
+                R.output(gv)
+            return gv
+
+    tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
+
+
+def test_a_maximum_of_two_tensors_stays(unchanged: Any) -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((2, 3), "float32"), y: R.Tensor((2, 3), "float32")):
+            with R.dataflow():
+                a = R.maximum(x, y)
+                gv = R.minimum(a, R.const([1.0, 2.0, 3.0], "float32"))
+                R.output(gv)
+            return gv
+
+    unchanged(CHANGE, Before)
+
+
+Body = Callable[[Any], Any]
+SIX, THREE, HALF = np.float32(6), np.float32(3), np.float32(0.5)
+
+
+def gate(net: Any) -> str:
+    return net("Clip", net("Add", "x", THREE), np.float32(0), SIX)
+
+
+FORMS: dict[str, tuple[Body, str]] = {
+    "relu6": (lambda n: n("Clip", "x", np.float32(0), SIX), "clip(0.0,6.0)"),
+    "only_min": (lambda n: n("Clip", "x", np.float32(-0.5)), "clip(-0.5,inf)"),
+    "only_max": (lambda n: n("Clip", "x", "", HALF), "clip(-inf,0.5)"),
+    "reversed": (lambda n: n("Clip", "x", SIX, np.float32(0)), "clip(0.0,0.0)"),
+    "relu_then_clip": (lambda n: n("Clip", n("Relu", "x"), np.float32(-1), SIX), "clip(0.0,6.0)"),
+    "clip_then_relu": (lambda n: n("Relu", n("Clip", "x", np.float32(-1), SIX)), "clip(0.0,6.0)"),
+    "apart": (lambda n: n("Clip", n("Relu", "x"), np.float32(-3), np.float32(-1)), "clip(-1.0,-1.0)"),
+    "hard_sigmoid": (lambda n: n("HardSigmoid", "x", alpha=1 / 6, beta=0.5), "hard_sigmoid"),
+    "hard_sigmoid_parts": (lambda n: n("Div", gate(n), SIX), "hard_sigmoid"),
+    "hard_sigmoid_scaled": (lambda n: n("Mul", gate(n), np.float32(1 / 6)), "hard_sigmoid"),
+    "hard_swish": (lambda n: n("HardSwish", "x"), "hard_swish"),
+    "hard_swish_of_sigmoid": (
+        lambda n: n("Mul", n("HardSigmoid", "x", alpha=1 / 6, beta=0.5), "x"), "hard_swish",
+    ),
+    "hard_swish_product_first": (lambda n: n("Div", n("Mul", "x", gate(n)), SIX), "hard_swish"),
+    "hard_swish_gate_first": (lambda n: n("Mul", "x", n("Div", gate(n), SIX)), "hard_swish"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_onnx_forms(form: str, onnx_net: Any, imported: Any, apply: Any) -> None:
+    build, kind = FORMS[form]
+    net = onnx_net(3, 4, 4)
+    build(net)
+    assert kinds(apply(CHANGE, imported(net, steps=BEFORE)))[-1] == kind
+
+
+def test_clip_with_attributes(onnx_net: Any, imported: Any, apply: Any) -> None:
+    net = onnx_net(3, 4, 4, opset=10)
+    net("Clip", "x", min=0.0, max=6.0)
+    assert kinds(apply(CHANGE, imported(net, steps=BEFORE))) == ["clip(0.0,6.0)"]
+
+
+@pytest.mark.parametrize("operand", ["other", "x"])
+def test_a_gate_of_another_tensor_is_no_hard_swish(
+    operand: str, onnx_net: Any, imported: Any, apply: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    other = net("Relu", "x") if operand == "other" else net("Clip", "x", np.float32(-9), np.float32(9))
+    net("Mul", other, net("HardSigmoid", "x", alpha=1 / 6, beta=0.5))
+    assert "hard_swish" not in kinds(apply(CHANGE, imported(net, steps=BEFORE)))
+
+
+def test_another_slope_is_no_hard_sigmoid(onnx_net: Any, imported: Any, apply: Any) -> None:
+    net = onnx_net(3, 4, 4)
+    net("HardSigmoid", "x", alpha=0.2, beta=0.5)
+    assert kinds(apply(CHANGE, imported(net, steps=BEFORE))) == ["clip(0.0,1.0)"]
