@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ MODES = ("float", "static", "dynamic", "predicted")
 PREDICTION_KERNELS = (
     "predict", "sums", "patch_sums", "surrogate", "correction", "pool_range", "merge_ranges",
 )  # fmt: skip
+# Measures the network's input, which predicted mode does too and static mode does not.
+OBSERVING_KERNELS = ("observe",)
 PREFIX = "probq_"
 GROUPING = "probq.GroupPredictions"
 MS_PER_S = 1e3
@@ -106,8 +108,10 @@ def caller(compiled: Compiled, x: Array) -> Callable[[], object]:
     return lambda: main(tensor)
 
 
-def prediction_kernels_ms(compiled: Compiled, profile: TargetProfile, x: Array) -> dict[str, float]:
-    """Time of each prediction kernel of one run, by itself, in milliseconds.
+def kernels_ms(
+    compiled: Compiled, profile: TargetProfile, x: Array, kinds: Collection[str]
+) -> dict[str, float]:
+    """Time of each call of some kinds of kernels in one run, by itself, in milliseconds.
 
     The module is built once more with prediction kernels of their own, not grouped with the layer
     kernels that read their results. Each call is recorded with its arguments in one run, then
@@ -126,7 +130,7 @@ def prediction_kernels_ms(compiled: Compiled, profile: TargetProfile, x: Array) 
     calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def note(_func: Any, name: str, before: bool, _result: Any, *args: Any) -> Any:
-        if before and is_prediction(name):
+        if before and kind_of(name) in kinds:
             calls.append((name, args))
         return relax.VMInstrumentReturnKind.NO_OP
 
@@ -142,7 +146,8 @@ def prediction_kernels_ms(compiled: Compiled, profile: TargetProfile, x: Array) 
     return times
 
 
-def is_prediction(name: str) -> bool:
-    """Whether a kernel of this name predicts: ``probq_predict5`` does, ``probq_add`` does not."""
-    base = name.removeprefix(PREFIX).rstrip("0123456789").removesuffix("_")
-    return name.startswith(PREFIX) and base in PREDICTION_KERNELS
+def kind_of(name: str) -> str:
+    """Kind of a small kernel, empty for others: ``predict`` of ``probq_predict5``."""
+    if not name.startswith(PREFIX):
+        return ""
+    return name.removeprefix(PREFIX).rstrip("0123456789").removesuffix("_")

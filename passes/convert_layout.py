@@ -49,10 +49,8 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
 def _last(rewriter: Rewriter, x: Any) -> relax.Expr | None:
     """`x` channels last if that costs nothing: it was transposed from such a tensor."""
     value = rewriter.value(x)
-    if op_name(value) == "relax.permute_dims" and value.attrs.axes is not None:
-        if ints(value.attrs.axes) == TO_FIRST:
-            return value.args[0]
-    return None
+    transposed = op_name(value) == "relax.permute_dims" and value.attrs.axes is not None
+    return value.args[0] if transposed and ints(value.attrs.axes) == TO_FIRST else None
 
 
 def _force_last(rewriter: Rewriter, x: Any) -> relax.Expr:

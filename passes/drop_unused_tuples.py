@@ -22,17 +22,18 @@ class DropUnusedTuples:
 
         cls.predicted_layer(q, qp, w, y_qp, y)
 
-    TVM's own removal of dead code cannot be used here: kernel calls that write their arguments would
-    count as dead.  Holds before: ``CallTIRRewrite`` and ``CanonicalizeBindings``.  Holds after: every
-    tuple is read.
+    TVM's own removal of dead code cannot be used here: kernel calls that write their arguments
+    would count as dead.  Holds before: ``CallTIRRewrite`` and ``CanonicalizeBindings``.  Holds
+    after: every tuple is read.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
+        result = mod.clone()
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function) and isinstance(func.body, relax.SeqExpr):
-                mod.update_func(var, _without_tuples(func))
-        return mod
+                result.update_func(var, _without_tuples(func))
+        return result
 
 
 def _without_tuples(func: relax.Function) -> relax.Function:

@@ -70,10 +70,9 @@ def _source(rewriter: Rewriter, x: Any) -> tuple[Call, Array] | None:
     if is_call(value, "add") and is_constant(rewriter.value(value.args[1])):
         bias = constant_value(rewriter.value(value.args[1])).astype(np.float64)
         value = rewriter.value(value.args[0])
-    if is_call(value, "nn.conv2d") and is_constant(rewriter.value(value.args[1])):
-        if bias.size == 1 or _is_bias(bias, value):
-            return value, bias.reshape(-1)
-    return None
+    if not (is_call(value, "nn.conv2d") and is_constant(rewriter.value(value.args[1]))):
+        return None
+    return (value, bias.reshape(-1)) if bias.size == 1 or _is_bias(bias, value) else None
 
 
 def _is_bias(values: Array, convolution: Call) -> bool:

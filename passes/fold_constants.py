@@ -47,7 +47,7 @@ class FoldConstants:
 
 
 def _fold(rewriter: Rewriter, arg: Any) -> Any:
-    """The value of a constant argument, the argument itself if it is no tensor, None if it varies."""
+    """The value of a constant argument, the argument if it is no tensor, None if it varies."""
     arg = rewriter.value(arg)
     if is_constant(arg):
         return constant_value(arg)

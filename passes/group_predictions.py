@@ -30,8 +30,8 @@ class GroupPredictions:
         all = R.call_tir(cls.predicted_layer, (q, qp, ..., w, ...), out_ty=[...])
         y, y_qp = all[2], all[0]
 
-    A predicted layer then costs one call of the virtual machine.  Holds before: `FusePredictions` and
-    `LowerLayers`.  Holds after: a layer predicted by its moments is one PrimFunc.
+    A predicted layer then costs one call of the virtual machine.  Holds before: `FusePredictions`
+    and `LowerLayers`.  Holds after: a layer predicted by its moments is one PrimFunc.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:

@@ -19,16 +19,17 @@ class InsertRequantize:
     Before::
 
         lv = R.probq.dequantize_accumulator(acc, x_qp, t, w_sums, zeros)
-        lv1 = R.probq.activation(R.add(R.add(lv, bias), R.probq.dequantize(r, r_qp)), kind="clip(0.0,inf)")
-        q = R.probq.quantize(lv1, qp)
+        lv1 = R.add(R.add(lv, bias), R.probq.dequantize(r, r_qp))
+        lv2 = R.probq.activation(lv1, kind="clip(0.0,inf)")
+        q = R.probq.quantize(lv2, qp)
 
     After::
 
         q = R.probq.requantize(acc, x_qp, qp, t, w_sums, bias, r, r_qp, activation="clip(0.0,inf)")
 
     ``observe`` of such a value becomes ``measure`` of the accumulator, and a layer that leaves the
-    function becomes one ``dequantize_accumulator``.  Holds before: `WidenAccumulators`.  Holds after:
-    no float tensor stands between an accumulator and its codes.
+    function becomes one ``dequantize_accumulator``.  Holds before: `WidenAccumulators`.  Holds
+    after: no float tensor stands between an accumulator and its codes.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:

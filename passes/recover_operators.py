@@ -1,5 +1,6 @@
 """Turn the loop nests that the ONNX importer emits for Clip and Pad back into operators."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,9 @@ def _recover(func: tirx.PrimFunc, call: Call) -> relax.Expr | None:
             continue
         if len(args) == 2 and _loads_parameters(func, value.a, value.b):
             return operator(args[0], args[1])
-        if len(args) == 1 and isinstance(value.b, tirx.FloatImm):
-            if _loads_parameters(func, value.a):
-                return operator(args[0], relax.const(float(value.b.value), value.b.ty.dtype))
+        bound = value.b
+        if len(args) == 1 and isinstance(bound, tirx.FloatImm) and _loads_parameters(func, value.a):
+            return operator(args[0], relax.const(float(bound.value), bound.ty.dtype))
     if is_conditional(value) and len(args) == 1:
         return _recover_pad(func, value, args[0])
     return None
@@ -143,7 +144,7 @@ def _slices(rewriter: Rewriter, split: Call) -> relax.Expr:
     ends = [0, *(min(i, size) for i in inner), size]
     slices = [
         rewriter.emit(relax.op.strided_slice(split.args[0], [axis], [low], [high]))
-        for low, high in zip(ends[:-1], ends[1:], strict=True)
+        for low, high in itertools.pairwise(ends)
     ]
     return relax.Tuple(slices)
 

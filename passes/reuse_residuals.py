@@ -12,6 +12,7 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.merge import write_over
 
 RESIDUAL = "probq.residual"
+VIEWS = ("probq.layer", "reshape", "flatten", "squeeze", "expand_dims")
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.ReuseResiduals")
@@ -26,8 +27,8 @@ class ReuseResiduals:
 
         y = R.call_tir_inplace(cls.layer, (q, w, ..., r, r_qp), out_ty=..., inplace_indices=[8])
 
-    A kernel reads each element of the residual just before it writes the same element of the output.
-    Holds before: `LowerLayers`, which names the residual's position in the kernel's attribute
+    A kernel reads each element of the residual just before it writes the same element of the
+    output.  Holds before: `LowerLayers`, which names the residual's position in the kernel's attribute
     ``probq.residual``.  Holds after: a dying residual costs no second tensor.
     """
 
@@ -41,7 +42,9 @@ class ReuseResiduals:
                 return None
             name, index = new.args[0], dying[old]
             if name not in done:
-                done[name] = rewriter.builder_.add_func(write_over(mod[name], index), "inplace_layer")
+                done[name] = rewriter.builder_.add_func(
+                    write_over(mod[name], index), "inplace_layer"
+                )
             types = list(new.ty.fields) if isinstance(new.ty, relax.TupleType) else [new.ty]
             places = [-1] * (len(types) - 1) + [index]
             return relax.op.call_tir_inplace(done[name], new.args[1], places, types)
@@ -63,7 +66,7 @@ def _dying_residuals(mod: IRModule) -> dict[Any, int]:
         index = int(attrs[RESIDUAL])
         names = _aliases(definitions, call.args[1][index])
         readers = [u for v in names for u in definitions.users.get(v, [])]
-        others = [u for u in readers if not is_call(u, "probq.layer")]
+        others = [u for u in readers if not is_call(u, *VIEWS)]
         returned = any(v in definitions.outputs for v in names)
         shared = sum(any(a.same_as(n) for n in names) for a in call.args[1]) > 1
         if names and not shared and not returned and all(order[u] <= order[call] for u in others):
@@ -72,7 +75,7 @@ def _dying_residuals(mod: IRModule) -> dict[Any, int]:
 
 
 def _aliases(definitions: Definitions, tensor: Any) -> list[Any]:
-    """Variables that share a tensor's memory through markers; none for a parameter or a view."""
+    """Variables that share a tensor's memory, by markers and views; none for a parameter."""
     call = definitions.value(tensor)
     while is_call(call, "probq.layer"):
         tensor = call.args[0]
@@ -81,10 +84,12 @@ def _aliases(definitions: Definitions, tensor: Any) -> list[Any]:
         owner = definitions.value(call.tuple_value)
     else:
         owner = call
-    if not is_call(owner, "call_tir", "call_tir_inplace", "probq.pad", "probq.add", "probq.requantize"):
+    if not is_call(
+        owner, "call_tir", "call_tir_inplace", "probq.pad", "probq.add", "probq.requantize"
+    ):
         return []
     names = [tensor]
     for name in names:
         users = definitions.users.get(name, [])
-        names += [definitions.var_of[u] for u in users if is_call(u, "probq.layer")]
+        names += [definitions.var_of[u] for u in users if is_call(u, *VIEWS)]
     return names

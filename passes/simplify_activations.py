@@ -92,7 +92,7 @@ def _hard_sigmoid(rewriter: Rewriter, x: Any) -> relax.Expr | None:
 
 
 def _hard_swish(rewriter: Rewriter, call: Call) -> relax.Expr | None:
-    """``x * (clip(x + 3, 0, 6) / 6)`` or ``x * clip(x + 3, 0, 6) / 6`` or ``x * hard_sigmoid(x)``."""
+    """``x * clip(x + 3, 0, 6) / 6``, in either order, or ``x * hard_sigmoid(x)``."""
     if is_call(call, "divide"):
         product, six = _operand_and_scalar(rewriter, call)
         product = rewriter.value(product)

@@ -19,11 +19,12 @@ PROOFS = "probq_accumulators"
 
 @tvm.transform.module_pass(opt_level=0, name="probq.WidenAccumulators")
 class WidenAccumulators:
-    """Turn products of dequantized codes into integer products with an accumulator proven wide enough.
+    """Turn products of dequantized codes into integer products, each proven not to overflow.
 
     Before::
 
-        lv = R.nn.conv2d(R.probq.dequantize(q, qp), R.probq.dequantize_weight(w, t), padding=[1, 1, 1, 1])
+        x, w_real = R.probq.dequantize(q, qp), R.probq.dequantize_weight(w, t)
+        lv = R.nn.conv2d(x, w_real, padding=[1, 1, 1, 1])
 
     After::
 
@@ -32,8 +33,8 @@ class WidenAccumulators:
         lv = R.probq.dequantize_accumulator(acc, qp, t, w_sums, zeros)
 
     The proof of each layer is recorded in the function's attribute ``probq_accumulators`` (JSON, by
-    layer name).  Holds before: `InsertSurrogates` and `QuantizeWeights`.  Holds after: no product has
-    dequantized operands.
+    layer name).  Holds before: `InsertSurrogates` and `QuantizeWeights`.  Holds after: no product
+    has dequantized operands.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -85,5 +86,3 @@ def _convolution(rewriter: Rewriter, call: Call, codes: Any, qparams: Any, weigh
         codes, weights, strides=a.strides, padding=(0, 0, 0, 0), dilation=a.dilation,
         groups=a.groups, data_layout="NHWC", kernel_layout="OHWI", out_dtype="int32",
     )  # fmt: skip
-
-

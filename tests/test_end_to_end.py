@@ -17,6 +17,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvm_probq.build.compile import compile_model
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.calibration.collect import collect
+from tvm_probq.calibration.marked import marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.data.cards import load_card
 from tvm_probq.data.sets import model_inputs
@@ -36,7 +37,9 @@ def mixed(net: Any) -> tuple[str, ...]:
     """Convolutions with normalization, a residual, a depthwise layer, pooling, a dense layer."""
     stem = net("Relu", net.batch_norm(net.conv("x", 3, 16), 16))
     block = net("Relu", net("Add", net.conv(net("Relu", net.conv(stem, 16, 16)), 16, 16), stem))
-    depthwise = net("Clip", net.conv(block, 16, 16, group=16, strides=[2, 2]), np.float32(0), np.float32(6))
+    depthwise = net(
+        "Clip", net.conv(block, 16, 16, group=16, strides=[2, 2]), np.float32(0), np.float32(6)
+    )
     wide = net("Relu", net.conv(depthwise, 16, 24, 1))
     return (net.gemm(net("Flatten", net("GlobalAveragePool", wide)), 24, 10),)
 
@@ -45,6 +48,15 @@ def joined(net: Any) -> tuple[str, ...]:
     """A join of branches of different ranges."""
     parts = net("Relu", net.conv("x", 3, 8)), net("HardSwish", net.conv("x", 3, 4, 1))
     return (net.conv(net("Concat", *parts, axis=1), 12, 5),)
+
+
+def own_residual(net: Any) -> tuple[str, ...]:
+    """Layers whose residual is their input, or is read again, also through a reshape."""
+    x = net("Relu", net.conv("x", 3, 8))
+    y = net("Relu", net("Add", net.conv(x, 8, 8), x))
+    z = net("Relu", net("Add", net.conv(net("Relu", net.conv(y, 8, 8)), 8, 8), y))
+    last = net("Add", net.conv(z, 8, 8, 1), net("Relu", net.conv(y, 8, 8, 1)))
+    return net.gemm(net("Flatten", last), 512, 4), net.gemm(net("Flatten", z), 512, 2)
 
 
 def pooled(net: Any) -> tuple[str, ...]:
@@ -86,7 +98,8 @@ def vectors(net: Any) -> tuple[str, ...]:
 
 
 NETS: dict[str, tuple[Callable[[Any], tuple[str, ...]], tuple[int, ...]]] = {
-    "mixed": (mixed, (3, 9, 9)), "joined": (joined, (3, 8, 8)), "pooled": (pooled, (3, 8, 8)),
+    "mixed": (mixed, (3, 9, 9)), "joined": (joined, (3, 8, 8)),
+    "own_residual": (own_residual, (3, 8, 8)), "pooled": (pooled, (3, 8, 8)),
     "swish": (swish, (3, 8, 8)), "grouped": (grouped, (3, 8, 8)),
     "two_outputs": (two_outputs, (3, 8, 8)), "points": (points, (3, 1, 1)),
     "vectors": (vectors, (24,)),
@@ -102,14 +115,18 @@ class Case:
         self.model = cache(lambda batch: load_model(path, batch=batch))
         empty = CalibrationRecord(self.model(1).sha256, "")
         self.record = collect(self.model(1).mod, (x[None] for x in samples), empty)
+        self.compiled: dict[tuple[str, int, str], Compiled] = {}
 
     def compile(self, plan: Plan, batch: int = 1, target: str = BEST) -> Compiled:
-        """Compile for a target; skips on a CPU without its instructions."""
+        """Compile for a target, once; skips on a CPU without its instructions."""
         profile = load_profile(target)
         if not profile.runs_here:
             pytest.skip(f"this CPU lacks instructions of {target}: {', '.join(profile.features)}")
-        model: Model = self.model(batch)
-        return compile_model(model, plan, self.record, profile)
+        key = plan.to_toml(), batch, target
+        if key not in self.compiled:
+            model: Model = self.model(batch)
+            self.compiled[key] = compile_model(model, plan, self.record, profile)
+        return self.compiled[key]
 
 
 def arrays(outputs: Any) -> list[Any]:
@@ -174,12 +191,12 @@ def test_every_network(name: str, mode: str, case: Any) -> None:
     wanted = arrays(Simulator(small.model(1).mod)(small.samples[:1]))
     found = check(small.compile(plan_of("w8a8", mode), batch=1), small.samples[:1])
     assert min(map(sqnr_db, found, wanted)) > 25
-    if mode == "predicted":
+    if mode == "predicted" and name in ("grouped", "swish", "two_outputs"):
         check(small.compile(plan_of("w4a8", mode), batch=3), small.samples[:3])
 
 
 @pytest.mark.parametrize("target", ["x86-avx2", "x86-64"])
-@pytest.mark.parametrize("mode", ["dynamic", "predicted"])
+@pytest.mark.parametrize("mode", ["predicted"])
 def test_other_targets_give_the_same_bits(mode: str, target: str, case: Any) -> None:
     mix = case("mixed")
     x = mix.samples[:1]
@@ -221,16 +238,15 @@ def test_static_observers(observer: str, case: Any) -> None:
 
 def test_layers_of_different_plans(case: Any) -> None:
     mix = case("mixed")
-    names = [r.name for r in mix.compile(plan_of("w8a8")).layers if r.op == "conv2d"]
+    names = [name for name, m in marked_tensors(mix.model(1).mod).items() if m.kind == "conv2d"]
     layers = {names[0]: LayerPlan(8, 6, "static"), names[1]: LayerPlan(4, 8, "dynamic")}
     check(mix.compile(Plan(layers=layers), batch=3), mix.samples[:3])
 
 
 def test_a_float_layer_among_integer_ones(case: Any) -> None:
     mix = case("mixed")
-    name = next(r.name for r in mix.compile(plan_of("w8a8")).layers if r.op == "conv2d")
-    plan = Plan(layers={name: LayerPlan(mode="float")})
-    compiled = mix.compile(plan)
+    name = next(n for n, m in marked_tensors(mix.model(1).mod).items() if m.kind == "conv2d")
+    compiled = mix.compile(Plan(layers={name: LayerPlan(mode="float")}))
     (found,) = run(compiled.executable, mix.samples[:1])
     (wanted,) = arrays(Simulator(mix.model(1).mod)(mix.samples[:1]))
     assert sqnr_db(found, wanted) > 25
@@ -272,7 +288,7 @@ def test_unusual_inputs(mode: str, case: Any) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_values_that_are_not_finite_do_not_crash(mode: str, value: float, case: Any) -> None:
     small = case("points")
-    compiled = cached(small, mode)
+    compiled = small.compile(plan_of("w8a8", mode), batch=3)
     x = small.samples[:3].copy()
     x[1, 1] = value
     found = run(compiled.executable, x)
@@ -280,12 +296,6 @@ def test_values_that_are_not_finite_do_not_crash(mode: str, value: float, case: 
     assert found[0].shape == (3, 3)
     for sample in (0, 2):  # the others have their own parameters
         np.testing.assert_array_equal(found[0][sample], clean[0][sample])
-
-
-@cache
-def cached(small: Case, mode: str) -> Compiled:
-    """Compile once for several values."""
-    return small.compile(plan_of("w8a8", mode), batch=3)
 
 
 @pytest.fixture(scope="module")

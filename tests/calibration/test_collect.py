@@ -65,9 +65,7 @@ def test_the_record_does_not_grow_with_the_samples(mod: Any, tmp_path: Path) -> 
             return {k: sizes(v) for k, v in value.items() if k not in ("counts", "first", "basis")}
         return [sizes(v) for v in value] if isinstance(value, list) else type(value)
 
-    few, many = (
-        json.loads(text(collect(mod, samples(n), fresh()), tmp_path)) for n in (4, 40)
-    )
+    few, many = (json.loads(text(collect(mod, samples(n), fresh()), tmp_path)) for n in (4, 40))
     assert sizes(few) == sizes(many)
 
 

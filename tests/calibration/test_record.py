@@ -30,7 +30,9 @@ def filled() -> CalibrationRecord:
     tensor.histogram.update(values)
     tensor.losses["moments"] = IntervalLosses()
     tensor.losses["moments"].update(values, 0.1, 0.9, Activation())
-    return CalibrationRecord("a" * 64, "b" * 64, 3, True, {"conv/1 \u00e9": tensor, "x": TensorRecord()})
+    return CalibrationRecord(
+        "a" * 64, "b" * 64, 3, True, {"conv/1 \u00e9": tensor, "x": TensorRecord()}
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -120,7 +122,9 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         filled().save(tmp_path / "missing" / "record.json")
 
 
-@given(st.lists(hnp.arrays(np.float32, st.integers(1, 30), elements=FINITE), min_size=1, max_size=6))
+@given(
+    st.lists(hnp.arrays(np.float32, st.integers(1, 30), elements=FINITE), min_size=1, max_size=6)
+)
 def test_a_histogram_counts_everything(chunks: list[Any]) -> None:
     histogram = Histogram()
     for chunk in chunks:

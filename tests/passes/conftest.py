@@ -14,8 +14,10 @@ from tvm_probq.calibration.collect import collect
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.ir.expressions import op_name, shape_of
 from tvm_probq.ir.rewrite import bindings, clean
-from tvm_probq.passes.pipeline import canonical_passes
+from tvm_probq.passes.pipeline import canonical_passes, quantize_passes
+from tvm_probq.plan.plan import plan_of
 from tvm_probq.simulator.interpreter import Simulator
+from tvm_probq.target.profile import load_profile
 
 Calls = list[str]
 
@@ -102,8 +104,41 @@ def annotated_net(onnx_net: Any, imported: Any, calibrated: Any) -> tuple[Any, C
     inner = net("Relu", net.conv(stem, 8, 8))
     block = net("Relu", net("Add", net.conv(inner, 8, 8), stem))
     depthwise = net("HardSwish", net.conv(block, 8, 8, group=8, strides=[2, 2]))
-    wide = net("Concat", depthwise, net("MaxPool", block, kernel_shape=[2, 2], strides=[2, 2]), axis=1)
+    wide = net(
+        "Concat", depthwise, net("MaxPool", block, kernel_shape=[2, 2], strides=[2, 2]), axis=1
+    )
     pooled = net("Flatten", net("GlobalAveragePool", net.conv(wide, 16, 8, 1)))
     net.gemm(pooled, 8, 5)
     mod = imported(net, steps=6)
     return mod, calibrated(mod)
+
+
+@pytest.fixture(scope="session")
+def integer_net(annotated_net: Any) -> Callable[..., Any]:
+    """The function that quantizes the small network by a plan."""
+    mod, record = annotated_net
+
+    def make(scheme: str = "w8a8", mode: str = "predicted", **options: Any) -> Any:
+        passes = quantize_passes(plan_of(scheme, mode, **options), record)
+        return tvm.transform.Sequential(passes)(mod)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def target() -> Any:
+    """A target that every x86-64 machine can run."""
+    return load_profile("x86-64").target()
+
+
+def kernels(mod: Any) -> list[tuple[Any, Any]]:
+    """Calls of kernels in order, with their PrimFuncs."""
+    values = [b.value for b in bindings(mod["main"])]
+    found = [v for v in values if op_name(v).startswith("relax.call_tir")]
+    return [(call, mod[call.args[0]]) for call in found]
+
+
+@pytest.fixture(scope="session")
+def kernels_of() -> Callable[[Any], list[tuple[Any, Any]]]:
+    """The function that lists the kernel calls of a module."""
+    return kernels

@@ -126,12 +126,15 @@ def test_a_reshape_across_samples_is_a_tensor_of_its_own(
 ) -> None:
     net = onnx_net(3, 4, 4)
     net.gemm(net("Reshape", stem(net), [-1, 32]), 32, 2)
-    assert kinds(apply(CHANGE, imported(net, steps=BEFORE))) == ["input", "conv2d", "float", "output"]
+    assert kinds(apply(CHANGE, imported(net, steps=BEFORE))) == [
+        "input",
+        "conv2d",
+        "float",
+        "output",
+    ]
 
 
-def test_a_join_of_samples_is_a_tensor_of_its_own(
-    onnx_net: Any, imported: Any, apply: Any
-) -> None:
+def test_a_join_of_samples_is_a_tensor_of_its_own(onnx_net: Any, imported: Any, apply: Any) -> None:
     net = onnx_net(3, 4, 4)
     net.conv(net("Concat", stem(net), stem(net), axis=0), 8, 2)
     assert kinds(apply(CHANGE, imported(net, steps=BEFORE)))[3] == "float"

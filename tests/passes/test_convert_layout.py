@@ -111,9 +111,7 @@ def test_pooled_vectors_need_no_transpose(
     assert calls_of(after).count("permute_dims") == 1
 
 
-def test_flattened_images_go_back(
-    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
-) -> None:
+def test_flattened_images_go_back(onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
     net = onnx_net(3, 5, 5)
     net.gemm(net("Flatten", relu(net)), 200, 3)
     after = apply(CHANGE, imported(net, steps=BEFORE))

@@ -29,14 +29,17 @@ def test_statistics_behind_other_nodes(
     net = onnx_net(3, 4, 4)
     x = net.conv("x", 3, 8)
     gamma = net("Identity", net.constant(net.rng.uniform(0.5, 1.5, 8)))
-    net("BatchNormalization", x, gamma, *(net("Reshape", net.draw(8, 1) ** 2, [8]) for _ in range(3)))
+    net(
+        "BatchNormalization",
+        x,
+        gamma,
+        *(net("Reshape", net.draw(8, 1) ** 2, [8]) for _ in range(3)),
+    )
     after = apply(CHANGE, imported(net, steps=BEFORE))
     assert calls_of(after) == ["nn.conv2d", "add"]
 
 
-def test_behind_another_operator(
-    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
-) -> None:
+def test_behind_another_operator(onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
     net = onnx_net(8, 4, 4)
     net.batch_norm(net("Relu", "x"), 8)
     after = apply(CHANGE, imported(net, steps=BEFORE))

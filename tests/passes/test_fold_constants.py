@@ -24,7 +24,9 @@ def test_a_chain_of_constants_becomes_one() -> None:
         def main(x: R.Tensor((2,), "float32")):
             with R.dataflow():
                 a = R.where(
-                    R.isnan(R.const(6.0, "float32")), R.const(0.0, "float32"), R.const(6.0, "float32")
+                    R.isnan(R.const(6.0, "float32")),
+                    R.const(0.0, "float32"),
+                    R.const(6.0, "float32"),
                 )
                 b = R.multiply(a, R.const(0.5, "float32"))
                 gv = R.minimum(x, b)

@@ -90,9 +90,7 @@ def test_bits_set_the_largest_code(annotated_net: Any) -> None:
     assert all(largest <= limit for limit, largest in seen.values())
 
 
-def test_every_sample_has_its_own_parameters(
-    onnx_net: Any, imported: Any, calibrated: Any
-) -> None:
+def test_every_sample_has_its_own_parameters(onnx_net: Any, imported: Any, calibrated: Any) -> None:
     net = onnx_net(3, 4, 4)
     net.conv(net("Relu", net.conv("x", 3, 8)), 8, 2)
     record = calibrated(imported(net, steps=6))

@@ -121,9 +121,7 @@ def test_clip_with_attributes(onnx_net: Any, imported: Any, apply: Any, calls_of
 @pytest.mark.parametrize(
     "widths", [[0, 0, 1, 2, 0, 0, 2, 1], [0, 2, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1]]
 )
-def test_pad(
-    widths: list[int], onnx_net: Any, imported: Any, apply: Any, calls_of: Any
-) -> None:
+def test_pad(widths: list[int], onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
     net = onnx_net(3, 4, 5)
     net("Pad", "x", widths, np.float32(1.5))
     after = apply(CHANGE, imported(net))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from tvm.script import ir as I
 from tvm.relax.script import parser as R
+from tvm.script import ir as I
 
 import tvm_probq.ops  # noqa: F401 - defines R.probq
 from tvm_probq.ir.rewrite import bindings
@@ -108,7 +108,9 @@ def test_a_gate_of_another_tensor_is_no_hard_swish(
     operand: str, onnx_net: Any, imported: Any, apply: Any
 ) -> None:
     net = onnx_net(3, 4, 4)
-    other = net("Relu", "x") if operand == "other" else net("Clip", "x", np.float32(-9), np.float32(9))
+    other = (
+        net("Relu", "x") if operand == "other" else net("Clip", "x", np.float32(-9), np.float32(9))
+    )
     net("Mul", other, net("HardSigmoid", "x", alpha=1 / 6, beta=0.5))
     assert "hard_swish" not in kinds(apply(CHANGE, imported(net, steps=BEFORE)))
 

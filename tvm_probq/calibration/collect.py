@@ -13,10 +13,11 @@ from tvm_probq.calibration.features import (
     Moments,
     Predictors,
     channel_moments,
+    channel_predictor,
     correlation,
     residual_moments,
 )
-from tvm_probq.calibration.losses import IntervalLosses, sigma_of
+from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, sigma_of
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
@@ -29,6 +30,7 @@ from tvm_probq.surrogate.constants import principal_basis
 WARM_UP_SAMPLES = 64
 SAVE_EVERY = 16
 MIN_SAMPLES = 2
+MIN_SIGMA = 1e-9
 
 
 def collect(
@@ -99,6 +101,7 @@ class Collector:
             m.addition: name for name, m in self.marked.items() if m.addition is not None
         }
         self.predictors: dict[str, Predictors] = {}
+        self.channel_predictors: dict[str, Any] = {}
         self.inputs: dict[str, Array] = {}
         self.residuals: dict[str, Array] = {}
         self.branches: dict[str, Array] = {}
@@ -183,6 +186,8 @@ class Collector:
         tensor.mean += channel_moments(x)[0][0]
         if marked.kind in ("conv2d", "dense"):
             self._add_losses(marked, x, residual, y)
+            if marked.feeds_depthwise and residual is None:
+                self._add_channels(marked, x, y)
 
     def _add_losses(self, marked: Marked, x: Array, residual: Moments | None, y: Array) -> None:
         tensor, layer = self.record.tensor(marked.name), marked.layer
@@ -197,6 +202,22 @@ class Collector:
             losses = tensor.losses.setdefault(kind, IntervalLosses())
             losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
+    def _add_channels(self, marked: Marked, x: Array, y: Array) -> None:
+        """Widen the ranges of single channels to hold this sample."""
+        tensor, layer = self.record.tensor(marked.name), marked.layer
+        if layer is None:
+            return
+        if marked.name not in self.channel_predictors:
+            self.channel_predictors[marked.name] = channel_predictor(layer)
+        mean, sigma = self.channel_predictors[marked.name](x)
+        axes = tuple(range(1, y.ndim - 1))
+        low, high = y.min(axes)[0].astype(np.float64), y.max(axes)[0].astype(np.float64)
+        if not tensor.channels.size:
+            tensor.channels = np.zeros((4, len(low)))
+        spread = np.maximum(sigma, MIN_SIGMA)
+        seen = np.stack([(mean - low) / spread, (high - mean) / spread, -low, high])
+        seen[:2] = np.minimum(seen[:2], CANDIDATES[-1])
+        tensor.channels = np.maximum(tensor.channels, seen)
 
     def _add_sum_losses(self, marked: Marked, y: Array) -> None:
         """Losses of a sum of two stored tensors, predicted from the moments of both."""

@@ -1,5 +1,6 @@
 """What the surrogates would read from a float tensor, and what they would predict from it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from tvm_probq.simulator.surrogates import (
     MomentsTensor,
     add_residual,
     patch_sums,
+    predict_channel,
     predict_diagonal,
     predict_iid,
     predict_tensor,
@@ -19,6 +21,7 @@ from tvm_probq.simulator.surrogates import (
 )
 from tvm_probq.surrogate.constants import (
     iid_table,
+    moments_channel,
     moments_diagonal,
     moments_tensor,
     patch_count,
@@ -71,7 +74,11 @@ class Predictors:
         """Build from a layer and its warm-up."""
         g, w, b = layer.geometry, layer.weights, layer.bias
         moments: MomentsTensor | MomentsDiagonal
-        moments = moments_diagonal(w, b, g) if g.depthwise else moments_tensor(w, b, g, surrogate_basis(basis))
+        moments = (
+            moments_diagonal(w, b, g)
+            if g.depthwise
+            else moments_tensor(w, b, g, surrogate_basis(basis))
+        )
         return cls(g, moments, iid_table(w, b, g), correlation)
 
     def predict(self, kind: str, x: Array, residual: Moments | None) -> Moments:
@@ -103,3 +110,17 @@ def correlation(y: Array, residual: Array) -> float:
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / norm if norm > 0 else 0.0
 
+
+def channel_predictor(layer: Layer) -> Callable[[Array], tuple[Array, Array]]:
+    """Mean and deviation ``[C]`` of each output channel, a function of the input ``[1, ...]``."""
+    g, w, b = layer.geometry, layer.weights, layer.bias
+    if g.depthwise:
+        diagonal = moments_diagonal(w, b, g)
+        return lambda x: _mean_and_sigma(predict_diagonal(diagonal, *channel_moments(x)))
+    dense = moments_channel(w, b, g)
+    return lambda x: _mean_and_sigma(predict_channel(dense, *channel_moments(x)))
+
+
+def _mean_and_sigma(moments: Moments) -> tuple[Array, Array]:
+    mean, variance = moments
+    return mean[0].astype(np.float64), np.sqrt(np.maximum(variance[0].astype(np.float64), 0.0))

@@ -9,7 +9,6 @@ from tvm_probq.calibration.record import TensorRecord
 from tvm_probq.errors import CalibrationError
 from tvm_probq.plan.plan import LayerPlan
 
-
 # `moments` shares its sums with the correction; `iid` reads the input once more.
 IID_HANDICAP = 1.25
 
@@ -69,7 +68,7 @@ def fit_interval(
     """The interval of one surrogate by one rule."""
     error = expected_error(losses, levels)
     if rule == "mse":
-        low, high = np.unravel_index(int(np.argmin(error)), error.shape)
+        low, high = divmod(int(np.argmin(error)), error.shape[1])
     else:
         low, high = coverage_ends(losses, 1.0 - coverage)
     width = np.sqrt(losses.width[low, high] / losses.samples)
@@ -79,7 +78,9 @@ def fit_interval(
     )  # fmt: skip
 
 
-def expected_error(losses: IntervalLosses, levels: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+def expected_error(
+    losses: IntervalLosses, levels: int
+) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     """Weighted squared error ``[K, K]`` over (alpha, beta): clipping plus uniform rounding."""
     clipped = losses.squared[0][:, None] + losses.squared[1][None, :]
     error: np.ndarray[tuple[int, int], np.dtype[np.float64]] = (

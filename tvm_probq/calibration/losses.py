@@ -53,8 +53,8 @@ class IntervalLosses:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "IntervalLosses":
         """The losses `to_json` described."""
-        arrays = [np.asarray(data[n]) for n in ("share", "worst", "squared", "width")]
-        return cls(*arrays, samples=int(data["samples"]))
+        arrays = {n: np.asarray(data[n]) for n in ("share", "worst", "squared", "width")}
+        return cls(samples=int(data["samples"]), **arrays)
 
 
 def candidate_ends(centre: float, sigma: float, activation: Activation) -> tuple[Array, Array]:

@@ -24,6 +24,8 @@ class Marked:
         The product behind it, for kinds ``conv2d``, ``dense``, ``output`` and skipped layers.
     addition, activation : Call or None, str
         For the kind ``add``: the sum of two stored tensors and what follows it.
+    feeds_depthwise : bool
+        Whether only depthwise layers read the tensor, so that each channel may have its own range.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Marked:
     layer: Layer | None
     addition: Call | None = None
     activation: str = "none"
+    feeds_depthwise: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,13 +52,18 @@ def marked_tensors(mod: IRModule) -> dict[str, Marked]:
     """Every marker of ``main`` by name, in graph order."""
     definitions = Definitions(mod["main"])
     layers = {layer.calls[-1]: layer for layer in find_layers(definitions)}
+    depthwise_products = {m.product for m in layers.values() if m.geometry.depthwise}
     found: dict[str, Marked] = {}
     for call in definitions.order:
         if is_call(call, "probq.layer"):
             layer = layers.get(definitions.value(call.args[0]))
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
             sum_of = addition_behind(definitions.value, call.args[0]) if kind == "add" else None
-            found[name] = Marked(name, kind, reason, call, layer, *(sum_of or (None, "none")))
+            users = definitions.users.get(definitions.var_of[call], [])
+            depthwise = bool(users) and all(u in depthwise_products for u in users)
+            found[name] = Marked(
+                name, kind, reason, call, layer, *(sum_of or (None, "none")), depthwise
+            )
     return found
 
 

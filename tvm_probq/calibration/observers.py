@@ -22,8 +22,8 @@ def percentile(h: Histogram, bits: int, share: float = 0.9999) -> tuple[float, f
     cumulative = np.cumsum(h.counts) / max(h.counts.sum(), 1)
     centres = h.centres()
     outside = (1 - share) / 2
-    low = centres[np.searchsorted(cumulative, outside)]
-    high = centres[min(np.searchsorted(cumulative, 1 - outside), len(centres) - 1)]
+    first, last = (int(np.searchsorted(cumulative, s)) for s in (outside, 1 - outside))
+    low, high = centres[first], centres[min(last, len(centres) - 1)]
     return max(float(min(low, 0.0)), h.low), min(float(max(high, 0.0)), h.high)
 
 
@@ -33,7 +33,7 @@ def mse(h: Histogram, bits: int) -> tuple[float, float]:
 
 
 def entropy(h: Histogram, bits: int) -> tuple[float, float]:
-    """The interval of least Kullback-Leibler divergence to its own quantization (TensorRT's rule)."""
+    """The interval of least Kullback-Leibler divergence to its quantization (TensorRT's rule)."""
     return _search(h, lambda low, high: _divergence(h, low, high, bits))
 
 

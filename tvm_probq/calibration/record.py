@@ -34,6 +34,10 @@ class TensorRecord:
         Correlation of the layer's output with its residual.
     losses : dict
         `IntervalLosses` of each surrogate that applies.
+    channels : Array
+        float64 ``[4, C]`` for tensors that only depthwise layers read, else empty: the largest
+        deviations below and above the channel's predicted mean, in standard deviations, and the
+        channel's smallest value, negated, and largest value.
     """
 
     histogram: Histogram = field(default_factory=Histogram)
@@ -42,6 +46,7 @@ class TensorRecord:
     basis: Array | None = None
     correlation: float = 0.0
     losses: dict[str, IntervalLosses] = field(default_factory=dict)
+    channels: Array = field(default_factory=lambda: np.zeros((4, 0)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -51,6 +56,7 @@ class TensorRecord:
             "mean": self.mean.tolist(),
             "basis": None if self.basis is None else _round_floats(self.basis),
             "correlation": self.correlation,
+            "channels": self.channels.tolist(),
             "losses": {kind: losses.to_json() for kind, losses in sorted(self.losses.items())},
         }
 
@@ -65,6 +71,7 @@ class TensorRecord:
             None if basis is None else np.asarray(basis, np.float32),
             float(data["correlation"]),
             {kind: IntervalLosses.from_json(losses) for kind, losses in data["losses"].items()},
+            np.asarray(data["channels"], np.float64).reshape(4, -1),
         )
 
 

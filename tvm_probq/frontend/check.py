@@ -85,7 +85,8 @@ def _check_weights(name: str, tensor: Any, path: Path) -> None:
     if wrong:
         raise ModelError(
             f"the weights {name!r} hold NaN or infinity", where=str(path),
-            why=f"{wrong} of {values.size} values are not finite", fix="repair or retrain the model",
+            why=f"{wrong} of {values.size} values are not finite",
+            fix="repair or retrain the model",
         )  # fmt: skip
 
 

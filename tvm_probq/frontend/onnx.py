@@ -68,7 +68,7 @@ def load_model(
     Raises
     ------
     ModelError
-        When the file is missing, no ONNX file, truncated, invalid, or has weights that are not finite.
+        When the file is missing, no ONNX file, truncated or invalid, or its weights are not finite.
     UnsupportedError
         For operators, data types, opsets or symbolic shapes that cannot be imported.
     """

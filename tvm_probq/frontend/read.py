@@ -15,7 +15,7 @@ def read_onnx(path: Path) -> Any:
     Raises
     ------
     ModelError
-        When the file is missing, unreadable, no ONNX file, truncated, or its external data are gone.
+        When the file is missing, unreadable, no ONNX file or truncated, or its data files are gone.
     """
     try:
         proto = onnx.load(str(path), load_external_data=False)

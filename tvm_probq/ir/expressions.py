@@ -48,7 +48,7 @@ def shape_of(expr: Any) -> tuple[int, ...]:
     """
     if not isinstance(expr.ty, relax.TensorType) or expr.ty.shape is None:
         raise ValueError(f"{expr} has no static shape")
-    dims = [d for d in expr.ty.shape.values]
+    dims = list(expr.ty.shape.values)
     if not all(isinstance(d, tvm.tirx.IntImm) for d in dims):
         raise ValueError(f"{expr} has the symbolic shape {expr.ty.shape}")
     return tuple(int(d) for d in dims)

@@ -22,8 +22,8 @@ SHAPE_OPS = (
 class Geometry:
     """Shape of a layer; a matrix product is a 1x1 convolution of a 1x1 image.
 
-    `x_shape` and `y_shape` are NHWC, or ``[N, C]`` for matrix products; `pads` is top, left, bottom,
-    right.
+    `x_shape` and `y_shape` are NHWC, or ``[N, C]`` for matrix products; `pads` is top, left,
+    bottom, right.
     """
 
     x_shape: tuple[int, ...]
@@ -105,14 +105,18 @@ class Definitions:
                 return value
 
     def only_user(self, call: Call) -> Any:
-        """The one call that reads the result of `call`, None if there are more or it is returned."""
+        """The one call that reads what `call` gives, None if there are more or it is returned."""
         var = self.var_of[call]
         users = self.users.get(var, [])
-        return users[0] if self.uses[var] == 1 and len(users) == 1 and var not in self.outputs else None
+        return (
+            users[0]
+            if self.uses[var] == 1 and len(users) == 1 and var not in self.outputs
+            else None
+        )
 
 
 def moves_codes(call: Any) -> bool:
-    """Whether `call` only moves values (or zeros) within each sample, so that codes can be moved."""
+    """Whether `call` only moves values (or zeros) within each sample, so that codes can move."""
     if not is_call(call, *SHAPE_OPS, "permute_dims") or not call.args:
         return False
     if not (is_tensor(call) and is_tensor(call.args[0])):
@@ -221,6 +225,7 @@ def product_geometry(definitions: Definitions, product: Call) -> tuple[Geometry,
     a = product.attrs
     strides, dilation, pads = ints(a.strides), ints(a.dilation), ints(a.padding)
     geometry = Geometry(
-        x_shape, y_shape, weights.shape[1:3], strides, pads, dilation, int(a.groups)  # type: ignore[arg-type]
-    )
+        x_shape, y_shape, weights.shape[1:3], strides, pads, dilation,  # type: ignore[arg-type]
+        int(a.groups),
+    )  # fmt: skip
     return geometry, weights

@@ -1,4 +1,4 @@
-"""The loop every graph pass shares: visit the calls of each Relax function, in order, and replace."""
+"""The loop every graph pass shares: visit the calls of each Relax function in order, replace."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -41,7 +41,13 @@ class Rewriter(PyExprMutator):  # type: ignore[misc]
         """What a variable of the new function is bound to; `expr` itself for all else."""
         if isinstance(expr, relax.Var):
             bound = self.lookup_binding(expr)
-            return expr if bound is None else self.value(bound) if isinstance(bound, relax.Var) else bound
+            return (
+                expr
+                if bound is None
+                else self.value(bound)
+                if isinstance(bound, relax.Var)
+                else bound
+            )
         return expr
 
 

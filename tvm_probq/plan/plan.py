@@ -65,6 +65,12 @@ class LayerPlan:
         for name in ("weight_bits", "activation_bits"):
             if not 2 <= getattr(self, name) <= 8:
                 raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
+        if self.per_channel and (self.mode == "dynamic" or self.bits_from):
+            raise PlanError(
+                "per-channel ranges go with the modes static and predicted, at one bit-width",
+                why="a measured range and a predicted bit-width are those of a whole tensor",
+                fix="leave out per_channel, or choose another mode",
+            )
         if not 0.5 <= self.coverage < 1.0:
             raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
         known = all(isinstance(b, int) and 2 <= b <= 8 for b in self.bits_from)
@@ -144,7 +150,8 @@ def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
     Parameters
     ----------
     scheme : str
-        ``w4a8``, with an optional suffix for the mode: ``p`` predicted, ``s`` static, ``d`` dynamic.
+        ``w4a8``, with an optional suffix for the mode: ``p`` predicted, ``s`` static or ``d``
+        dynamic.
     mode : str, optional
         One of `MODES`; predicted if neither it nor the suffix says otherwise.
     **options

@@ -1,7 +1,8 @@
-"""Scalar float32 steps in a fixed order: what NumPy, x86, ARM and CUDA code must agree on bit for bit.
+"""Scalar float32 steps in a fixed order: what NumPy, x86, ARM and CUDA code must agree on.
 
-Rules, kept by every kernel too: a product that feeds a sum is always a fused multiply-add; sums of
-floats have a fixed association; minimum and maximum return their second operand when a NaN is met.
+They agree bit for bit.  Rules, kept by every kernel too: a product that feeds a sum is always a
+fused multiply-add; sums of floats have a fixed association; minimum and maximum return their second
+operand when a NaN is met.
 """
 
 from typing import Any
@@ -44,19 +45,22 @@ def fma(a: Any, b: Any, c: Any) -> F32:
         toward = np.where(error > 0, np.inf, np.where(error < 0, -np.inf, total[ties]))
         total[ties] = np.nextafter(total[ties], toward)
     shape = np.broadcast_shapes(np.shape(a), np.shape(b), np.shape(c))
-    return total.astype(np.float32).reshape(shape)
+    rounded: F32 = total.astype(np.float32).reshape(shape)
+    return rounded
 
 
 def maximum(a: Any, b: Any) -> F32:
     """`a > b ? a : b`, so a NaN in `a` gives `b`."""
     a, b = np.broadcast_arrays(f32(a), f32(b))
-    return np.where(a > b, a, b)
+    larger: F32 = np.where(a > b, a, b)
+    return larger
 
 
 def minimum(a: Any, b: Any) -> F32:
     """`a < b ? a : b`, so a NaN in `a` gives `b`."""
     a, b = np.broadcast_arrays(f32(a), f32(b))
-    return np.where(a < b, a, b)
+    smaller: F32 = np.where(a < b, a, b)
+    return smaller
 
 
 def lane_sum(values: F32) -> F32:

@@ -57,12 +57,15 @@ FLOAT_OPS.update({f"relax.{name}": _unary(f) for name, f in _UNARY.items()})
 @evaluates("clip")
 def _clip(call: Any, args: list[Any]) -> Array:
     x = args[0]
-    return np.clip(x, x.dtype.type(call.args[1].value), x.dtype.type(call.args[2].value))
+    low, high = (x.dtype.type(bound.value) for bound in call.args[1:3])
+    clipped: Array = np.clip(x, low, high)
+    return clipped
 
 
 @evaluates("where")
 def _where(call: Any, args: list[Any]) -> Array:
-    return np.where(args[0], args[1], args[2])
+    chosen: Array = np.where(args[0], args[1], args[2])
+    return chosen
 
 
 @evaluates("nn.conv2d")
@@ -126,7 +129,8 @@ def _concat(call: Any, args: list[Any]) -> Array:
 
 @evaluates("stack")
 def _stack(call: Any, args: list[Any]) -> Array:
-    return np.stack(args[0], int(call.attrs.axis))
+    stacked: Array = np.stack(args[0], int(call.attrs.axis))
+    return stacked
 
 
 @evaluates("broadcast_to")
@@ -171,7 +175,8 @@ def _max_pool(call: Any, args: list[Any]) -> Array:
     if str(call.attrs.layout) == "NCHW":
         pooled = _windows(args[0].transpose(0, 2, 3, 1), call.attrs).max((-2, -1))
         return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
-    return _windows(args[0], call.attrs).max((-2, -1))
+    largest: Array = _windows(args[0], call.attrs).max((-2, -1))
+    return largest
 
 
 def _windows(x: Array, attrs: Any) -> Array:

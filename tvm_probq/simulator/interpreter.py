@@ -66,7 +66,9 @@ class Simulator:
         """Values of the variables (or constants) `wanted` of the function for `inputs`."""
         kept: dict[Any, Any] = {}
         names = {v for v in wanted if isinstance(v, relax.Var)}
-        self._run(inputs, None, lambda var, value: kept.update({var: value}) if var in names else None)
+        self._run(
+            inputs, None, lambda var, value: kept.update({var: value}) if var in names else None
+        )
         return [kept[v] if isinstance(v, relax.Var) else constant_value(v) for v in wanted]
 
     def _evaluate(self, expr: Any, env: dict[Any, Any], watch: Watch | None) -> Any:

@@ -167,7 +167,9 @@ def pad_zero_point(x: Array, qparams: F32, pad_width: list[tuple[int, int]]) -> 
     return np.where(inside, out, code)
 
 
-def add(a: Array, a_qparams: F32, b: Array, b_qparams: F32, y_qparams: F32, act: Activation) -> Array:
+def add(
+    a: Array, a_qparams: F32, b: Array, b_qparams: F32, y_qparams: F32, act: Activation
+) -> Array:
     """Quantized sum of two quantized tensors, linear activation included."""
     scale = spread(y_qparams, 0, a.ndim)
     v = np.broadcast_to(spread(y_qparams, 1, a.ndim), a.shape)
@@ -215,4 +217,6 @@ def sums(x: Array, stride: int) -> Array:
     """int32 ``[N, 2, C]``: sums of codes and squared codes over every `stride`-th row."""
     rows = x.reshape(x.shape[0], 1, 1, -1) if x.ndim == 2 else x[:, ::stride]
     values = rows.astype(np.int32)
-    return np.stack([values.sum((1, 2), dtype=np.int32), (values**2).sum((1, 2), dtype=np.int32)], 1)
+    return np.stack(
+        [values.sum((1, 2), dtype=np.int32), (values**2).sum((1, 2), dtype=np.int32)], 1
+    )

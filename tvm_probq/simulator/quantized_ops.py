@@ -1,5 +1,6 @@
 """``relax.probq.*`` operators evaluated by their definitions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,14 @@ import numpy as np
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant_value, ints
 from tvm_probq.simulator import numerics, surrogates
-from tvm_probq.simulator.arithmetic import F32, Array
+from tvm_probq.simulator.arithmetic import F32, Array, chained_matvec
 from tvm_probq.simulator.float_ops import Evaluate
 from tvm_probq.simulator.surrogates import Fit, moments_of
 
 QUANTIZED_OPS: dict[str, Evaluate] = {}
 
 
-def _defines(name: str) -> Any:
+def _defines(name: str) -> Callable[[Evaluate], Evaluate]:
     def register(function: Evaluate) -> Evaluate:
         QUANTIZED_OPS[f"relax.probq.{name}"] = function
         return function
@@ -80,7 +81,9 @@ def _surrogate(call: Any, args: list[Any]) -> F32:
     stat, qparams = args[0], args[1]
     constants = [constant_value(c) for c in named.constants]
     fit = Fit(*(constant_value(c) for c in (named.spread, named.rule, named.levels)))
-    centre, variance = _predict(named, stat, qparams, constants, per_channel=fit.spread.shape[1] > 1)
+    centre, variance = _predict(
+        named, stat, qparams, constants, per_channel=fit.spread.shape[1] > 1
+    )
     if named.residual is not None:
         r_sums, r_qparams = (values[r] for r in named.residual)
         residual = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
@@ -117,7 +120,7 @@ def _correction(call: Any, args: list[Any]) -> F32:
         scaled: F32 = mean * matrix
         return scaled
     basis = args[3] if int(call.attrs["has_basis"]) else None
-    return surrogates.chained_matvec(surrogates.project(mean, basis), matrix)
+    return chained_matvec(surrogates.project(mean, basis), matrix)
 
 
 @_defines("pad")
@@ -127,7 +130,9 @@ def _pad(call: Any, args: list[Any]) -> Array:
     return numerics.pad_zero_point(args[0], args[1], pairs)
 
 
-def _accumulator(call: Any, args: list[Any]) -> tuple[numerics.Accumulator, numerics.Activation, Any]:
+def _accumulator(
+    call: Any, args: list[Any]
+) -> tuple[numerics.Accumulator, numerics.Activation, Any]:
     """The accumulator, its activation and the output parameters, from the argument values."""
     named = ops.AccumulatorArgs.from_call(call)
     rest = iter(args)

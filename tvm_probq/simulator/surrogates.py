@@ -1,8 +1,8 @@
 """The definition of both surrogates in NumPy: output parameters predicted from sums over the input.
 
 `moments` sees known weights and a random input, `iid` sees random weights and a known input
-(arXiv 2505.10689, section 3).  Every constant is a float32 array fixed at compile time; the run-time
-work is a handful of multiply-adds per input channel and sample.
+(arXiv 2505.10689, section 3).  Every constant is a float32 array fixed at compile time; the
+run-time work is a handful of multiply-adds per input channel and sample.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,11 @@ from tvm_probq.simulator.numerics import Activation, activate, make_qparams
 
 @dataclass(frozen=True)
 class Fit:
-    """What calibration fitted: `spread` ``[2, G]`` (alpha, beta), `rule` ``[2]`` (residual correlation,
-    largest step allowed), `levels` ``[B]`` largest codes of the allowed bit-widths, ascending."""
+    """What calibration fitted.
+
+    `spread` ``[2, G]`` (alpha, beta), `rule` ``[2]`` (residual correlation, largest step allowed),
+    `levels` ``[B]`` largest codes of the allowed bit-widths, ascending.
+    """
 
     spread: F32
     rule: F32
@@ -37,9 +40,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class MomentsTensor:
-    """`moments`, one range for the tensor.  `basis` ``[IC, R]`` or none (identity), `gram` ``[R, R]``,
-    `linear` ``[2, R]`` (twice the cross term with the bias; mean weights), `scalars` ``[2]`` (variance of
-    the bias over channels, mean bias), `power` ``[IC]`` mean over channels of the squared weights."""
+    """`moments`, one range for the tensor.
+
+    `basis` ``[IC, R]`` or none (identity), `gram` ``[R, R]``, `linear` ``[2, R]`` (twice the cross
+    term with the bias; mean weights), `scalars` ``[2]`` (variance of the bias over channels, mean
+    bias), `power` ``[IC]`` mean over channels of the squared weights.
+    """
 
     basis: F32 | None
     gram: F32
@@ -50,8 +56,10 @@ class MomentsTensor:
 
 @dataclass(frozen=True)
 class MomentsChannel:
-    """`moments`, one range a channel of a dense layer: `weights` ``[IC, OC]`` sums over taps of w,
-    `power` ``[IC, OC]`` of w squared, `bias` ``[OC]``."""
+    """`moments`, one range a channel of a dense layer.
+
+    `weights` ``[IC, OC]`` sums over taps of w, `power` ``[IC, OC]`` of w squared, `bias` ``[OC]``.
+    """
 
     weights: F32
     power: F32
@@ -69,8 +77,11 @@ class MomentsDiagonal:
 
 @dataclass(frozen=True)
 class IidTable:
-    """`iid`: `table` ``[6, G]`` per channel group: means over the group's output channels of mu, bias,
-    the weights' variance, mu squared, twice mu times bias, and bias squared."""
+    """`iid`: `table` ``[6, G]`` per channel group.
+
+    Means over the group's output channels of mu, bias, the weights' variance, mu squared, twice mu
+    times bias, and bias squared.
+    """
 
     table: F32
 
@@ -104,7 +115,9 @@ def predict_tensor(c: MomentsTensor, mean: F32, variance: F32) -> tuple[F32, F32
     z = project(mean, c.basis)
     u = chained_matvec(z, c.gram) + c.linear[0]
     between = ordered_dot(z, u, np.broadcast_to(c.scalars[0], z.shape[:1]))
-    centre = ordered_dot(z, np.broadcast_to(c.linear[1], z.shape), np.broadcast_to(c.scalars[1], z.shape[:1]))
+    centre = ordered_dot(
+        z, np.broadcast_to(c.linear[1], z.shape), np.broadcast_to(c.scalars[1], z.shape[:1])
+    )
     within = lane_dot(variance, c.power)
     return centre[:, None], (maximum(between, 0.0) + within)[:, None]
 
@@ -141,8 +154,8 @@ def patch_sums(
 ) -> F32:  # fmt: skip
     """float32 ``[N, 3, G]``: sums over sampled positions of S1, S2 and S1 squared (exact integers).
 
-    S1 and S2 are the sums of x and x squared, ``x = q - zero_point``, over the receptive field of one
-    output position and one channel group; every `gamma`-th row and column of positions is taken.
+    S1 and S2 are the sums of x and x squared, ``x = q - zero_point``, over the receptive field of
+    one output position and one channel group; every `gamma`-th row and column of positions is taken.
     """
     n, h, w, c = x.shape
     centred = x.astype(np.int64) - qparams[:, 1].astype(np.int64).reshape(n, 1, 1, -1)
@@ -166,7 +179,9 @@ def patch_sums(
     return np.stack([p1.sum((1, 2)), p2.sum((1, 2)), (p1**2).sum((1, 2))], 1).astype(np.float32)
 
 
-def add_residual(centre: F32, variance: F32, residual: tuple[F32, F32], rho: Any) -> tuple[F32, F32]:
+def add_residual(
+    centre: F32, variance: F32, residual: tuple[F32, F32], rho: Any
+) -> tuple[F32, F32]:
     """Mean and variance after a residual with its own mean and variance, correlation `rho`."""
     r_centre, r_variance = residual
     cross = np.sqrt(variance * r_variance)

@@ -22,6 +22,7 @@ from tvm_probq.surrogate.constants import (
     correction_basis,
     correction_matrix,
     iid_table,
+    moments_channel,
     moments_diagonal,
     moments_tensor,
     patch_count,
@@ -44,10 +45,20 @@ def sums_of(rewriter: Rewriter, codes: Any) -> Any:
 
 
 def static_qparams(tensor: TensorRecord, plan: LayerPlan, bits: int, batch: int) -> F32:
-    """Constant parameters ``[N, 3, 1]`` from the plan's observer."""
-    low, high = static_range(tensor.histogram, plan.observer, bits)
-    ends = [np.full((batch, 1), v, np.float32) for v in (low, high)]
+    """Constant parameters ``[N, 3, G]`` from the plan's observer or the channels' extremes."""
+    if uses_channels(tensor, plan):
+        low, high = (np.tile(row.astype(np.float32), (batch, 1)) for row in tensor.channels[2:])
+        return make_qparams(-low, high, 2**bits - 1)
+    ends = [
+        np.full((batch, 1), v, np.float32)
+        for v in static_range(tensor.histogram, plan.observer, bits)
+    ]
     return make_qparams(ends[0], ends[1], 2**bits - 1)
+
+
+def uses_channels(tensor: TensorRecord, plan: LayerPlan) -> bool:
+    """Whether each channel gets its own range: asked for, and only depthwise layers read it."""
+    return plan.per_channel and bool(tensor.channels.size)
 
 
 def attach_correction(
@@ -73,6 +84,8 @@ def attach_surrogate(
     sums: Callable[[], Any], residual: Pair | None, residual_sums: Any,
 ) -> Any:  # fmt: skip
     """Emit the prediction of the layer's output parameters ``[N, 3, 1]``."""
+    if uses_channels(tensor, plan):
+        return _channel_surrogate(rewriter, layer, tensor, plan, x, sums)
     fit = choose_fit(tensor, plan)
     kind, stat, constants, count = _statistics(rewriter, layer, tensor, fit.kind, x, sums)
     extra = None if residual is None else (residual_sums, residual[1])
@@ -81,6 +94,24 @@ def attach_surrogate(
         extra, kind=kind, count=count,
         residual_count=1 if residual is None else sums_sampling(residual[0]).count,
         activation=layer.activation,
+    )  # fmt: skip
+    return rewriter.emit(call, name="qparams")
+
+
+def _channel_surrogate(
+    rewriter: Rewriter, layer: Layer, tensor: TensorRecord, plan: LayerPlan, x: Pair,
+    sums: Callable[[], Any],
+) -> Any:  # fmt: skip
+    """Emit parameters ``[N, 3, C]``: a channel's interval is the widest that calibration saw."""
+    g = layer.geometry
+    build = moments_diagonal if g.depthwise else moments_channel
+    c = build(layer.weights, layer.bias, g)
+    call = ops.surrogate(
+        sums(), x[1], [constant(v) for v in (c.weights, c.power, c.bias)],
+        constant(tensor.channels[:2], "float32"), constant([0.0, 0.0], "float32"),
+        constant([2.0**plan.activation_bits - 1], "float32"),
+        kind="moments_diagonal" if g.depthwise else "moments_channel",
+        count=sums_sampling(x[0]).count, activation=layer.activation,
     )  # fmt: skip
     return rewriter.emit(call, name="qparams")
 

@@ -23,9 +23,10 @@ class Sampling:
 
 
 def sampling(shape: tuple[int, ...], most: int = MAX_SAMPLED_POSITIONS) -> Sampling:
-    """Row stride such that at most `most` positions of an NHWC (or ``[N, C]``) tensor are read.
+    """Row stride such that about `most` positions of an NHWC (or ``[N, C]``) tensor are read.
 
-    One row at the least.  A tensor has one sampling, so that all its readers share its sums.
+    At most one row more, and one row at the least.  A tensor has one sampling, so that all its
+    readers share its sums.
     """
     if len(shape) == 2:
         return Sampling(1, 1)
@@ -83,7 +84,9 @@ def expand_groups(by_group: Array, groups: int) -> Array:
     return block
 
 
-def moments_tensor(weights: Array, bias: Array, geometry: Geometry, basis: Array | None) -> MomentsTensor:
+def moments_tensor(
+    weights: Array, bias: Array, geometry: Geometry, basis: Array | None
+) -> MomentsTensor:
     """`moments` with one range for the tensor, over the calibrated `basis` ``[IC, R]`` if given."""
     w1, w2 = (expand_groups(w, geometry.groups) for w in tap_sums(weights, geometry))
     if basis is not None:
@@ -141,7 +144,7 @@ def static_correction(weights: Array, rounded: Array, geometry: Geometry, mean: 
 def correction_remainder(
     weights: Array, rounded: Array, geometry: Geometry, basis: Array | None, mean: Array
 ) -> F32:  # fmt: skip
-    """Shift ``[OC]`` by the part of the calibration `mean` ``[IC]`` that the basis cannot express."""
+    """Shift ``[OC]`` by the part of the calibration `mean` ``[IC]`` that the basis leaves out."""
     if basis is None or geometry.depthwise:
         return np.zeros(weights.shape[0], np.float32)
     p = basis.astype(np.float64)
@@ -149,12 +152,12 @@ def correction_remainder(
 
 
 def surrogate_basis(basis: Array | None) -> Array | None:
-    """The leading directions that a surrogate reads: few, since its range averages over channels."""
+    """The leading directions that a surrogate reads: few, as its range averages over channels."""
     return None if basis is None else np.ascontiguousarray(basis[:, :SURROGATE_RANK])
 
 
 def correction_basis(basis: Array | None, weight_bits: int) -> Array | None:
-    """The directions that a correction reads: more for coarser weights, whose rounding shifts more."""
+    """The directions that a correction reads: more for coarser weights, which shift more."""
     rank = SURROGATE_RANK if weight_bits >= 8 else BASIS_RANK
     return None if basis is None else np.ascontiguousarray(basis[:, :rank])
 

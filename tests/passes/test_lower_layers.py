@@ -1,0 +1,77 @@
+"""Every integer layer becomes one kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tvm
+
+from tvm_probq.passes.lower_layers import LowerLayers
+
+MAX_WORKSPACE = 32 * 1024
+
+
+@pytest.mark.parametrize("mode", ["static", "predicted"])
+def test_one_kernel_a_layer(
+    mode: str, integer_net: Any, target: Any, calls_of: Any, kernels_of: Any
+) -> None:
+    after = LowerLayers(target)(integer_net(mode=mode))
+    tvm.relax.analysis.well_formed(after)
+    calls = calls_of(after)
+    assert not {"nn.conv2d", "matmul", "probq.requantize", "probq.pad"} & set(calls)
+    assert "probq.dequantize_accumulator" not in calls
+    assert len(kernels_of(after)) == 6
+
+
+def test_dynamic_mode_stores_the_accumulator(
+    integer_net: Any, target: Any, calls_of: Any, kernels_of: Any
+) -> None:
+    after = LowerLayers(target)(integer_net(mode="dynamic"))
+    stored = [
+        call for call, _ in kernels_of(after) if str(getattr(call.ty, "dtype", "")) == "int32"
+    ]
+    assert len(stored) == 5
+    assert calls_of(after).count("probq.measure") == calls_of(after).count("probq.requantize") == 5
+
+
+def test_kernels_say_what_they_allocate(integer_net: Any, target: Any, kernels_of: Any) -> None:
+    for _, func in kernels_of(LowerLayers(target)(integer_net())):
+        assert 0 <= int(func.attrs["probq.workspace_bytes"]) <= MAX_WORKSPACE
+        assert int(func.attrs["probq.scratch_bytes"]) >= 0
+        assert "probq.instruction" in func.attrs
+
+
+def test_four_bit_weights_are_packed(integer_net: Any, target: Any, kernels_of: Any) -> None:
+    def size(scheme: str) -> int:
+        calls = kernels_of(LowerLayers(target)(integer_net(scheme)))
+        return sum(int(c.args[1][1].value.numpy().nbytes) for c, _ in calls)
+
+    assert size("w4a8") <= 0.6 * size("w8a8")
+
+
+def test_equal_layers_share_a_kernel(
+    onnx_net: Any, imported: Any, calibrated: Any, target: Any, kernels_of: Any
+) -> None:
+    from tvm_probq.passes.pipeline import quantize_passes
+    from tvm_probq.plan.plan import plan_of
+
+    net = onnx_net(8, 6, 6)
+    x = "x"
+    for _ in range(3):
+        x = net("Relu", net.conv(x, 8, 8))
+    mod = imported(net, steps=6)
+    passes = quantize_passes(plan_of("w8a8s"), calibrated(mod))
+    after = LowerLayers(target)(tvm.transform.Sequential(passes)(mod))
+    functions = [func for _, func in kernels_of(after)]
+    assert len(functions) == 3
+    assert functions[0].same_as(functions[1])
+
+
+def test_a_float_module_is_left_alone(annotated_net: Any, target: Any, unchanged: Any) -> None:
+    unchanged(LowerLayers(target), annotated_net[0])
+
+
+def test_twice_is_once(integer_net: Any, target: Any) -> None:
+    once = LowerLayers(target)(integer_net())
+    tvm.ir.assert_structural_equal(LowerLayers(target)(once), once)

@@ -1,0 +1,143 @@
+"""Plans as text, and every mistake in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_probq.calibration.observers import OBSERVERS
+from tvm_probq.errors import PlanError
+from tvm_probq.plan.plan import (
+    CORRECTIONS,
+    MODES,
+    RULES,
+    SURROGATES,
+    LayerPlan,
+    Plan,
+    plan_of,
+)
+
+BITS = st.integers(2, 8)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+LAYERS = st.builds(
+    LayerPlan, weight_bits=BITS, activation_bits=BITS, mode=st.sampled_from(MODES),
+    surrogate=st.sampled_from(SURROGATES), rule=st.sampled_from(RULES),
+    coverage=st.floats(0.5, 0.9999), correction=st.sampled_from(CORRECTIONS),
+    observer=st.sampled_from(sorted(OBSERVERS)), per_channel=st.booleans(),
+    bits_from=st.sets(BITS).map(lambda bits: tuple(sorted(bits))), reason=TEXT,
+)  # fmt: skip
+
+
+@given(st.builds(Plan, LAYERS, st.dictionaries(TEXT, LAYERS, max_size=3)))
+def test_round_trip(plan: Plan) -> None:
+    text = plan.to_toml()
+    assert Plan.from_toml(text) == plan
+    assert Plan.from_toml(text).to_toml() == text
+
+
+def test_the_text_is_short_and_readable() -> None:
+    plan = Plan(LayerPlan(weight_bits=4), {"conv1/a": LayerPlan(weight_bits=4, mode="float")})
+    default, layer = plan.to_toml().split("\n\n")
+    assert default.startswith(
+        '[default]\nweight_bits = 4\nactivation_bits = 8\nmode = "predicted"\n'
+    )
+    assert layer == '[layers."conv1/a"]\nmode = "float"\n'
+
+
+def test_layers_take_the_default() -> None:
+    plan = Plan.from_toml("[default]\nweight_bits = 4\n[layers.a]\nactivation_bits = 6\n")
+    assert plan.layer("a") == LayerPlan(4, 6)
+    assert plan.layer("b") == LayerPlan(4, 8)
+    assert plan.scheme == "w4a8"
+
+
+def test_an_empty_plan_is_the_default() -> None:
+    assert Plan.from_toml("") == Plan()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "mode", "wanted"),
+    [
+        ("w8a8", None, LayerPlan(8, 8, "predicted")),
+        ("w4a6", "static", LayerPlan(4, 6, "static")),
+        ("w4a8p", None, LayerPlan(4, 8, "predicted")),
+        ("w2a3s", None, LayerPlan(2, 3, "static")),
+        ("w8a8d", "dynamic", LayerPlan(8, 8, "dynamic")),
+    ],
+)
+def test_schemes(scheme: str, mode: str | None, wanted: LayerPlan) -> None:
+    assert plan_of(scheme, mode) == Plan(wanted)
+
+
+def test_options_of_a_scheme() -> None:
+    assert plan_of("w8a8", surrogate="iid").default.surrogate == "iid"
+
+
+@pytest.mark.parametrize(
+    "scheme", ["", "w8", "a8w8", "w9a8", "w8a1", "w8a8x", "W8A8", "w8a8 ", "w16a8"]
+)
+def test_no_scheme(scheme: str) -> None:
+    with pytest.raises(PlanError, match=r"is no scheme.*w8a8"):
+        plan_of(scheme)
+
+
+def test_a_scheme_against_its_mode() -> None:
+    with pytest.raises(PlanError, match="w8a8s is static, but the mode asked is dynamic"):
+        plan_of("w8a8s", "dynamic")
+
+
+MISTAKES = {
+    "weight_bits = ": "is no TOML",
+    "[other]\n": "unknown section 'other'",
+    "default = 3": "3 is no table",
+    "layers = 3": "3 is no table",
+    "[layers]\nconv = 3": "layer conv: 3 is no table",
+    "[default]\nwidth = 3": "unknown key 'width'",
+    "[default]\nweight_bits = 9": "weight_bits is 9",
+    "[default]\nactivation_bits = 1": "activation_bits is 1",
+    "[default]\nweight_bits = 4.0": "weight_bits is 4.0.*give a int",
+    '[default]\nweight_bits = "4"': "weight_bits is '4'.*give a int",
+    "[default]\nweight_bits = true": "weight_bits is True",
+    '[default]\nmode = "fast"': "mode is 'fast'.*predicted, static, dynamic, float",
+    "[default]\nmode = 3": "mode is 3.*give a str",
+    '[default]\nsurrogate = "x"': "surrogate is 'x'.*moments",
+    '[default]\nrule = "x"': "rule is 'x'.*coverage",
+    '[default]\ncorrection = "x"': "correction is 'x'.*static",
+    '[default]\nobserver = "x"': "observer is 'x'.*minmax",
+    "[default]\ncoverage = 1.0": "coverage is 1.0",
+    "[default]\ncoverage = 0.1": "coverage is 0.1",
+    "[default]\ncoverage = nan": "coverage is nan",
+    "[default]\nper_channel = 1": "per_channel is 1.*give a bool",
+    "[default]\nbits_from = 3": "bits_from is 3.*list of numbers",
+    "[default]\nbits_from = [8, 4]": r"bits_from is \[8, 4\].*ascending",
+    "[default]\nbits_from = [4, 9]": r"bits_from is \[4, 9\]",
+    '[default]\nbits_from = ["4"]': r"bits_from is \['4'\]",
+    "[layers.conv1]\nweight_bits = 9": "layer conv1: weight_bits is 9",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_mistakes(text: str) -> None:
+    with pytest.raises(PlanError, match=MISTAKES[text]) as caught:
+        Plan.from_toml(text, "my.toml")
+    assert caught.value.where.startswith("my.toml")
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(plan_of("w4a8").to_toml(), encoding="utf-8")
+    assert Plan.load(path) == plan_of("w4a8")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"="])
+def test_files_that_cannot_be_read(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PlanError) as caught:
+        Plan.load(path)
+    assert caught.value.where == str(path)

@@ -1,0 +1,67 @@
+"""No accumulator that was proven wide enough ever overflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tvm_probq.errors import UnsupportedError
+from tvm_probq.quantization.accumulator import prove_accumulator
+
+CODES = hnp.arrays(
+    np.int8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=6), elements=st.integers(-127, 127)
+)
+
+
+def worst_sums(codes: Any) -> Any:
+    """Largest and least sums that activations from 0 to 255 can give, by channel."""
+    flat = codes.reshape(len(codes), -1).astype(np.int64)
+    return np.where(flat > 0, flat, 0).sum(1) * 255, np.where(flat < 0, flat, 0).sum(1) * 255
+
+
+@given(CODES)
+def test_adversarial_inputs_stay_within_the_bound(codes: Any) -> None:
+    proof = prove_accumulator(codes)
+    high, low = worst_sums(codes)
+    assert high.max() <= proof.bound
+    assert -low.min() <= proof.bound
+    # With the zero-point taken off, at worst 255 times the sum of the weights.
+    total = codes.reshape(len(codes), -1).astype(np.int64).sum(1) * 255
+    assert max(np.abs(high - total).max(), np.abs(low - total).max()) <= 2 * proof.bound
+
+
+@given(CODES, st.integers(0, 2**32 - 1))
+def test_partial_sums_in_any_order_stay_within_the_bound(codes: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    flat = codes.reshape(len(codes), -1).astype(np.int64)
+    order = rng.permutation(flat.shape[1])
+    products = flat[:, order] * rng.choice([0, 255], size=flat.shape[1])
+    assert np.abs(products.cumsum(1)).max() <= prove_accumulator(codes).bound
+
+
+@given(CODES)
+def test_the_width_holds_twice_the_bound_and_no_bit_more(codes: Any) -> None:
+    proof = prove_accumulator(codes)
+    assert 2 * proof.bound <= 2 ** (proof.bits - 1) - 1
+    assert proof.bits == 1 or 2 * proof.bound > 2 ** (proof.bits - 2) - 1
+    assert proof.dtype == "int32"
+    assert str(proof) == f"int32: {proof.bits} bits needed, |sum| <= {proof.bound}"
+
+
+def test_a_sum_too_long_for_int32() -> None:
+    longest = (2**31 - 1) // (2 * 255 * 127)
+    prove_accumulator(np.full((1, longest), 127, np.int8))
+    with pytest.raises(
+        UnsupportedError, match=r"fc1: the layer's sums need 33 bits.*int32"
+    ) as caught:
+        prove_accumulator(np.full((1, longest + 1), -127, np.int8), "fc1")
+    assert caught.value.fix
+
+
+def test_no_weights() -> None:
+    assert prove_accumulator(np.zeros((4, 3), np.int8)).bound == 0
