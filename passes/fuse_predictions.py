@@ -77,7 +77,8 @@ class _Fuser:
     def _fuse(self, rewriter: Rewriter, old: Call, new: Call, sums: Call) -> relax.Expr:
         stat = new.args[0]
         waiting = self.corrections.get(stat, [])
-        correction, shift = waiting.pop(0) if waiting else (None, None)
+        found = waiting.pop(0) if waiting else None
+        correction = None if found is None else found[0]
         readers = self.definitions.users.get(old.args[0], [])
         with_sums = len(readers) > 1 + (correction is not None)
         shared = correction is not None and _same_basis(new, correction)
@@ -93,7 +94,7 @@ class _Fuser:
         if correction is not None:
             constants = list(correction.args)[2:]
             tensors += constants[:1] if shared else constants
-            types.append(shift.ty)
+            types.append(correction.ty)
         result = rewriter.emit(
             call_kernel(rewriter.builder_, kernel, tensors, types if len(types) > 1 else types[0]),
             "predicted",
@@ -103,8 +104,8 @@ class _Fuser:
         fields = [rewriter.emit(relax.TupleGetItem(result, i)) for i in range(len(types))]
         if with_sums:
             self.replaced[stat] = fields[0]
-        if correction is not None:
-            self.replaced[shift] = fields[-1]
+        if found is not None:
+            self.replaced[found[1]] = fields[-1]
         return fields[int(with_sums)]
 
 

@@ -198,4 +198,3 @@ def codes_behind(rewriter: Rewriter, x: Any) -> Pair | None:
     """Codes and parameters that `x` is dequantized from."""
     value = rewriter.value(x)
     return (value.args[0], value.args[1]) if is_call(value, "probq.dequantize") else None
-

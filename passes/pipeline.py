@@ -76,7 +76,9 @@ def build_passes(target: tvm.target.Target) -> Passes:
     ]
 
 
-def pipeline(plan: Plan, record: CalibrationRecord, target: tvm.target.Target) -> tvm.transform.Pass:
+def pipeline(
+    plan: Plan, record: CalibrationRecord, target: tvm.target.Target
+) -> tvm.transform.Pass:
     """Everything from the imported float module to what TVM's code generator takes.
 
     Parameters

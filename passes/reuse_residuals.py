@@ -28,8 +28,8 @@ class ReuseResiduals:
         y = R.call_tir_inplace(cls.layer, (q, w, ..., r, r_qp), out_ty=..., inplace_indices=[8])
 
     A kernel reads each element of the residual just before it writes the same element of the
-    output.  Holds before: `LowerLayers`, which names the residual's position in the kernel's attribute
-    ``probq.residual``.  Holds after: a dying residual costs no second tensor.
+    output.  Holds before: `LowerLayers`, which names the residual's position in the kernel's
+    attribute ``probq.residual``.  Holds after: a dying residual costs no second tensor.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -80,10 +80,8 @@ def _aliases(definitions: Definitions, tensor: Any) -> list[Any]:
     while is_call(call, "probq.layer"):
         tensor = call.args[0]
         call = definitions.value(tensor)
-    if isinstance(call, relax.TupleGetItem):
-        owner = definitions.value(call.tuple_value)
-    else:
-        owner = call
+    of_tuple = isinstance(call, relax.TupleGetItem)
+    owner = definitions.value(call.tuple_value) if of_tuple else call
     if not is_call(
         owner, "call_tir", "call_tir_inplace", "probq.pad", "probq.add", "probq.requantize"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_more_coverage_is_a_wider_interval() -> None:
     rng = np.random.default_rng(1)
     losses = fitted([draw(rng, "normal") for _ in range(40)], PLAIN)
     fits = [fit_interval("moments", "coverage", losses, 255, c) for c in (0.9, 0.99, 0.9999)]
-    for narrow, wide in zip(fits, fits[1:], strict=False):
+    for narrow, wide in pairwise(fits):
         assert narrow.alpha <= wide.alpha
         assert narrow.beta <= wide.beta
         assert narrow.width <= wide.width

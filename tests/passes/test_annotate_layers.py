@@ -97,10 +97,13 @@ MIDDLES: dict[str, tuple[Any, int, list[str]]] = {
     "concat_of_input": (lambda n: n("Concat", "x", stem(n), axis=1), 11, ["conv2d", "concat"]),
     "pool": (lambda n: n("GlobalAveragePool", stem(n)), 8, ["conv2d", "pool"]),
     "max_pool": (lambda n: n("MaxPool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d"]),
-    "average_pool": (lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d", "float"]),
+    "average_pool": (
+        lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d", "float"],
+    ),
     "pad": (lambda n: n("Pad", stem(n), [0, 1, 1, 1, 0, 0, 1, 1]), 9, ["conv2d"]),
     "pad_with_a_value": (
-        lambda n: n("Pad", stem(n), [0, 0, 1, 1, 0, 0, 1, 1], np.float32(2)), 8, ["conv2d", "float"],
+        lambda n: n("Pad", stem(n), [0, 0, 1, 1, 0, 0, 1, 1], np.float32(2)), 8,
+        ["conv2d", "float"],
     ),
     "sigmoid": (lambda n: n("Sigmoid", stem(n)), 8, ["conv2d", "float"]),
     "split": (lambda n: n("Split", stem(n), axis=1, outputs=2), 4, ["conv2d"]),

@@ -75,7 +75,9 @@ INSIDE = {
     "pad_channel": lambda n: n("Pad", relu(n), [0, 2, 0, 0, 0, 1, 0, 0]),
     "slice": lambda n: n("Slice", relu(n), [0, 1], [4, 5], [1, 2]),
     "max_pool": lambda n: n("MaxPool", relu(n), kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
-    "max_pool_ceil": lambda n: n("MaxPool", relu(n), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+    "max_pool_ceil": lambda n: n(
+        "MaxPool", relu(n), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1
+    ),
     "average_pool": lambda n: n("AveragePool", relu(n), kernel_shape=[2, 2], strides=[1, 2]),
     "global_pool": lambda n: n("GlobalAveragePool", relu(n)),
     "mean_of_channels": lambda n: n("ReduceMean", relu(n), axes=[1], keepdims=1),

@@ -16,7 +16,7 @@ def test_an_unused_tuple() -> None:
         @R.function
         def main(x: R.Tensor((2,), "float32")):
             y = R.exp(x)
-            unused = (x, y)
+            unused = (x, y)  # noqa: F841
             return y
 
     @I.ir_module
@@ -24,7 +24,7 @@ def test_an_unused_tuple() -> None:
         @R.function
         def main(x: R.Tensor((2,), "float32")):
             y = R.exp(x)
-            return y
+            return y  # noqa: RET504
 
     before = Before.script()
     after = CHANGE(Before)
@@ -40,7 +40,7 @@ def test_a_tuple_that_is_returned() -> None:
         def main(x: R.Tensor((2,), "float32")):
             y = R.exp(x)
             both = (x, y)
-            return both
+            return both  # noqa: RET504
 
     wanted = Before.script()
     assert CHANGE(Before).script() == wanted

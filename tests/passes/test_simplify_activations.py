@@ -76,7 +76,9 @@ FORMS: dict[str, tuple[Body, str]] = {
     "reversed": (lambda n: n("Clip", "x", SIX, np.float32(0)), "clip(0.0,0.0)"),
     "relu_then_clip": (lambda n: n("Clip", n("Relu", "x"), np.float32(-1), SIX), "clip(0.0,6.0)"),
     "clip_then_relu": (lambda n: n("Relu", n("Clip", "x", np.float32(-1), SIX)), "clip(0.0,6.0)"),
-    "apart": (lambda n: n("Clip", n("Relu", "x"), np.float32(-3), np.float32(-1)), "clip(-1.0,-1.0)"),
+    "apart": (
+        lambda n: n("Clip", n("Relu", "x"), np.float32(-3), np.float32(-1)), "clip(-1.0,-1.0)",
+    ),
     "hard_sigmoid": (lambda n: n("HardSigmoid", "x", alpha=1 / 6, beta=0.5), "hard_sigmoid"),
     "hard_sigmoid_parts": (lambda n: n("Div", gate(n), SIX), "hard_sigmoid"),
     "hard_sigmoid_scaled": (lambda n: n("Mul", gate(n), np.float32(1 / 6)), "hard_sigmoid"),

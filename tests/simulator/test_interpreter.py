@@ -42,7 +42,9 @@ NETS: dict[str, Body] = {
     "concat": lambda n: n("Concat", "x", n("Tanh", "x"), axis=1),
     "slice": lambda n: n("Slice", "x", [1, 0], [7, 3], [2, 1], [2, 1]),
     "transpose": lambda n: n("Transpose", "x", perm=[0, 2, 3, 1]),
-    "gemm": lambda n: n("Gemm", n("Flatten", "x"), n.draw(5, 252), n.draw(5), transB=1, alpha=0.5, beta=2.0),
+    "gemm": lambda n: n(
+        "Gemm", n("Flatten", "x"), n.draw(5, 252), n.draw(5), transB=1, alpha=0.5, beta=2.0
+    ),
     "leaky": lambda n: n("LeakyRelu", "x", alpha=0.1),
     "resize": lambda n: n("Resize", "x", "", [1.0, 1.0, 2.0, 2.0], mode="nearest"),
     "erf": lambda n: n("Erf", "x"),

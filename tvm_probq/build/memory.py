@@ -20,7 +20,7 @@ def tensor_bytes(ty: Any) -> int:
         return sum(tensor_bytes(f) for f in ty.fields)
     if not isinstance(ty, relax.TensorType) or ty.shape is None:
         return 0
-    bits = DataType(str(ty.dtype)).bits
+    bits = int(DataType(str(ty.dtype)).bits)
     return int(np.prod(ints(ty.shape), dtype=np.int64)) * -(-bits // 8)
 
 

@@ -59,11 +59,10 @@ def marked_tensors(mod: IRModule) -> dict[str, Marked]:
             layer = layers.get(definitions.value(call.args[0]))
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
             sum_of = addition_behind(definitions.value, call.args[0]) if kind == "add" else None
+            operands, activation = sum_of or (None, "none")
             users = definitions.users.get(definitions.var_of[call], [])
             depthwise = bool(users) and all(u in depthwise_products for u in users)
-            found[name] = Marked(
-                name, kind, reason, call, layer, *(sum_of or (None, "none")), depthwise
-            )
+            found[name] = Marked(name, kind, reason, call, layer, operands, activation, depthwise)
     return found
 
 

@@ -60,4 +60,6 @@ def functions_of(text: str) -> dict[str, str]:
 def _count(sections: dict[str, str], name: str, mnemonic: str) -> int:
     """Count in a kernel's own symbol and in those outlined from it."""
     own = re.compile(rf"(__tvm_ffi_)?{re.escape(name)}(_compute_|\.\w+|__tvm_parallel_lambda.*)*")
-    return sum(count_instruction(body, mnemonic) for s, body in sections.items() if own.fullmatch(s))
+    return sum(
+        count_instruction(body, mnemonic) for s, body in sections.items() if own.fullmatch(s)
+    )

@@ -48,8 +48,6 @@ def merge_kernels(
     return tirx.PrimFunc(params, body, kernels[-1].ret_type, kernels[-1].attrs)
 
 
-
-
 def write_over(kernel: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
     """`kernel` with its last parameter, the output, in the memory of its parameter `index`.
 

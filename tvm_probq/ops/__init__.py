@@ -1,7 +1,6 @@
 """Relax operators ``relax.probq.*``: importing this package registers them."""
 
 import tvm_probq.guard  # noqa: F401  (before TVM is imported)
-
 from tvm_probq.ops.accumulator_ops import (
     AccumulatorArgs,
     dequantize_accumulator,

@@ -28,8 +28,8 @@ def round_weights(weights: Array, bits: int) -> RoundedWeights:
     """Round OHWI float32 weights to `bits` bits, codes in ``[-2**(bits-1) + 1, 2**(bits-1) - 1]``.
 
     The scale covers the channel's largest weight; at 5 bits and fewer it is the one of least
-    squared error among clips down to half of that.  A channel of zeros (or of values whose steps float32
-    cannot express) has the scale 1.
+    squared error among clips down to half of that.  A channel of zeros (or of values whose steps
+    float32 cannot express) has the scale 1.
     """
     flat = weights.reshape(weights.shape[0], -1).astype(np.float64)
     limit = 2 ** (bits - 1) - 1

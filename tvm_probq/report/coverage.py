@@ -47,7 +47,7 @@ def coverage(
         def watch(call: Any, value: Any, _args: list[Any], ends: Any = ends) -> None:
             name = str(call.attrs["name"]) if ops.is_probq(call, "layer") else ""
             if name in ends:
-                low, high = (e if e.shape[1] == 1 else e for e in ends[name])
+                low, high = ends[name]
                 inside[name] = inside.get(name, 0.0) + _count(value, low, high)
                 total[name] = total.get(name, 0) + value.size
 

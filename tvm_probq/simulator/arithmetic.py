@@ -91,8 +91,8 @@ def chained_matvec(vector: F32, matrix: F32) -> F32:
     chains = np.zeros((CHAINS, vector.shape[0], matrix.shape[1]), np.float32)
     for i in range(0, count, CHAINS):
         chains = fma(v[:, i : i + CHAINS].T[:, :, None], m[i : i + CHAINS, None, :], chains)
-    first: F32 = chains[0] + chains[1]
-    return first + (chains[2] + chains[3])
+    total: F32 = (chains[0] + chains[1]) + (chains[2] + chains[3])
+    return total
 
 
 def ordered_dot(a: F32, b: F32, start: F32) -> F32:

@@ -105,15 +105,10 @@ def _axes(call: Any) -> tuple[int, ...] | None:
     return None if call.attrs.axis is None else ints(call.attrs.axis)
 
 
-@evaluates("reshape")
+@evaluates("reshape", "flatten", "squeeze", "expand_dims")
 def _reshape(call: Any, args: list[Any]) -> Array:
     reshaped: Array = args[0].reshape(ints(call.ty.shape))
     return reshaped
-
-
-@evaluates("flatten", "squeeze", "expand_dims")
-def _reshape_like(call: Any, args: list[Any]) -> Array:
-    return _reshape(call, args)
 
 
 @evaluates("permute_dims")

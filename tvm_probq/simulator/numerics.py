@@ -199,7 +199,8 @@ def channel_mean(x: Array, qparams: F32) -> F32:
     """Codes averaged over positions ``[N, C]``, less the zero-point."""
     positions = x.shape[1] * x.shape[2]
     total = x.astype(np.int32).sum((1, 2), dtype=np.int32).astype(np.float32)
-    return total / f32(positions) - qparams[:, 1, :]
+    mean: F32 = total / f32(positions) - qparams[:, 1, :]
+    return mean
 
 
 def global_avg_pool(x: Array, x_qparams: F32, y_qparams: F32) -> Array:

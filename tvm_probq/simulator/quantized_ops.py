@@ -166,7 +166,9 @@ def _measure(call: Any, args: list[Any]) -> F32:
 
 @_defines("add")
 def _add(call: Any, args: list[Any]) -> Array:
-    return numerics.add(*args, ops.parse_activation(str(call.attrs["activation"])))
+    a, a_qparams, b, b_qparams, y_qparams = args
+    activation = ops.parse_activation(str(call.attrs["activation"]))
+    return numerics.add(a, a_qparams, b, b_qparams, y_qparams, activation)
 
 
 @_defines("rescale")

@@ -155,7 +155,8 @@ def patch_sums(
     """float32 ``[N, 3, G]``: sums over sampled positions of S1, S2 and S1 squared (exact integers).
 
     S1 and S2 are the sums of x and x squared, ``x = q - zero_point``, over the receptive field of
-    one output position and one channel group; every `gamma`-th row and column of positions is taken.
+    one output position and one channel group; every `gamma`-th row and column of positions is
+    taken.
     """
     n, h, w, c = x.shape
     centred = x.astype(np.int64) - qparams[:, 1].astype(np.int64).reshape(n, 1, 1, -1)
@@ -167,13 +168,14 @@ def patch_sums(
     columns = s1.shape[2] - (kernel[1] - 1) * dilation[1]
 
     def window(s: Array) -> Array:
-        return sum(
+        taps = (
             s[:, i * dilation[0] :, j * dilation[1] :][
                 :, : rows : strides[0] * gamma, : columns : strides[1] * gamma
             ]
             for i in range(kernel[0])
             for j in range(kernel[1])
         )
+        return sum(taps, np.zeros((), np.int64))
 
     p1, p2 = window(s1), window(s2)
     return np.stack([p1.sum((1, 2)), p2.sum((1, 2)), (p1**2).sum((1, 2))], 1).astype(np.float32)

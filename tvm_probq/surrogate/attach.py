@@ -156,12 +156,12 @@ def add_surrogate(
     return rewriter.emit(call, name="qparams")
 
 
-def _fitted(fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan) -> list[Any]:
+def _fitted(fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan) -> tuple[Any, Any, Any]:
     """The constants `spread`, `rule` and `levels` of a surrogate."""
     levels = [2.0**b - 1 for b in (plan.bits_from or (plan.activation_bits,))]
     tolerance = fit.width / levels[-1] if len(levels) > 1 else 0.0
-    return [
+    return (
         constant([[fit.alpha], [fit.beta]], "float32"),
         constant([tensor.correlation, tolerance], "float32"),
         constant(levels, "float32"),
-    ]
+    )

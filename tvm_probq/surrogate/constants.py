@@ -62,7 +62,8 @@ def tap_shares(geometry: Geometry) -> Array:
         tap = np.arange(geometry.kernel[axis]) * geometry.dilation[axis]
         at = start[:, None] + tap[None, :] - geometry.pads[axis]
         shares.append(((at >= 0) & (at < geometry.x_shape[axis + 1])).mean(0))
-    return np.multiply.outer(shares[0], shares[1])
+    inside: Array = np.multiply.outer(shares[0], shares[1])
+    return inside
 
 
 def tap_sums(weights: Array, geometry: Geometry) -> tuple[Array, Array]:
