@@ -165,7 +165,7 @@ class _Marks:
         """Whether the result is only returned, through reshapes at most."""
         var = self.definitions.var_of[call]
         users = self.definitions.users.get(var, [])
-        return all(is_call(u, *SHAPE_OPS) and self._only_leaves(u) for u in users)
+        return all(is_call(u, *SHAPE_OPS, "permute_dims") and self._only_leaves(u) for u in users)
 
     def _unique(self, wanted: str) -> str:
         name, number = wanted, 1

@@ -130,14 +130,14 @@ class _Inserter:
     def _sums(self, rewriter: Rewriter, pair: Pair) -> Any:
         """Sums of a tensor, emitted once and shared by all its readers."""
         if pair[0] not in self.sums:
-            self.sums[pair[0]] = sums_of(rewriter, pair[0])
+            self.sums[pair[0]] = sums_of(rewriter, pair[0], self.plan)
         return self.sums[pair[0]]
 
     def _marker(self, rewriter: Rewriter, marked: Marked, new: Call) -> relax.Expr | None:
         plan = self.plan.layer(marked.name)
-        if marked.kind == "output":
-            return None
         y = new.args[0]
+        if marked.kind == "output" or str(y.ty.dtype) == "uint8":
+            return None
         qparams = self._qparams(rewriter, marked, plan, y)
         codes = rewriter.emit(ops.quantize(y, qparams))
         codes = rewriter.emit(

@@ -56,6 +56,8 @@ def kernel_passes(target: tvm.target.Target) -> Passes:
 def build_passes(target: tvm.target.Target) -> Passes:
     """Phase 4: TVM's own lowering of what remains, and of memory."""
     return [
+        relax.backend.DispatchSampling(),
+        relax.backend.DispatchSortScan(),
         relax.transform.LegalizeOps(),
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FuseOps(),

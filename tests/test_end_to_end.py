@@ -36,7 +36,7 @@ BEST = "x86-vnni"
 def mixed(net: Any) -> tuple[str, ...]:
     """Convolutions with normalization, a residual, a depthwise layer, pooling, a dense layer."""
     stem = net("Relu", net.batch_norm(net.conv("x", 3, 16), 16))
-    block = net("Relu", net("Add", net.conv(net("Relu", net.conv(stem, 16, 16)), 16, 16), stem))
+    block = net("Relu", net("Add", net.conv(stem, 16, 16), stem))
     depthwise = net(
         "Clip", net.conv(block, 16, 16, group=16, strides=[2, 2]), np.float32(0), np.float32(6)
     )
@@ -222,8 +222,18 @@ def test_a_batch_is_its_samples_one_by_one(case: Any) -> None:
         {"bits_from": (4, 6, 8)},
         {"correction": "static"},
         {"correction": "none"},
+        {"per_channel": True},
+        {"per_channel": True, "mode": "static"},
     ],
-    ids=["iid", "coverage", "predicted_bits", "static_correction", "no_correction"],
+    ids=[
+        "iid",
+        "coverage",
+        "predicted_bits",
+        "static_correction",
+        "no_correction",
+        "channels",
+        "static_channels",
+    ],
 )
 def test_options_of_the_plan(options: dict[str, Any], case: Any) -> None:
     mix = case("mixed")

@@ -159,8 +159,7 @@ def test_a_sample_that_is_not_finite(value: float, index: int, mod: Any) -> None
 
 
 def test_a_layer_that_overflows(mod: Any) -> None:
-    data = [x * np.float32(3e38) for x in samples(3)]
-    data = [np.nan_to_num(x, posinf=3e38, neginf=-3e38) for x in data]
+    data = [np.sign(x) * np.float32(3e38) for x in samples(3)]
     with pytest.raises(CalibrationError, match=r"Conv_0 gives NaN or infinity"):
         collect(mod, data, fresh())
 

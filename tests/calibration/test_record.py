@@ -31,7 +31,7 @@ def filled() -> CalibrationRecord:
     tensor.losses["moments"] = IntervalLosses()
     tensor.losses["moments"].update(values, 0.1, 0.9, Activation())
     return CalibrationRecord(
-        "a" * 64, "b" * 64, 3, True, {"conv/1 \u00e9": tensor, "x": TensorRecord()}
+        "a" * 64, "b" * 64, 3, 2, {"conv/1 \u00e9": tensor, "x": TensorRecord()}
     )
 
 
@@ -118,7 +118,7 @@ def test_a_tensor_of_another_model() -> None:
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match=r"cannot be written.*No such file"):
+    with pytest.raises(CalibrationError, match=r"cannot be written.*missing does not exist"):
         filled().save(tmp_path / "missing" / "record.json")
 
 

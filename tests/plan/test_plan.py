@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ from tvm_probq.plan.plan import (
 
 BITS = st.integers(2, 8)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-LAYERS = st.builds(
+WHOLE = st.builds(
     LayerPlan, weight_bits=BITS, activation_bits=BITS, mode=st.sampled_from(MODES),
     surrogate=st.sampled_from(SURROGATES), rule=st.sampled_from(RULES),
     coverage=st.floats(0.5, 0.9999), correction=st.sampled_from(CORRECTIONS),
-    observer=st.sampled_from(sorted(OBSERVERS)), per_channel=st.booleans(),
+    observer=st.sampled_from(sorted(OBSERVERS)),
     bits_from=st.sets(BITS).map(lambda bits: tuple(sorted(bits))), reason=TEXT,
 )  # fmt: skip
+# Per-channel ranges have one bit-width and are not measured.
+BY_CHANNEL = WHOLE.map(lambda plan: replace(plan, mode="static", bits_from=(), per_channel=True))
+LAYERS = WHOLE | BY_CHANNEL
 
 
 @given(st.builds(Plan, LAYERS, st.dictionaries(TEXT, LAYERS, max_size=3)))
@@ -112,6 +116,8 @@ MISTAKES = {
     "[default]\ncoverage = 0.1": "coverage is 0.1",
     "[default]\ncoverage = nan": "coverage is nan",
     "[default]\nper_channel = 1": "per_channel is 1.*give a bool",
+    '[default]\nper_channel = true\nmode = "dynamic"': "per-channel ranges go with",
+    "[default]\nper_channel = true\nbits_from = [4, 8]": "per-channel ranges go with",
     "[default]\nbits_from = 3": "bits_from is 3.*list of numbers",
     "[default]\nbits_from = [8, 4]": r"bits_from is \[8, 4\].*ascending",
     "[default]\nbits_from = [4, 9]": r"bits_from is \[4, 9\]",

@@ -11,6 +11,7 @@ from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiag
 MAX_SAMPLED_POSITIONS = 256
 BASIS_RANK = 32
 SURROGATE_RANK = 8
+EIGHT_BIT_RANK = 16
 BASIS_FROM_CHANNELS = 48
 
 
@@ -159,7 +160,7 @@ def surrogate_basis(basis: Array | None) -> Array | None:
 
 def correction_basis(basis: Array | None, weight_bits: int) -> Array | None:
     """The directions that a correction reads: more for coarser weights, which shift more."""
-    rank = SURROGATE_RANK if weight_bits >= 8 else BASIS_RANK
+    rank = EIGHT_BIT_RANK if weight_bits >= 8 else BASIS_RANK
     return None if basis is None else np.ascontiguousarray(basis[:, :rank])
 
 
