@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import shlex
@@ -29,6 +30,7 @@ PAGES = ("architecture", "artefact", "errors", "numerics", "passes", "targets")
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CONSTANT = re.compile(r"^\| `([A-Z_]+)` \| ([\d.]+) \| `([\w.]+)` \|$", re.MULTILINE)
 PASS = re.compile(r"module_pass\([^)]*name=\"probq\.(\w+)\"")
 MENTION = re.compile(r"`tvm-probq ([a-z]+)")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|home|opt|tmp|root)/")
@@ -129,6 +131,13 @@ def test_every_pass_is_described_with_before_and_after() -> None:
 
 def passes() -> list[Path]:
     return sorted((ROOT / "passes").glob("*.py"))
+
+
+def test_constants_have_the_values_that_are_documented() -> None:
+    rows = CONSTANT.findall(text_of(ROOT / "docs" / "numerics.md"))
+    assert len(rows) >= 5
+    for name, value, module in rows:
+        assert getattr(importlib.import_module(module), name) == float(value), name
 
 
 def test_every_error_is_described() -> None:

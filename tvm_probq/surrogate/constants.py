@@ -9,7 +9,7 @@ from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiagonal, MomentsTensor
 
 MAX_SAMPLED_POSITIONS = 256
-BASIS_RANK = 32
+BASIS_RANK = 64
 SURROGATE_RANK = 8
 EIGHT_BIT_RANK = 16
 BASIS_FROM_CHANNELS = 48
