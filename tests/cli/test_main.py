@@ -123,8 +123,10 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_signals_clean_up(tmp_path: Path, number: signal.Signals, status: int) -> None:
     # The command sleeps inside the folder that must be gone afterwards.
     code = f"""
-import sys, tempfile, time
+import signal, sys, tempfile, time
 from tvm_probq.cli import main, targets
+# A background job of a shell inherits an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def work(args):
     with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):
         print("ready", flush=True)

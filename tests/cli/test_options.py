@@ -48,7 +48,6 @@ def test_the_default_plan_is_predicted_in_8_bits() -> None:
 def test_options_become_the_plan() -> None:
     given = ["--mode", "static", "--scheme", "w4a6", "--observer", "entropy", "--per-channel"]
     given += ["--rule", "mse", "--coverage", "0.99", "--correction", "none", "--surrogate", "iid"]
-    given += ["--bits-from", "4,6"]
     expected = plan_of(
         "w4a6",
         "static",
@@ -58,9 +57,14 @@ def test_options_become_the_plan() -> None:
         coverage=0.99,
         correction="none",
         surrogate="iid",
-        bits_from=(4, 6),
     )
     assert plans.plan_from(parse(*given)) == expected
+    assert plans.plan_from(parse("--bits-from", "4,6")) == plan_of("w8a8", bits_from=(4, 6))
+
+
+def test_options_that_exclude_each_other() -> None:
+    with pytest.raises(PlanError, match="per-channel ranges go with"):
+        plans.plan_from(parse("--per-channel", "--bits-from", "4,6"))
 
 
 def test_a_plan_file_says_everything(tmp_path: Path) -> None:
