@@ -1,5 +1,6 @@
 """Predict everything that is predicted from one tensor in one kernel."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ class FusePredictions:
     Before::
 
         s = R.probq.sums(q, stride=4)
-        shift = R.probq.correction(s, qp, matrix, basis, count=256)
+        shift = R.probq.correction(s, qp, matrix, scale, basis, count=256)
         y_qp = R.probq.surrogate(s, qp, ..., kind="moments_tensor", count=256)
 
     After::
 
-        both = R.call_tir(cls.predict, (q, qp, ..., matrix), out_ty=[...])
+        both = R.call_tir(cls.predict, (q, qp, ..., matrix, scale), out_ty=[...])
         y_qp, shift = both[0], both[1]
 
     The kernel also hands out the sums where a later layer reads them.  Surrogates of the kind
@@ -81,19 +82,23 @@ class _Fuser:
         correction = None if found is None else found[0]
         readers = self.definitions.users.get(old.args[0], [])
         with_sums = len(readers) > 1 + (correction is not None)
-        shared = correction is not None and _same_basis(new, correction)
-        q = sums.args[0]
+        shared = correction is not None and _shares_basis(new, correction)
+        q, spec = sums.args[0], surrogate_spec(new)
+        tensors = [q, *list(new.args)[1:]]
+        constants = [] if correction is None else list(correction.args)[2:]
+        if shared and spec.has_basis:
+            basis = constants.pop()
+            tensors[2] = basis
+            spec = replace(spec, constants=(shape_of(basis), *spec.constants[1:]))
         kernel = predict_kernel(
-            shape_of(q), int(sums.attrs["stride"]), surrogate_spec(new),
+            shape_of(q), int(sums.attrs["stride"]), spec,
             None if correction is None else correction_spec(correction),
             shared_basis=shared, with_sums=with_sums,
         )  # fmt: skip
-        tensors = [q, *list(new.args)[1:]]
+        tensors += constants
         types = [stat.ty] if with_sums else []
         types.append(new.ty)
         if correction is not None:
-            constants = list(correction.args)[2:]
-            tensors += constants[:1] if shared else constants
             types.append(correction.ty)
         result = rewriter.emit(
             call_kernel(rewriter.builder_, kernel, tensors, types if len(types) > 1 else types[0]),
@@ -109,13 +114,14 @@ class _Fuser:
         return fields[int(with_sums)]
 
 
-def _same_basis(surrogate: Call, correction: Call) -> bool:
-    """Whether the correction projects on the very basis (or none) that the surrogate does."""
+def _shares_basis(surrogate: Call, correction: Call) -> bool:
+    """Whether the surrogate projects on what the correction does, or on the first columns of it."""
     args = ops.surrogate_args(surrogate)
-    if args.kind != "moments_tensor":
+    if args.kind != "moments_tensor" or len(correction.args) == 3:
         return False
     own = args.constants[0] if len(args.constants) == 5 else None
-    other = correction.args[3] if int(correction.attrs["has_basis"]) else None
+    other = correction.args[4] if len(correction.args) == 5 else None
     if own is None or other is None:
         return own is None and other is None
-    return np.array_equal(constant_value(own), constant_value(other))
+    columns = constant_value(own)
+    return np.array_equal(columns, constant_value(other)[:, : columns.shape[1]])

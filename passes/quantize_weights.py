@@ -21,8 +21,9 @@ from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.surrogate.constants import (
-    correction_basis,
-    correction_remainder,
+    correction_directions,
+    f32,
+    predicted_correction,
     static_correction,
 )
 
@@ -96,10 +97,12 @@ class QuantizeWeights:
         """The mean shift of rounding on calibration data; less what is predicted at run time."""
         tensor = self.record.tensor(name)
         mean = tensor.mean / max(self.record.samples, 1)
+        shift = static_correction(weights, real, geometry, mean)
         if plan.rounding_correction == "predicted":
-            basis = correction_basis(tensor.basis, plan.weight_bits)
-            return correction_remainder(weights, real, geometry, basis, mean)
-        return static_correction(weights, real, geometry, mean)
+            directions = correction_directions(tensor.basis, plan.weight_bits)
+            predicted = predicted_correction(weights, real, geometry, directions)
+            return shift if predicted is None else f32(shift - predicted.shift(mean))
+        return shift
 
 
 def is_quantized(kind: str, plan: LayerPlan) -> bool:

@@ -15,7 +15,6 @@ from tvm_probq.kernels.small import (
     sampled_positions,
 )
 from tvm_probq.simulator import numerics, surrogates
-from tvm_probq.simulator.arithmetic import chained_matvec
 
 COUNT, RESIDUAL_COUNT = 49, 25
 KINDS = {
@@ -35,6 +34,10 @@ def _normal(rng: Any, *shape: int) -> Any:
     return rng.normal(size=shape).astype("float32")
 
 
+def _codes(rng: Any, *shape: int) -> Any:
+    return rng.integers(-127, 128, shape).astype("int8")
+
+
 def _stat(rng: Any, batch: int, channels: int, count: int = COUNT) -> Any:
     q = rng.integers(0, 256, (batch, count, 1, channels)).astype("uint8")
     return numerics.sums(q, 1)
@@ -44,7 +47,7 @@ def _constants(rng: Any, kind: str, channels: int, rank: int | None, outputs: in
     if kind == "moments_tensor":
         r = rank or channels
         found = [_normal(rng, r, r), _normal(rng, 2, r), _normal(rng, 2)]
-        basis = [_normal(rng, channels, r)] if rank else []
+        basis = [_codes(rng, channels, r)] if rank else []
         return [*basis, *found, abs(_normal(rng, channels))]
     if kind == "iid":
         return [np.concatenate([_normal(rng, 2, channels), abs(_normal(rng, 4, channels))])]
@@ -145,32 +148,38 @@ def test_surrogate_of_a_constant_input(
 
 
 @pytest.mark.parametrize(
-    ("shape", "rank", "outputs", "shared", "with_sums", "other"),
+    ("shape", "rank", "wide", "outputs", "shared", "with_sums", "other"),
     [
-        ((3, 5, 5, 24), 8, 10, True, True, 0),
-        ((1, 8, 8, 16), 8, 16, True, False, 24),
-        ((2, 10), 4, 40, False, True, 10),
-        ((1, 6, 6, 40), None, 16, True, False, 0),
+        ((3, 5, 5, 24), 8, 8, 10, True, True, 0),
+        ((1, 8, 8, 32), 8, 16, 16, True, False, 24),
+        ((2, 10), 4, 6, 40, False, True, 10),
+        ((1, 6, 6, 40), None, None, 16, True, False, 0),
     ],
 )
 def test_predict_kernel(
     run_kernel: Any, same_bits: Any, rng: Any, qparams: Any,
-    shape: Any, rank: int | None, outputs: int, shared: bool, with_sums: bool, other: int,
+    shape: Any, rank: int | None, wide: int | None, outputs: int, shared: bool, with_sums: bool,
+    other: int,
 ) -> None:  # fmt: skip
     batch, channels = shape[0], shape[-1]
     count, act = sampled_positions(shape, 2), ops.parse_activation("clip(0.0,6.0)")
     q, x = rng.integers(0, 256, shape).astype("uint8"), qparams(batch)
     constants, fit = _constants(rng, "moments_tensor", channels, rank, 0), _fit(rng, 1, 2)
     residual = (_stat(rng, batch, other, RESIDUAL_COUNT), qparams(batch)) if other else None
-    matrix = _normal(rng, rank or channels, outputs)
-    basis = constants[0] if shared and rank else _normal(rng, channels, rank) if rank else None
+    rows = wide or channels
+    matrix, scale = _codes(rng, rows, outputs), _normal(rng, rows)
+    basis = _codes(rng, channels, wide) if wide else None
+    given = list(constants)
+    if shared and basis is not None:
+        basis[:, :rank] = constants[0]
+        given[0] = basis
     spec = SurrogateSpec(
-        "moments_tensor", batch, channels, 1, count, tuple(c.shape for c in constants), 1, 2, act,
+        "moments_tensor", batch, channels, 1, count, tuple(c.shape for c in given), 1, 2, act,
         ResidualSpec(other, 1, RESIDUAL_COUNT) if other else None,
     )  # fmt: skip
-    correction = CorrectionSpec(rank, outputs)
+    correction = CorrectionSpec(wide, outputs)
     func = predict_kernel(shape, 2, spec, correction, shared_basis=shared, with_sums=with_sums)
-    given = [q, x, *constants, fit.spread, fit.rule, fit.levels, *(residual or ()), matrix]
+    given = [q, x, *given, fit.spread, fit.rule, fit.levels, *(residual or ()), matrix, scale]
     given += [] if shared or basis is None else [basis]
     outs = [np.zeros((batch, 2, channels), "int32")] if with_sums else []
     outs += [np.zeros((batch, 3, 1), "float32"), np.zeros((batch, outputs), "float32")]
@@ -179,7 +188,7 @@ def test_predict_kernel(
     mean = surrogates.moments_of(stat, x, count)[0]
     wanted = _wanted("moments_tensor", stat, x, constants, fit, act, residual, count)
     same_bits(predicted, wanted)
-    same_bits(corrected, chained_matvec(surrogates.project(mean, basis), matrix))
+    same_bits(corrected, surrogates.correct(mean, matrix, scale, basis))
     assert len(sums) == with_sums
     for found in sums:
         same_bits(found, stat)

@@ -6,7 +6,6 @@ import pytest
 
 from tvm_probq import ops
 from tvm_probq.simulator import numerics, surrogates
-from tvm_probq.simulator.arithmetic import chained_matvec
 
 COUNT = 49
 TARGETS = ["znver4", "haswell", "x86-64"]
@@ -61,6 +60,10 @@ def test_patch_sums(
     same_bits(found, surrogates.patch_sums(q, p, *rest))
 
 
+def _codes(rng: Any, *shape: int) -> Any:
+    return rng.integers(-127, 128, shape).astype("int8")
+
+
 @pytest.mark.parametrize(
     ("batch", "channels", "rank", "outputs"), [(3, 24, 5, 10), (1, 10, None, 40), (1, 130, 16, 130)]
 )
@@ -70,10 +73,10 @@ def test_correction(
 ) -> None:  # fmt: skip
     stat, x = _stat(rng, batch, channels), qparams(batch)
     mean = surrogates.moments_of(stat, x, COUNT)[0]
-    basis = _normal(rng, channels, rank) if rank else None
-    matrix, diagonal = _normal(rng, rank or channels, outputs), _normal(rng, channels)
-    given = [stat, x, matrix] + ([basis] if rank else [])
-    [found] = evaluate(lambda *v: ops.correction(*v, count=COUNT), given)
-    same_bits(found, chained_matvec(surrogates.project(mean, basis), matrix))
+    rows, diagonal = rank or channels, _normal(rng, channels)
+    constants = [_codes(rng, rows, outputs), _normal(rng, rows)]
+    constants += [_codes(rng, channels, rank)] if rank else []
+    [found] = evaluate(lambda *v: ops.correction(*v, count=COUNT), [stat, x, *constants])
+    same_bits(found, surrogates.correct(mean, *constants))
     [found] = evaluate(lambda *v: ops.correction(*v, count=COUNT), [stat, x, diagonal])
     same_bits(found, mean * diagonal)

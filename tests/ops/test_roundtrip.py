@@ -66,7 +66,7 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
     "surrogate_basis": (
         [STAT, QP, STAT, QP],
         lambda s, p, r, rp: ops.surrogate(
-            s, p, [_const(8, 4), _const(4, 4), _const(2, 4), _const(2), _const(8)],
+            s, p, [_const(8, 4, dtype="int8"), _const(4, 4), _const(2, 4), _const(2), _const(8)],
             *_fit(), (r, rp),
             kind="moments_tensor", count=16, residual_count=9, activation="clip(0.0,6.0)",
         ),
@@ -106,7 +106,9 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
     ),
     "correction": (
         [STAT, QP],
-        lambda s, p: ops.correction(s, p, _const(4, 6), _const(8, 4), count=9),
+        lambda s, p: ops.correction(
+            s, p, _const(4, 6, dtype="int8"), _const(4), _const(8, 4, dtype="int8"), count=9
+        ),
         (2, 6),
         "float32",
     ),

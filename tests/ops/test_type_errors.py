@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.ir import Call, Op
 
 from tvm_probq import ops
 from tvm_probq.errors import KernelError
@@ -26,6 +27,10 @@ def _u8(*shape: int) -> Any:
 
 def _i32(*shape: int) -> Any:
     return _var(*shape, dtype="int32")
+
+
+def _i8(*shape: int) -> Any:
+    return _const(*shape, dtype="int8")
 
 
 def _surrogate(kind: str, constants: list[Any], groups: int = 1, **more: Any) -> Any:
@@ -68,10 +73,25 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "residual with ranges per channel",
     ),
     "spread": (lambda: _surrogate("moments_diagonal", [_const(8)] * 3, 7), "there are 8 channels"),
-    "matrix": (lambda: ops.correction(_i32(2, 2, 8), QP, _const(7, 5), count=3), "matrix has"),
-    "depthwise basis": (
-        lambda: ops.correction(_i32(2, 2, 8), QP, _const(8), _const(8, 8), count=3),
-        "do not mix",
+    "matrix": (
+        lambda: ops.correction(_i32(2, 2, 8), QP, _i8(7, 5), _const(8), count=3),
+        "matrix has",
+    ),
+    "matrix scale": (
+        lambda: ops.correction(_i32(2, 2, 8), QP, _i8(8, 5), _const(5), count=3),
+        "scale has",
+    ),
+    "depthwise matrix": (
+        lambda: ops.correction(_i32(2, 2, 8), QP, _const(7), count=3),
+        "matrix has",
+    ),
+    "basis": (
+        lambda: ops.correction(_i32(2, 2, 8), QP, _i8(4, 5), _const(4), _i8(7, 4), count=3),
+        "basis has",
+    ),
+    "bare correction": (
+        lambda: Call(Op.get("relax.probq.correction"), [_i32(2, 2, 8), QP]),
+        "2 arguments",
     ),
     "accumulator": (lambda: ops.requantize(_var(2, 8), QP, QP, *LAYER), "acc is float32"),
     "weight sum": (lambda: ops.measure(_i32(2, 8), QP, LAYER[0], LAYER[0], LAYER[2]), "weight_sum"),

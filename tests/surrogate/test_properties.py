@@ -25,13 +25,15 @@ from tvm_probq.simulator.surrogates import (
     to_qparams,
 )
 from tvm_probq.surrogate.constants import (
-    correction_matrix,
+    Directions,
+    correction_directions,
     expand_groups,
     iid_table,
     moments_channel,
     moments_diagonal,
     moments_tensor,
     patch_gamma,
+    predicted_correction,
     principal_basis,
     sampling,
     static_correction,
@@ -207,9 +209,10 @@ def test_the_correction_restores_the_mean(name: str, bits: int) -> None:
     y, y_rounded = (conv2d(x, v, (1, 1), g.pads, (1, 1), g.groups) for v in (w, real))
     shift = (y - y_rounded).mean((0, 1, 2))
     mean = channel_moments(f32(x))[0]
-    matrix = correction_matrix(w, real, g, None)
-    predicted = mean[0] * matrix if matrix.ndim == 1 else mean[0] @ matrix
-    np.testing.assert_allclose(predicted, shift, atol=1e-4)
+    predicted = predicted_correction(w, real, g, None)
+    assert predicted is not None
+    np.testing.assert_allclose(predicted.shift(mean[0]), shift, atol=0.01 * np.abs(shift).max())
+    assert predicted_correction(real, real, g, None) is None
     np.testing.assert_allclose(static_correction(w, real, g, mean[0]), shift, atol=1e-4)
 
 
@@ -221,3 +224,25 @@ def test_a_basis_holds_what_it_was_made_from() -> None:
     np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-5)
     np.testing.assert_allclose(means @ basis @ basis.T, means, atol=1e-3)
     assert principal_basis(means[:, :8]) is None
+
+
+def test_rounded_directions_lead_back_to_the_means_in_their_span() -> None:
+    rng = np.random.default_rng(5)
+    means = f32(rng.normal(size=(40, 3)) @ rng.normal(size=(3, 64)))
+    basis = principal_basis(means)
+    assert basis is not None
+    found = Directions.of(basis[:, :3])
+    assert found.codes.dtype == np.int8
+    assert found.codes.shape == (64, 3)
+    np.testing.assert_allclose((means @ found.codes) @ found.lift.T, means, atol=0.05)
+    inside = found.lift @ rng.normal(size=3)
+    np.testing.assert_allclose(found.lift @ (found.codes.T @ inside), inside, atol=1e-9)
+
+
+def test_few_channels_are_corrected_one_by_one() -> None:
+    basis = np.eye(32)
+    assert correction_directions(None, 8) is None
+    wide, coarse = correction_directions(basis, 8), correction_directions(basis, 6)
+    assert wide is not None
+    assert wide.codes.shape == (32, 16)
+    assert coarse is None

@@ -27,7 +27,7 @@ from tvm_probq.surrogate.constants import (
     patch_count,
     patch_gamma,
     sampling,
-    surrogate_basis,
+    surrogate_directions,
 )
 
 Moments = tuple[F32, F32]
@@ -77,7 +77,7 @@ class Predictors:
         moments = (
             moments_diagonal(w, b, g)
             if g.depthwise
-            else moments_tensor(w, b, g, surrogate_basis(basis))
+            else moments_tensor(w, b, g, surrogate_directions(basis))
         )
         return cls(g, moments, iid_table(w, b, g), correlation)
 

@@ -90,8 +90,9 @@ def _infer_patch_sums(call: Call) -> Any:
 
 
 def correction(
-    stat: Expr, x_qparams: Expr, matrix: Expr, basis: Expr | None = None, *, count: int
-) -> Call:
+    stat: Expr, x_qparams: Expr, matrix: Expr, scale: Expr | None = None,
+    basis: Expr | None = None, *, count: int,
+) -> Call:  # fmt: skip
     """Predict the shift by the rounding of a layer's weights, from the input's own means.
 
     Parameters
@@ -101,9 +102,11 @@ def correction(
     x_qparams : relax.Expr
         float32 ``[N, 3, G]`` of the layer's input.
     matrix : relax.Expr
-        float32 ``[R, OC]``, or ``[C]`` for a depthwise layer.
+        int8 ``[R, OC]``, or float32 ``[C]`` for a depthwise layer.
+    scale : relax.Expr, optional
+        float32 ``[R]`` of the rows of an int8 matrix.
     basis : relax.Expr, optional
-        float32 ``[IC, R]``; without it the matrix is ``[IC, OC]``.
+        int8 ``[IC, R]``; without it the matrix is ``[IC, OC]``.
     count : int
         Positions summed.
 
@@ -112,25 +115,29 @@ def correction(
     Call
         float32 ``[N, OC]``.
     """
-    tensors = [stat, x_qparams, matrix] + ([] if basis is None else [basis])
-    return make_call("correction", tensors, count=count, has_basis=int(basis is not None))
+    given = [stat, x_qparams, matrix, scale, basis]
+    tensors = [tensor for tensor in given if tensor is not None]
+    return make_call("correction", tensors, count=count)
 
 
 def _infer_correction(call: Call) -> Any:
-    has_basis = bool(checks.attribute(call, "has_basis"))
-    checks.expect_count(call, 3 + has_basis)
+    given = len(call.args)
+    if given not in (3, 4, 5):
+        raise checks.fail(call, f"{given} arguments were given", "it takes 3, 4 or 5")
     checks.positive(call, "count")
-    batch, channels = expect_sums(call, 0, 1, "stat", "x_qparams")
-    matrix = checks.dims_of(call, 2, "matrix", "float32", 1, 2)
-    rows = channels
-    if has_basis:
-        basis = checks.dims_of(call, 3, "basis", "float32", 2)
-        checks.expect_dims(call, "basis", basis, channels, basis[1])
+    batch, rows = expect_sums(call, 0, 1, "stat", "x_qparams")
+    if given == 3:
+        matrix = checks.dims_of(call, 2, "matrix", "float32", 1)
+        checks.expect_dims(call, "matrix", matrix, rows)
+        return checks.tensor_type([batch, rows], "float32")
+    if given == 5:
+        basis = checks.dims_of(call, 4, "basis", "int8", 2)
+        checks.expect_dims(call, "basis", basis, rows, basis[1])
         rows = basis[1]
-    if len(matrix) == 1 and has_basis:
-        raise checks.fail(call, "basis given", "a depthwise layer's channels do not mix")
-    checks.expect_dims(call, "matrix", matrix, rows, *matrix[1:])
-    return checks.tensor_type([batch, matrix[-1]], "float32")
+    matrix = checks.dims_of(call, 2, "matrix", "int8", 2)
+    checks.expect_dims(call, "matrix", matrix, rows, matrix[1])
+    checks.expect_dims(call, "scale", checks.dims_of(call, 3, "scale", "float32", 1), rows)
+    return checks.tensor_type([batch, matrix[1]], "float32")
 
 
 def expect_sums(call: Call, index: int, qparams_index: int, name: str, qparams_name: str) -> Any:

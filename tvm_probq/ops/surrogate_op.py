@@ -147,10 +147,11 @@ def _infer_constants(call: Call, args: SurrogateArgs, channels: Any) -> Any:
         why = f"{args.kind} takes {', '.join(names) or 'none'}"
         raise checks.fail(call, f"{len(args.constants)} constants were given", why)
     ranks = {"basis": 2, "gram": 2, "linear": 2, "table": 2}
+    dtypes = {"basis": "int8"}
     if args.kind == "moments_channel":
         ranks |= {"weights": 2, "power": 2}
     dims = {
-        name: checks.dims_of(call, 2 + i, name, "float32", ranks.get(name, 1))
+        name: checks.dims_of(call, 2 + i, name, dtypes.get(name, "float32"), ranks.get(name, 1))
         for i, name in enumerate(names)
     }
     rank = dims["basis"][1] if "basis" in dims else channels

@@ -8,7 +8,7 @@ import numpy as np
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant_value, ints
 from tvm_probq.simulator import numerics, surrogates
-from tvm_probq.simulator.arithmetic import F32, Array, chained_matvec
+from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.float_ops import Evaluate
 from tvm_probq.simulator.surrogates import Fit, moments_of
 
@@ -114,13 +114,9 @@ def _predict(
 
 @_defines("correction")
 def _correction(call: Any, args: list[Any]) -> F32:
-    stat, qparams, matrix = args[:3]
+    stat, qparams, matrix, *rest = args
     mean, _ = moments_of(stat, qparams, int(call.attrs["count"]))
-    if matrix.ndim == 1:
-        scaled: F32 = mean * matrix
-        return scaled
-    basis = args[3] if int(call.attrs["has_basis"]) else None
-    return chained_matvec(surrogates.project(mean, basis), matrix)
+    return surrogates.correct(mean, matrix, *rest)
 
 
 @_defines("pad")

@@ -42,12 +42,12 @@ class Fit:
 class MomentsTensor:
     """`moments`, one range for the tensor.
 
-    `basis` ``[IC, R]`` or none (identity), `gram` ``[R, R]``, `linear` ``[2, R]`` (twice the cross
-    term with the bias; mean weights), `scalars` ``[2]`` (variance of the bias over channels, mean
-    bias), `power` ``[IC]`` mean over channels of the squared weights.
+    `basis` int8 ``[IC, R]`` or none (identity), `gram` ``[R, R]``, `linear` ``[2, R]`` (twice the
+    cross term with the bias; mean weights), `scalars` ``[2]`` (variance of the bias over channels,
+    mean bias), `power` ``[IC]`` mean over channels of the squared weights.
     """
 
-    basis: F32 | None
+    basis: Array | None
     gram: F32
     linear: F32
     scalars: F32
@@ -105,9 +105,23 @@ def tensor_moments(mean: F32, variance: F32) -> tuple[F32, F32]:
     return centre[:, None], (within + lane_dot(between, between) / channels)[:, None]
 
 
-def project(mean: F32, basis: F32 | None) -> F32:
-    """Channel means ``[N, IC]`` on the calibrated basis, ``[N, R]``."""
-    return mean if basis is None else chained_matvec(mean, basis)
+def project(mean: F32, basis: Array | None) -> F32:
+    """Channel means ``[N, IC]`` on the calibrated basis int8 ``[IC, R]``, ``[N, R]``."""
+    return mean if basis is None else chained_matvec(mean, basis.astype(np.float32))
+
+
+def correct(
+    mean: F32, matrix: Array, scale: F32 | None = None, basis: Array | None = None
+) -> F32:  # fmt: skip
+    """Shift ``[N, OC]`` by the rounding of the weights at channel means ``[N, IC]``.
+
+    `matrix` int8 ``[R, OC]`` with the `scale` ``[R]`` of its rows, over `basis` if given; without a
+    scale it is float32 ``[C]``, of a depthwise layer.
+    """
+    if scale is None:
+        shift: F32 = mean * matrix
+        return shift
+    return chained_matvec(project(mean, basis) * scale, matrix.astype(np.float32))
 
 
 def predict_tensor(c: MomentsTensor, mean: F32, variance: F32) -> tuple[F32, F32]:

@@ -20,16 +20,16 @@ from tvm_probq.simulator.numerics import make_qparams
 from tvm_probq.surrogate.constants import (
     MAX_SAMPLED_POSITIONS,
     Sampling,
-    correction_basis,
-    correction_matrix,
+    correction_directions,
     iid_table,
     moments_channel,
     moments_diagonal,
     moments_tensor,
     patch_count,
     patch_gamma,
+    predicted_correction,
     sampling,
-    surrogate_basis,
+    surrogate_directions,
 )
 
 Pair = tuple[Any, Any]
@@ -85,13 +85,13 @@ def attach_correction(
     None for weights that rounding does not change.
     """
     rounded = round_weights(layer.weights, plan.weight_bits)
-    directions = correction_basis(tensor.basis, plan.weight_bits)
-    matrix = correction_matrix(layer.weights, rounded.real(), layer.geometry, directions)
-    if not matrix.any():
+    directions = correction_directions(tensor.basis, plan.weight_bits)
+    found = predicted_correction(layer.weights, rounded.real(), layer.geometry, directions)
+    if found is None:
         return None
-    basis = None if directions is None else constant(directions)
-    count = sums_count(rewriter, sums)
-    call = ops.correction(sums, x[1], constant(matrix), basis, count=count)
+    constants = [found.matrix, found.scale, found.basis]
+    given = [None if c is None else constant(c) for c in constants]
+    call = ops.correction(sums, x[1], *given, count=sums_count(rewriter, sums))
     return rewriter.emit(call, name="shift")
 
 
@@ -155,7 +155,7 @@ def _statistics(
     if g.depthwise:
         d = moments_diagonal(layer.weights, layer.bias, g)
         return "moments_diagonal", stat, [d.weights, d.power, d.bias], count
-    c = moments_tensor(layer.weights, layer.bias, g, surrogate_basis(tensor.basis))
+    c = moments_tensor(layer.weights, layer.bias, g, surrogate_directions(tensor.basis))
     constants = [] if c.basis is None else [c.basis]
     return "moments_tensor", stat, [*constants, c.gram, c.linear, c.scalars, c.power], count
 

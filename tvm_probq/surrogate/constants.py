@@ -12,7 +12,8 @@ MAX_SAMPLED_POSITIONS = 256
 BASIS_RANK = 64
 SURROGATE_RANK = 8
 EIGHT_BIT_RANK = 16
-BASIS_FROM_CHANNELS = 48
+BASIS_FROM_CHANNELS = 16
+LARGEST_CODE = 127
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,55 @@ class Sampling:
 
     stride: int
     count: int
+
+
+@dataclass(frozen=True)
+class Directions:
+    """A few directions in which the channel means of a tensor vary.
+
+    Attributes
+    ----------
+    codes : ndarray
+        int8 ``[IC, R]``: means are projected on these, each column having a scale of its own.
+    lift : ndarray
+        float64 ``[IC, R]``, the way back: ``lift @ (codes.T @ means)`` is what the means have in
+        the span of the codes.
+    """
+
+    codes: Array
+    lift: Array
+
+    @staticmethod
+    def of(basis: Array) -> "Directions":
+        """Round the columns of a basis ``[IC, R]``."""
+        codes, _ = _to_codes(basis, axis=0)
+        return Directions(codes, np.linalg.pinv(codes.T.astype(np.float64)))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The shift by the rounding of the weights as a function of the input's channel means.
+
+    Attributes
+    ----------
+    matrix : ndarray
+        int8 ``[R, OC]``; of a depthwise layer float32 ``[C]``.
+    scale : ndarray or None
+        float32 ``[R]`` of the matrix's rows; None for a depthwise layer.
+    basis : ndarray or None
+        int8 ``[IC, R]``; None where the rows are the input's channels.
+    """
+
+    matrix: Array
+    scale: F32 | None
+    basis: Array | None
+
+    def shift(self, mean: Array) -> Array:
+        """The shift ``[OC]`` at channel means ``[IC]``."""
+        if self.scale is None:
+            return self.matrix * mean
+        z = mean if self.basis is None else self.basis.T.astype(np.float64) @ mean
+        return (z * self.scale) @ self.matrix.astype(np.float64)
 
 
 def sampling(shape: tuple[int, ...], most: int = MAX_SAMPLED_POSITIONS) -> Sampling:
@@ -87,17 +137,17 @@ def expand_groups(by_group: Array, groups: int) -> Array:
 
 
 def moments_tensor(
-    weights: Array, bias: Array, geometry: Geometry, basis: Array | None
+    weights: Array, bias: Array, geometry: Geometry, directions: Directions | None
 ) -> MomentsTensor:
-    """`moments` with one range for the tensor, over the calibrated `basis` ``[IC, R]`` if given."""
+    """`moments` with one range for the tensor, over a few `directions` if given."""
     w1, w2 = (expand_groups(w, geometry.groups) for w in tap_sums(weights, geometry))
-    if basis is not None:
-        w1 = w1 @ basis.astype(np.float64)
+    if directions is not None:
+        w1 = w1 @ directions.lift
     b = bias.astype(np.float64)
     centred, b_centred = w1 - w1.mean(0), b - b.mean()
     channels = len(b)
     return MomentsTensor(
-        basis=None if basis is None else basis.astype(np.float32),
+        basis=None if directions is None else directions.codes,
         gram=f32(centred.T @ centred / channels),
         linear=f32(np.stack([2 * centred.T @ b_centred / channels, w1.mean(0)])),
         scalars=f32(np.array([b.var(), b.mean()])),
@@ -126,15 +176,19 @@ def iid_table(weights: Array, bias: Array, geometry: Geometry) -> IidTable:
     return IidTable(f32(np.stack(table)))
 
 
-def correction_matrix(
-    weights: Array, rounded: Array, geometry: Geometry, basis: Array | None
-) -> F32:  # fmt: skip
-    """What rounding took from each channel's mean: ``[R, OC]``, or ``[C]`` for depthwise layers."""
+def predicted_correction(
+    weights: Array, rounded: Array, geometry: Geometry, directions: Directions | None
+) -> Correction | None:
+    """What rounding takes from each channel's mean, by input; None where it changes no weight."""
     lost = tap_sums(weights.astype(np.float64) - rounded.astype(np.float64), geometry)[0]
+    if not lost.any():
+        return None
     if geometry.depthwise:
-        return f32(lost[:, 0])
-    block = expand_groups(lost, geometry.groups)
-    return f32((block if basis is None else block @ basis.astype(np.float64)).T)
+        return Correction(f32(lost[:, 0]), None, None)
+    matrix = expand_groups(lost, geometry.groups)
+    matrix = (matrix if directions is None else matrix @ directions.lift).T
+    codes, scale = _to_codes(matrix, axis=1)
+    return Correction(codes, f32(scale), None if directions is None else directions.codes)
 
 
 def static_correction(weights: Array, rounded: Array, geometry: Geometry, mean: Array) -> F32:
@@ -143,25 +197,20 @@ def static_correction(weights: Array, rounded: Array, geometry: Geometry, mean: 
     return f32(expand_groups(lost, geometry.groups) @ mean)
 
 
-def correction_remainder(
-    weights: Array, rounded: Array, geometry: Geometry, basis: Array | None, mean: Array
-) -> F32:  # fmt: skip
-    """Shift ``[OC]`` by the part of the calibration `mean` ``[IC]`` that the basis leaves out."""
-    if basis is None or geometry.depthwise:
-        return np.zeros(weights.shape[0], np.float32)
-    p = basis.astype(np.float64)
-    return static_correction(weights, rounded, geometry, mean - p @ (p.T @ mean))
+def surrogate_directions(basis: Array | None) -> Directions | None:
+    """The directions that a surrogate reads: few, as its range averages over channels."""
+    return None if basis is None else Directions.of(basis[:, :SURROGATE_RANK])
 
 
-def surrogate_basis(basis: Array | None) -> Array | None:
-    """The leading directions that a surrogate reads: few, as its range averages over channels."""
-    return None if basis is None else np.ascontiguousarray(basis[:, :SURROGATE_RANK])
+def correction_directions(basis: Array | None, weight_bits: int) -> Directions | None:
+    """The directions that a correction reads: more for coarser weights, which shift more.
 
-
-def correction_basis(basis: Array | None, weight_bits: int) -> Array | None:
-    """The directions that a correction reads: more for coarser weights, which shift more."""
+    None, for the channels themselves, where that is not less.
+    """
     rank = EIGHT_BIT_RANK if weight_bits >= 8 else BASIS_RANK
-    return None if basis is None else np.ascontiguousarray(basis[:, :rank])
+    if basis is None or rank >= len(basis):
+        return None
+    return Directions.of(basis[:, :rank])
 
 
 def principal_basis(means: Array, rank: int = BASIS_RANK) -> Array | None:
@@ -180,3 +229,10 @@ def principal_basis(means: Array, rank: int = BASIS_RANK) -> Array | None:
 def f32(values: Array) -> F32:
     """Contiguous float32."""
     return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _to_codes(values: Array, axis: int) -> tuple[Array, Array]:
+    """int8 codes, and the scales that the slices along `axis` have been divided by."""
+    largest = np.abs(values).max(axis)
+    scale = np.where(largest > 0, largest, 1.0) / LARGEST_CODE
+    return np.rint(values / np.expand_dims(scale, axis)).astype(np.int8), scale

@@ -38,25 +38,28 @@ class CorrectionSpec:
     diagonal: bool = False
 
     def arguments(self, channels: int) -> list[Argument]:
-        """The constants: matrix, then basis if there is one."""
+        """The constants: matrix, the scale of its rows, then basis if there is one."""
+        if self.diagonal:
+            return [Argument("matrix", (self.outputs,))]
         rows = channels if self.rank is None else self.rank
-        shape = (self.outputs,) if self.diagonal else (rows, self.outputs)
-        basis = [] if self.rank is None else [Argument("basis", (channels, self.rank))]
-        return [Argument("matrix", shape), *basis]
+        found = [Argument("matrix", (rows, self.outputs), "int8"), Argument("scale", (rows,))]
+        if self.rank is not None:
+            found.append(Argument("basis", (channels, self.rank), "int8"))
+        return found
 
 
 def correction_kernel(
     batch: Any, channels: int, ranges: int, count: int, spec: CorrectionSpec
 ) -> tirx.PrimFunc:
-    """Kernel (stat int32 ``[N, 2, IC]``, x_qparams, matrix, [basis], out ``[N, OC]``)."""
+    """Kernel (stat int32 ``[N, 2, IC]``, x_qparams, constants, out ``[N, OC]``)."""
 
     def body(n: Any, stat: Any, x_qparams: Any, matrix: Any, *rest: Any) -> None:
         moments = ChannelMoments(stat, n, Parameters(x_qparams, n), count)
         if spec.diagonal:
             emit_diagonal_correction(moments, matrix, n, rest[-1])
             return
-        z = Projection(moments, rest[0] if spec.rank is not None else None)
-        emit_correction(z, matrix, n, rest[-1])
+        z = Projection(moments, rest[1] if spec.rank is not None else None)
+        emit_correction(z, matrix, rest[0], n, rest[-1])
 
     arguments = [Argument("stat", (batch, 2, channels), "int32")]
     arguments += [qparams_argument("x_qparams", batch, ranges), *spec.arguments(channels)]
@@ -86,14 +89,25 @@ class Projection:
         """The values, one by one."""
         return lambda i: load(self._values, i)
 
+    def scaled(self, scale: Any) -> Scalars:
+        """The values times `scale` ``[R]``, one by one."""
+        products = scratch("float32", self.length)
 
-def emit_correction(z: Projection, matrix: Any, n: Any, out: Any) -> None:
-    """Write ``z @ matrix`` to sample `n` of `out`."""
+        def keep(i: Any, lanes: int) -> None:
+            value = load(self._values, i, lanes=lanes) * load(scale, i, lanes=lanes)
+            store(products, value, i, lanes=lanes)
+
+        wide_blocks(self.length, keep)
+        return lambda i: load(products, i)
+
+
+def emit_correction(z: Projection, matrix: Any, scale: Any, n: Any, out: Any) -> None:
+    """Write ``(z * scale) @ matrix`` to sample `n` of `out`."""
 
     def write(column: Any, lanes: int, value: Any) -> None:
         store(out, value, n, column, lanes=lanes)
 
-    chained_matvec(z.at, z.length, matrix, write)
+    chained_matvec(z.scaled(scale), z.length, matrix, write)
 
 
 def emit_diagonal_correction(moments: ChannelMoments, matrix: Any, n: Any, out: Any) -> None:

@@ -71,6 +71,8 @@ def convert(value: Any, kind: str) -> Any:
     lanes = lanes_of(value)
     suffix = f"x{lanes}" if lanes > 1 else ""
     source = str(value.ty.dtype)
+    if source.split("x")[0] == kind:
+        return value
     if {source.split("x")[0], kind} & {"uint8", "int8"} and "float32" in source + kind:
         value = tirx.Cast("int32" + suffix, value)
     return tirx.Cast(kind + suffix, value)

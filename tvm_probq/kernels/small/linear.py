@@ -12,7 +12,7 @@ from tvm_probq.kernels.small.emit import (
     splat,
     wide_blocks,
 )
-from tvm_probq.kernels.small.floats import fma
+from tvm_probq.kernels.small.floats import convert, fma
 
 CHAINS = 4
 Scalars = Callable[[Any], Any]
@@ -52,7 +52,7 @@ def chained_matvec(
 ) -> None:
     """Hand ``vector [rows] @ matrix [rows, columns]`` to ``emit(column, lanes, value)``.
 
-    A column may come twice, so `emit` must be a plain store.
+    The matrix is float32 or int8.  A column may come twice, so `emit` must be a plain store.
     """
 
     def block(column: Any, lanes: int) -> None:
@@ -60,7 +60,7 @@ def chained_matvec(
 
         def step(chain: int, row: Any) -> None:
             register = chains[chain]
-            weight = load(matrix, row, column, lanes=lanes)
+            weight = convert(load(matrix, row, column, lanes=lanes), "float32")
             register.set(fma(splat(vector(row), lanes), weight, register.get()))
 
         with loop(rows // CHAINS) as j:

@@ -40,7 +40,8 @@ def predict_kernel(
     1. q uint8 of `shape` and x_qparams float32 ``[N, 3, G]``;
     2. the surrogate's constants, then spread, rule and levels;
     3. with a residual, its sums and parameters;
-    4. with a correction, its matrix, and its basis unless it has none or it is shared;
+    4. with a correction, its matrix, the scale of its rows unless it is diagonal, and its basis
+       unless it has none or it is shared;
     5. outputs: sums int32 ``[N, 2, C]`` if asked for, parameters ``[N, 3, G]``, and float32
        ``[N, OC]`` with a correction.
 
@@ -55,7 +56,8 @@ def predict_kernel(
     correction : CorrectionSpec, optional
         The correction, if the layer has one.
     shared_basis : bool
-        Whether the correction uses the very basis (or lack of one) of the surrogate.
+        Whether the correction uses the basis (or lack of one) among the surrogate's constants, of
+        which the surrogate then reads the first columns.
     with_sums : bool
         Whether another operator reads the sums too.
 
@@ -95,8 +97,8 @@ def _correct(
         emit_diagonal_correction(moments, rest[0], n, rest[-1])
         return
     if z is None:
-        z = Projection(moments, rest[1] if spec.rank is not None else None)
-    emit_correction(z, rest[0], n, rest[-1])
+        z = Projection(moments, rest[2] if spec.rank is not None else None)
+    emit_correction(z, rest[0], rest[1], n, rest[-1])
 
 
 def _inputs(
@@ -107,7 +109,7 @@ def _inputs(
     found += surrogate.fit_arguments() + surrogate.residual_arguments()
     if correction is not None:
         constants = correction.arguments(shape[-1])
-        found += constants[:1] if shared_basis else constants
+        found += constants[:2] if shared_basis else constants
     return found
 
 

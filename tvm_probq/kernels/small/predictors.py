@@ -21,16 +21,20 @@ Mixture = tuple[Any, Any]
 
 
 def predict_tensor(constants: Sequence[Any], moments: ChannelMoments, z: Projection) -> Mixture:
-    """Mixture mean and variance; `constants` are gram, linear, scalars and power."""
+    """Mixture mean and variance; `constants` are gram, linear, scalars and power.
+
+    `z` may hold more than the gram matrix has rows: the first are read.
+    """
     gram, linear, scalars, power = constants
-    u = scratch("float32", z.length)
+    rank = int(gram.shape[0])
+    u = scratch("float32", rank)
 
     def keep(column: Any, lanes: int, value: Any) -> None:
         store(u, value + load(linear, 0, column, lanes=lanes), column, lanes=lanes)
 
-    chained_matvec(z.at, z.length, gram, keep)
-    between = ordered_dot(z.at, lambda i: load(u, i), z.length, load(scalars, 0))
-    centre = ordered_dot(z.at, lambda i: load(linear, 1, i), z.length, load(scalars, 1))
+    chained_matvec(z.at, rank, gram, keep)
+    between = ordered_dot(z.at, lambda i: load(u, i), rank, load(scalars, 0))
+    centre = ordered_dot(z.at, lambda i: load(linear, 1, i), rank, load(scalars, 1))
     within = LaneSum()
 
     def block(c: Any, lanes: int) -> None:

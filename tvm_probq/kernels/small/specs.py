@@ -53,5 +53,5 @@ def surrogate_spec(call: Call) -> SurrogateSpec:
 def correction_spec(call: Call) -> CorrectionSpec:
     """Shapes of a call of `correction`."""
     shapes = shapes_of(*call.args)
-    rank = shapes[3][1] if len(shapes) > 3 else None
+    rank = shapes[4][1] if len(shapes) > 4 else None
     return CorrectionSpec(rank, shapes[2][-1], len(shapes[2]) == 1)

@@ -76,7 +76,9 @@ class SurrogateSpec:
 
     def fit_arguments(self) -> list[Argument]:
         """The constants and what calibration fitted."""
-        found = [Argument(f"constant_{i}", shape) for i, shape in enumerate(self.constants)]
+        dtypes = ["int8" if self.has_basis else "float32"] + ["float32"] * len(self.constants[1:])
+        pairs = zip(self.constants, dtypes, strict=False)
+        found = [Argument(f"constant_{i}", *pair) for i, pair in enumerate(pairs)]
         fit = {"spread": (2, self.ranges), "rule": (2,), "levels": (self.levels,)}
         return found + [Argument(name, shape) for name, shape in fit.items()]
 
