@@ -30,7 +30,7 @@ PREDICTION_KERNELS = (
 # Measures the network's input, which predicted mode does too and static mode does not.
 OBSERVING_KERNELS = ("observe",)
 PREFIX = "probq_"
-GROUPING = "probq.GroupPredictions"
+MERGING = ("probq.GroupPredictions", "probq.PackConstants")  # passes that hide kernels in others
 MS_PER_S = 1e3
 EVALUATOR_CALLS = 200
 EVALUATOR_REPEATS = 15
@@ -113,10 +113,10 @@ def kernels_ms(
 ) -> dict[str, float]:
     """Time of each call of some kinds of kernels in one run, by itself, in milliseconds.
 
-    The module is built once more with prediction kernels of their own, not grouped with the layer
-    kernels that read their results. Each call is recorded with its arguments in one run, then
-    repeated by TVM's evaluator in C++, so that code and data are in the caches and nothing is
-    counted but the kernel.
+    The module is built once more with prediction kernels of their own, not merged into the kernels
+    that wait for them, and with each constant by itself. Each call is recorded with its arguments
+    in one run, then repeated by TVM's evaluator in C++, so that code and data are in the caches and
+    nothing is counted but the kernel.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def kernels_ms(
         By call, in order: ``"12 probq_predict5"``.
     """
     target = profile.target()
-    passes = [p for p in kernel_passes(target) if p.info.name != GROUPING]
+    passes = [p for p in kernel_passes(target) if p.info.name not in MERGING]
     executable = build(tvm.transform.Sequential(passes)(compiled.integer_module), target)
     machine = relax.VirtualMachine(executable, tvm.cpu())
     calls: list[tuple[str, tuple[Any, ...]]] = []

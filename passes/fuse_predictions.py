@@ -12,7 +12,13 @@ from tvm_probq import ops
 from tvm_probq.ir.expressions import constant_value, is_call, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
-from tvm_probq.kernels.small import call_kernel, correction_spec, predict_kernel, surrogate_spec
+from tvm_probq.kernels.small import (
+    call_kernel,
+    correction_spec,
+    predict_kernel,
+    sums_strides,
+    surrogate_spec,
+)
 
 MOMENTS = ("moments_tensor", "moments_channel", "moments_diagonal")
 
@@ -23,7 +29,7 @@ class FusePredictions:
 
     Before::
 
-        s = R.probq.sums(q, stride=4)
+        s = R.probq.sums(q, strides=[4, 3])
         shift = R.probq.correction(s, qp, matrix, scale, basis, count=256)
         y_qp = R.probq.surrogate(s, qp, ..., kind="moments_tensor", count=256)
 
@@ -91,7 +97,7 @@ class _Fuser:
             tensors[2] = basis
             spec = replace(spec, constants=(shape_of(basis), *spec.constants[1:]))
         kernel = predict_kernel(
-            shape_of(q), int(sums.attrs["stride"]), spec,
+            shape_of(q), sums_strides(sums), spec,
             None if correction is None else correction_spec(correction),
             shared_basis=shared, with_sums=with_sums,
         )  # fmt: skip

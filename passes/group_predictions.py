@@ -1,195 +1,209 @@
-"""Put the prediction of a layer's parameters into the layer's own PrimFunc."""
+"""Put predictions into the PrimFunc of the kernel that waits for them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import Call, IRModule
 
-from tvm_probq.ir.expressions import ints, is_call
-from tvm_probq.ir.layers import Definitions
-from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.ir.expressions import ints
+from tvm_probq.ir.rewrite import clean, variables_of
+from tvm_probq.kernels.calls import kernel_kind, kernel_of, result_types
 from tvm_probq.kernels.merge import merge_kernels
 
-PREDICTION = "probq.kernel"
-LAYER = "probq.instruction"
+# What finds a range or a correction before a layer runs.
+PREDICTIONS = (
+    "observe", "predict", "sums", "patch_sums", "surrogate", "correction", "pool_range",
+    "merge_ranges",
+)  # fmt: skip
+APART = ("measure",)  # reads the accumulator of a layer that has already run
 RESIDUAL = "probq.residual"
+
+Result = tuple[Any, int]  # a variable bound to a call, and which of the call's results
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.GroupPredictions")
 class GroupPredictions:
-    """Merge a prediction kernel and the layer kernel that reads its results into one PrimFunc.
+    """Merge a kernel and all predictions that it waits for into one PrimFunc.
 
     Before::
 
-        both = R.call_tir(cls.probq_predict, (q, qp, ...), out_ty=[...])
-        y = R.call_tir(cls.layer, (q, w, ..., both[1], both[0]), out_ty=...)
+        s = R.probq.patch_sums(q, qp, ...)
+        y_qp = R.probq.surrogate(s, qp, ..., kind="iid")
+        y = R.call_tir(cls.layer, (q, w, ..., qp, y_qp), out_ty=...)
 
     After::
 
         all = R.call_tir(cls.predicted_layer, (q, qp, ..., w, ...), out_ty=[...])
-        y, y_qp = all[2], all[0]
+        y_qp, y = all[0], all[1]
 
-    A predicted layer then costs one call of the virtual machine.  Holds before: `FusePredictions`
-    and `LowerLayers`.  Holds after: a layer predicted by its moments is one PrimFunc.
+    A prediction moves to the first kernel that needs it, itself or for another prediction; what
+    only that kernel reads is allocated inside.  Predictions that something else reads first (a
+    float operator, ``measure``) stay where they are.  Holds before: `FusePredictions` and
+    `LowerLayers`; not yet `ReuseResiduals`, behind which tensors change.  Holds after: a layer, an
+    addition or a pooling is one PrimFunc together with its prediction.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
-        return rewrite(mod, _Grouper(mod).visit)
+        builder = relax.BlockBuilder(mod)
+        for var, func in mod.functions_items():
+            if isinstance(func, relax.Function) and "Primitive" not in (func.attrs or {}):
+                blocks = [_grouped(mod, builder, block) for block in func.body.blocks]
+                body = relax.SeqExpr(blocks, func.body.body)
+                changed = relax.Function(func.params, body, func.ret_ty, func.is_pure, func.attrs)
+                builder.update_func(var, changed)
+        return clean(builder.get())
+
+
+def _grouped(mod: IRModule, builder: relax.BlockBuilder, block: Any) -> Any:
+    if not isinstance(block, relax.DataflowBlock):
+        return block
+    return relax.DataflowBlock(list(_Grouper(mod, builder, block).bindings()))
+
+
+class _Graph:
+    """The kernel calls of a block, who reads their results, and where each prediction may go.
+
+    Attributes
+    ----------
+    values : dict
+        What each variable is bound to, in order.
+    readers : dict
+        By result, the variables bound to what reads it; None stands for what follows the block.
+    names : dict
+        By result, the variables that stand for it.
+    homes : dict
+        By prediction, the kernel it moves to; in the order of the block.
+    """
+
+    def __init__(self, mod: IRModule, block: relax.DataflowBlock) -> None:
+        self.mod = mod
+        self.values = {b.var: b.value for b in block.bindings}
+        self.kinds = {var: kernel_kind(mod, value) for var, value in self.values.items()}
+        self.readers: dict[Result, set[Any]] = {}
+        self.names: dict[Result, list[Any]] = {}
+        found: dict[Any, Any] = {}
+        for var, value in self.values.items():
+            if not _is_name(value):
+                self._read(found, variables_of(value), var)
+            if not isinstance(var.ty, relax.TupleType):
+                self.names.setdefault(self.source(var), []).append(var)
+        self._read(found, [v for v in self.values if not isinstance(v, relax.DataflowVar)], None)
+        for var in [v for v, home in found.items() if home is None]:
+            self._pin(found, var)
+        self.homes = {var: found[var] for var in self.values if var in found}
+
+    def source(self, tensor: Any) -> Result:
+        """The variable, behind names, that `tensor` is a result of, and which result."""
+        value = self.values.get(tensor)
+        if isinstance(value, relax.Var):
+            return self.source(value)
+        if isinstance(value, relax.TupleGetItem):
+            return self.source(value.tuple_value)[0], int(value.index)
+        return tensor, 0
+
+    def _read(self, homes: dict[Any, Any], tensors: list[Any], reader: Any) -> None:
+        """Note that `reader` reads tensors; a kernel of one result can be a home."""
+        kind = self.kinds.get(reader, "")
+        merges = kind and kind not in APART and not isinstance(reader.ty, relax.TupleType)
+        for tensor in tensors:
+            self.readers.setdefault(self.source(tensor), set()).add(reader)
+            if kind not in PREDICTIONS:
+                self._need(homes, tensor, reader if merges else None)
+
+    def _need(self, homes: dict[Any, Any], tensor: Any, home: Any) -> None:
+        owner, _ = self.source(tensor)
+        if self.kinds.get(owner) not in PREDICTIONS:
+            return
+        if isinstance(tensor.ty, relax.TupleType):  # read as a whole
+            homes[owner] = None
+        elif owner not in homes:
+            homes[owner] = home
+            for needed in variables_of(self.values[owner]):
+                self._need(homes, needed, home)
+
+    def _pin(self, homes: dict[Any, Any], var: Any) -> None:
+        """Leave a prediction where it is, and so those that it needs."""
+        homes.pop(var, None)
+        for needed in variables_of(self.values[var]):
+            owner, _ = self.source(needed)
+            if owner in homes:
+                self._pin(homes, owner)
 
 
 class _Grouper:
-    """Visits kernel calls; delays each prediction to the layer that reads it."""
+    """Gives the bindings of a block with every prediction in its home."""
 
-    def __init__(self, mod: IRModule) -> None:
-        self.mod = mod
-        self.definitions = Definitions(mod["main"])
-        self.layer_of = self._pairs()
-        self.predictions = {prediction: layer for layer, prediction in self.layer_of.items()}
-        self.delayed: dict[Any, tuple[Call, Any]] = {}
-        self.results: dict[Any, dict[int, Any]] = {}
+    def __init__(
+        self, mod: IRModule, builder: relax.BlockBuilder, block: relax.DataflowBlock
+    ) -> None:
+        self.builder = builder
+        self.block = block
+        self.graph = _Graph(mod, block)
 
-    def _pairs(self) -> dict[Any, Any]:
-        """Layer calls with the prediction that may move to them."""
-        pairs: dict[Any, Any] = {}
-        taken: set[Any] = set()
-        for call in self.definitions.order:
-            if is_call(call, "call_tir") and LAYER in self._attrs(call):
-                prediction = self._prediction_of(call)
-                if prediction is not None and prediction not in taken:
-                    pairs[call] = prediction
-                    taken.add(prediction)
-        return pairs
+    def bindings(self) -> Iterator[Any]:
+        """The new bindings in order."""
+        homes = self.graph.homes
+        moved: dict[Any, list[Any]] = {}
+        for prediction, home in homes.items():
+            moved.setdefault(home, []).append(prediction)
+        for binding in self.block.bindings:
+            if binding.var in moved:
+                yield from self._merged([*moved[binding.var], binding.var])
+            elif self.graph.source(binding.var)[0] not in homes:
+                yield binding
 
-    def _attrs(self, call: Call) -> Any:
-        return self.mod[call.args[0]].attrs or {}
-
-    def _prediction_of(self, layer: Call) -> Any:
-        """The prediction whose every other reader stands behind the layer."""
-        for arg in layer.args[1]:
-            call = self.definitions.value(arg)
-            if isinstance(call, relax.TupleGetItem):
-                call = self.definitions.value(call.tuple_value)
-            if not is_call(call, "call_tir"):
-                continue
-            if "predict" in str(self._attrs(call).get(PREDICTION, "")):
-                readers = self._readers(call)
-                order = self.definitions.order
-                if all(order[r] >= order[layer] for r in readers):
-                    return call
-        return None
-
-    def _readers(self, prediction: Call) -> list[Any]:
-        """Calls that read a result of the prediction, through tuple fields."""
-        found, front = [], [self.definitions.var_of[prediction]]
-        while front:
-            for user in self.definitions.users.get(front.pop(), []):
-                if isinstance(user, relax.TupleGetItem):
-                    front.append(self.definitions.var_of[user])
-                else:
-                    found.append(user)
-        return found
-
-    def visit(self, rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-        """Rewrite one call."""
-        new = self._with_results(rewriter, new)
-        if old in self.predictions:
-            variable = rewriter.emit(new, "prediction")
-            self.delayed[old] = (new, variable)
-            return variable
-        if old in self.layer_of and self.layer_of[old] in self.delayed:
-            prediction = self.layer_of[old]
-            inside = self._inside(prediction, old)
-            return self._merge(rewriter, *self.delayed[prediction], new, inside)
-        return new
-
-    def _with_results(self, rewriter: Rewriter, call: Call) -> Call:
-        """`call` reading the merged kernels' results in place of the predictions'."""
-        args = [
-            relax.Tuple([self._result(rewriter, f) for f in arg.fields])
-            if isinstance(arg, relax.Tuple)
-            else self._result(rewriter, arg)
-            for arg in call.args
-        ]
-        return rewriter.builder_.normalize(Call(call.op, args, call.attrs, call.ty_args))
-
-    def _result(self, rewriter: Rewriter, tensor: Any) -> Any:
-        variable, field = _source(rewriter, tensor)
-        return self.results[variable][field] if variable in self.results else tensor
-
-    def _merge(
-        self, rewriter: Rewriter, prediction: Call, variable: Any, layer: Call, inside: set[int]
-    ) -> relax.Expr:
-        """One call of both kernels; gives the prediction's results, then the layer's."""
-        tensors: list[Any] = []
-        first = [_index(tensors, t) for t in prediction.args[1]]
-        second: list[tuple[int, bool]] = []
-        for tensor in layer.args[1]:
-            source, field = _source(rewriter, tensor)
-            own = source.same_as(variable)
-            second.append((field if own else _index(tensors, tensor), own))
-        inputs, fields = len(tensors), _output_types(prediction)
-        results = range(inputs, inputs + len(fields))
-        wiring = [
-            [*first, *results],
-            [*(results[i] if own else i for i, own in second), inputs + len(fields)],
-        ]
-        types = [t.ty for t in tensors] + fields + [layer.ty]
-        kernel = merge_kernels(
-            [self.mod[c.args[0]] for c in (prediction, layer)],
-            wiring,
-            [(ints(ty.shape), str(ty.dtype)) for ty in types],
-            {results[i] for i in inside},
+    def _merged(self, group: list[Any]) -> Iterator[Any]:
+        """One call of the kernels behind the variables of `group`, and names for its results."""
+        graph, home = self.graph, group[-1]
+        results = {(v, i): ty for v in group for i, ty in enumerate(result_types(v.ty))}
+        inside = {
+            r for r in results if r[0] is not home and graph.readers.get(r, set()) <= set(group)
+        }
+        functions, arguments = zip(
+            *(kernel_of(graph.mod, graph.values[v]) for v in group), strict=True
         )
-        if RESIDUAL in kernel.attrs:
-            at = int(kernel.attrs[RESIDUAL])
-            kernel = kernel.with_attr(RESIDUAL, second[at][0])
-        function = rewriter.builder_.add_func(kernel, "predicted_layer")
-        kept = [i for i in range(len(fields)) if i not in inside]
-        outputs = [fields[i] for i in kept] + [layer.ty]
-        result = rewriter.emit(relax.op.call_tir(function, tensors, out_ty=outputs), "predicted")
-        parts = [rewriter.emit(relax.TupleGetItem(result, i)) for i in range(len(outputs))]
-        self.results[variable] = dict(zip(kept, parts, strict=False))
-        return parts[-1]
+        tensors = {graph.source(t): t for args in arguments for t in args}
+        inputs = {source: t for source, t in tensors.items() if source not in results}
+        place = {source: i for i, source in enumerate([*inputs, *results])}
+        wiring = [
+            [place[graph.source(t)] for t in args] + [place[r] for r in results if r[0] is v]
+            for v, args in zip(group, arguments, strict=True)
+        ]
+        types = [*(t.ty for t in inputs.values()), *results.values()]
+        kernel = merge_kernels(
+            functions, wiring, [(ints(ty.shape), str(ty.dtype)) for ty in types],
+            {place[r] for r in inside},
+        )  # fmt: skip
+        kernel = _with_residual(kernel, wiring[-1])
+        function = self.builder.add_func(kernel, f"predicted_{graph.kinds[home]}")
+        outputs = {r: ty for r, ty in results.items() if r not in inside}
+        call = relax.op.call_tir(function, list(inputs.values()), out_ty=list(outputs.values()))
+        return self._named(self.builder.normalize(call), list(outputs))
 
-    def _inside(self, prediction: Call, layer: Call) -> set[int]:
-        """Results of the prediction that only the layer reads."""
-        found = set()
-        for user in self.definitions.users[self.definitions.var_of[prediction]]:
-            if isinstance(user, relax.TupleGetItem):
-                readers = self.definitions.users.get(self.definitions.var_of[user], [])
-                if all(r.same_as(layer) for r in readers):
-                    found.add(int(user.index))
-        return found
-
-
-def _source(rewriter: Rewriter, tensor: Any) -> tuple[Any, int]:
-    """The variable, behind aliases, that `tensor` is (a field of), and which field."""
-    tensor = _behind_aliases(rewriter, tensor)
-    bound = rewriter.lookup_binding(tensor) if isinstance(tensor, relax.Var) else None
-    if isinstance(bound, relax.TupleGetItem):
-        return _behind_aliases(rewriter, bound.tuple_value), int(bound.index)
-    return tensor, 0
-
-
-def _behind_aliases(rewriter: Rewriter, tensor: Any) -> Any:
-    while isinstance(tensor, relax.Var):
-        bound = rewriter.lookup_binding(tensor)
-        if not isinstance(bound, relax.Var):
-            break
-        tensor = bound
-    return tensor
+    def _named(self, call: Call, results: list[Result]) -> Iterator[Any]:
+        """Bindings of a call and of the names of its results."""
+        if len(results) == 1:
+            yield relax.VarBinding(results[0][0], call)
+            return
+        whole = relax.DataflowVar("predicted", call.ty)
+        yield relax.VarBinding(whole, call)
+        for i, result in enumerate(results):
+            for name in self.graph.names[result]:
+                yield relax.VarBinding(name, self.builder.normalize(relax.TupleGetItem(whole, i)))
 
 
-def _index(tensors: list[Any], tensor: Any) -> int:
-    """Position of `tensor` in the list, at its end if it is new."""
-    for i, known in enumerate(tensors):
-        if known.same_as(tensor):
-            return i
-    tensors.append(tensor)
-    return len(tensors) - 1
+def _with_residual(kernel: tirx.PrimFunc, places: list[int]) -> tirx.PrimFunc:
+    """`kernel` with the new place of the residual; without, if the layer multiplies it too."""
+    if RESIDUAL not in kernel.attrs:
+        return kernel
+    place = places[int(kernel.attrs[RESIDUAL])]
+    shared = places.count(place) > 1  # it must not be written over
+    return kernel.without_attr(RESIDUAL) if shared else kernel.with_attr(RESIDUAL, place)
 
 
-def _output_types(call: Call) -> list[Any]:
-    return list(call.ty.fields) if isinstance(call.ty, relax.TupleType) else [call.ty]
+def _is_name(value: Any) -> bool:
+    """Whether a binding only gives a tensor another name."""
+    return isinstance(value, relax.Var | relax.TupleGetItem)

@@ -14,6 +14,7 @@ from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
 from tvm_probq.passes.lower_layers import LowerLayers
+from tvm_probq.passes.pack_constants import PackConstants
 from tvm_probq.passes.propagate_quantized import PropagateQuantized
 from tvm_probq.passes.quantize_weights import QuantizeWeights
 from tvm_probq.passes.recover_operators import RecoverOperators
@@ -50,7 +51,13 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 
 def kernel_passes(target: tvm.target.Target) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels."""
-    return [FusePredictions(), LowerLayers(target), GroupPredictions(), ReuseResiduals()]
+    return [
+        FusePredictions(),
+        LowerLayers(target),
+        GroupPredictions(),
+        PackConstants(),
+        ReuseResiduals(),
+    ]
 
 
 def build_passes(target: tvm.target.Target) -> Passes:

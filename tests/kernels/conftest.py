@@ -16,7 +16,7 @@ import tvm_probq.kernels.small  # noqa: F401 - registers the kernels
 from tvm_probq.simulator.numerics import make_qparams
 
 Array = npt.NDArray[Any]
-NEEDED = {"znver4": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
+NEEDED = {"cascadelake": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
 
 
 def _target(mcpu: str) -> Any:

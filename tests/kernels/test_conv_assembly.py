@@ -12,7 +12,7 @@ from tvm_probq.kernels.assembly import count_instruction, workspace
 from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import LayerSpec
 
-TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "znver4"})
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
 SPEC = LayerSpec(
     batch=1, height=56, width=56, in_channels=64, out_channels=64, kernel=(3, 3), strides=(1, 1),
     pads=(1, 1, 1, 1), dilation=(1, 1), groups=1, weight_bits=8, activation="none",

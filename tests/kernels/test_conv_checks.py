@@ -14,7 +14,7 @@ from tvm_probq.kernels.checks import check_spec
 from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
 from tvm_probq.kernels.spec import LayerSpec
 
-TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "znver4"})
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
 SPEC = LayerSpec(
     batch=1, height=8, width=8, in_channels=16, out_channels=24, kernel=(3, 3), strides=(1, 1),
     pads=(1, 1, 1, 1), dilation=(1, 1), groups=1, weight_bits=8, activation="none",
@@ -76,7 +76,7 @@ def test_another_architecture_is_refused(kind: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("groups", [1, 8, 16])
-@pytest.mark.parametrize("mcpu", ["znver4", "haswell"])
+@pytest.mark.parametrize("mcpu", ["cascadelake", "haswell"])
 def test_packed_weights_have_the_stated_shape(bits: int, groups: int, mcpu: str) -> None:
     target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
     spec = replace(SPEC, weight_bits=bits, groups=groups, out_channels=16 if groups == 16 else 24)

@@ -20,7 +20,7 @@ from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.simulator import numerics
 
 MAX_WORKSPACE = 32 * 1024
-FEATURES = {"znver4": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
+FEATURES = {"cascadelake": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
 ONE = (1, 1, 1, 1)
 
 
@@ -220,7 +220,7 @@ def test_equals_the_simulator(spec: LayerSpec, target: tvm.target.Target) -> Non
     assert kernel.workspace_bytes <= MAX_WORKSPACE
     assert not kernel.instruction or count_instruction(lib, kernel.instruction) > 0
     if not spec.depthwise:
-        assert bool(kernel.instruction) == (target.attrs["mcpu"] == "znver4")
+        assert bool(kernel.instruction) == (target.attrs["mcpu"] == "cascadelake")
 
 
 @pytest.mark.parametrize("output", ["codes", "float32"])

@@ -66,7 +66,7 @@ def test_matches_the_simulator(
     same_bits(evaluate(make, _arrays(acc))[0], numerics.measure(real, 255))
 
 
-@pytest.mark.parametrize("mcpu", ["znver4", "x86-64"])
+@pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64"])
 def test_other_instruction_sets(
     evaluate: Any, same_bits: Any, rng: Any, qparams: Any, mcpu: str
 ) -> None:

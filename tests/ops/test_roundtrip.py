@@ -56,7 +56,7 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         "float32",
     ),
     "observe": ([REAL], lambda x: ops.observe(x, qmax=255), (2, 3, 1), "float32"),
-    "sums": ([IMAGE], lambda x: ops.sums(x, stride=2), (2, 2, 8), "int32"),
+    "sums": ([IMAGE], lambda x: ops.sums(x, strides=(2, 2)), (2, 2, 8), "int32"),
     "patch_sums": (
         [IMAGE, QP],
         lambda x, p: ops.patch_sums(x, p, kernel=(3, 3), pads=(1, 1, 1, 1), groups=2, gamma=2),
@@ -209,6 +209,6 @@ def test_symbolic_batch_is_kept() -> None:
     p = relax.Var("p", relax.TensorType((n, 3, 1), "float32"))
     builder = relax.BlockBuilder()
     with builder.function("main", [x, p]):
-        out = builder.emit(ops.sums(builder.emit(ops.quantize(x, p)), stride=1))
+        out = builder.emit(ops.sums(builder.emit(ops.quantize(x, p)), strides=(1, 1)))
         builder.emit_func_output(out)
     assert builder.finalize()["main"].ret_ty.shape.values[0].same_as(n)

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ops.add(_u8(2, 8), QP, _u8(2, 8), QP, QP, activation="hard_swish"),
         "only a clip",
     ),
-    "sums": (lambda: ops.sums(_u8(2, 8), stride=0), "stride is 0"),
+    "sums": (lambda: ops.sums(_u8(2, 8), strides=(1, 0)), "strides is"),
     "groups": (lambda: ops.patch_sums(_u8(2, 4, 4, 8), QP, kernel=(3, 3), groups=3), "3 groups"),
     "pads": (lambda: ops.patch_sums(_u8(2, 4, 4, 8), QP, kernel=(3, 3), pads=(1, 1)), "pads is"),
     "kind": (lambda: _surrogate("best", []), "kind is 'best'"),

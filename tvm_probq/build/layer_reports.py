@@ -15,8 +15,11 @@ from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.expressions import is_call, is_constant
 from tvm_probq.ir.layers import Definitions
+from tvm_probq.kernels.calls import arguments, kernel_kind
 from tvm_probq.passes.insert_surrogates import INPUT_BITS
 from tvm_probq.plan.plan import LayerPlan, Plan
+
+TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
 
 
 def float_reports(model: Model) -> tuple[LayerReport, ...]:
@@ -82,8 +85,8 @@ def _macs(m: Marked) -> int:
 def _kernel_facts(lowered: IRModule, call: Any) -> dict[str, Any]:
     """Buffers and instruction of the kernel that made a tensor, and what it left in memory."""
     stored = 0
-    if ops.is_probq(call, "requantize", "dequantize_accumulator"):
-        accumulator = ops.AccumulatorArgs.from_call(call).acc
+    if kernel_kind(lowered, call) in TAILS:
+        accumulator = arguments(call)[0]
         stored = tensor_bytes(accumulator.ty)
         call = Definitions(lowered["main"]).made_by(accumulator)
     if not is_call(call, *KERNEL_CALLS):

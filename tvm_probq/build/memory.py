@@ -111,5 +111,5 @@ def _kernel_bytes(mod: IRModule, call: Any) -> int:
     if not is_call(call, *KERNEL_CALLS):
         return 0
     attrs = mod[call.args[0]].attrs
-    names = ("probq.workspace_bytes", "probq.scratch_bytes")
+    names = ("probq.workspace_bytes", "probq.scratch_bytes", "probq.inside_bytes")
     return sum(int(attrs[n]) for n in names if attrs is not None and n in attrs)

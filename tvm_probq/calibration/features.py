@@ -34,11 +34,12 @@ Moments = tuple[F32, F32]
 
 
 def channel_moments(x: Array) -> Moments:
-    """Mean and variance ``[N, C]`` over the sampled rows of a float tensor."""
+    """Mean and variance ``[N, C]`` over the sampled positions of a float tensor."""
     if x.ndim == 2:
         return f32(x), np.zeros_like(f32(x))
-    rows = x[:, :: sampling(x.shape).stride].astype(np.float64)
-    return f32(rows.mean((1, 2))), f32(rows.var((1, 2)))
+    down, right = sampling(x.shape).strides
+    read = x[:, ::down, ::right].astype(np.float64)
+    return f32(read.mean((1, 2))), f32(read.var((1, 2)))
 
 
 def real_patch_sums(x: Array, geometry: Geometry) -> F32:
@@ -100,7 +101,7 @@ def mixture(constants: MomentsTensor | MomentsDiagonal, mean: F32, variance: F32
 
 
 def residual_moments(x: Array) -> Moments:
-    """Mean and variance ``[N, 1]`` of a residual tensor from its sampled rows."""
+    """Mean and variance ``[N, 1]`` of a residual tensor from its sampled positions."""
     return tensor_moments(*channel_moments(x))
 
 

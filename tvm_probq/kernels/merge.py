@@ -1,11 +1,14 @@
-"""Run one kernel after another in a single PrimFunc."""
+"""Run one kernel after another in a single PrimFunc, and change where kernels find tensors."""
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 from tvm import tirx
-from tvm.s_tir import SBlock, SBlockRealize
+from tvm.runtime import DataType
+from tvm.s_tir import SBlock, SBlockRealize, renew_defs
 
 Tensor = tuple[tuple[int, ...], str]
+INSIDE = "probq.inside_bytes"
 
 
 def merge_kernels(
@@ -19,7 +22,7 @@ def merge_kernels(
     Parameters
     ----------
     kernels : sequence of tirx.PrimFunc
-        Each with a root block, run in this order; every one must be in the sequence once.
+        Each with a root block, run in this order.
     wiring : sequence of sequences of int
         For each kernel, the index into `tensors` of each of its parameters.
     tensors : sequence of (shape, dtype)
@@ -31,8 +34,9 @@ def merge_kernels(
     Returns
     -------
     tirx.PrimFunc
-        Attributes are those of the last kernel.
+        Attributes are those of the last kernel, and ``probq.inside_bytes``.
     """
+    kernels = _distinct(kernels)
     memory = [tirx.decl_buffer(shape, dtype, f"t{i}") for i, (shape, dtype) in enumerate(tensors)]
     views: list[tirx.Stmt] = [tirx.AllocBuffer(memory[i]) for i in sorted(inside)]
     bodies, buffers = [], []
@@ -45,7 +49,21 @@ def merge_kernels(
     block = SBlock([], [], [], "root", tirx.SeqStmt([*views, *bodies]), None, buffers)
     body = SBlockRealize([], True, block)
     params = [m for i, m in enumerate(memory) if i not in inside]
-    return tirx.PrimFunc(params, body, kernels[-1].ret_type, kernels[-1].attrs)
+    merged = tirx.PrimFunc(params, body, kernels[-1].ret_type, kernels[-1].attrs)
+    return merged.with_attr(INSIDE, sum(_bytes(tensors[i]) for i in inside))
+
+
+def _distinct(kernels: Sequence[tirx.PrimFunc]) -> list[tirx.PrimFunc]:
+    """`kernels` with variables of its own for each one that is in the sequence again."""
+    found: list[tirx.PrimFunc] = []
+    for kernel in kernels:
+        found.append(renew_defs(kernel) if any(kernel.same_as(k) for k in found) else kernel)
+    return found
+
+
+def _bytes(tensor: Tensor) -> int:
+    shape, dtype = tensor
+    return math.prod(shape) * -(-int(DataType(dtype).bits) // 8)
 
 
 def write_over(kernel: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
@@ -53,13 +71,47 @@ def write_over(kernel: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
 
     The caller knows that every element is read before it is written.
     """
-    output, target = kernel.params[-1], kernel.params[index]
+    *params, output = kernel.params
+    attrs = {k: v for k, v in kernel.attrs.items() if k != "tirx.noalias"}
+    view = tirx.DeclBuffer(output, data=params[index].data)
+    return _with_views(kernel, params, [view]).with_attrs(attrs)
+
+
+def pack_arguments(
+    kernel: tirx.PrimFunc, offsets: Mapping[int, int], inputs: int, size_bytes: int
+) -> tirx.PrimFunc:
+    """`kernel` with several of its inputs in one.
+
+    Parameters
+    ----------
+    kernel : tirx.PrimFunc
+        A scheduled kernel.
+    offsets : mapping of int to int
+        By position of an input, the byte at which it starts in the new one, a multiple of 64.
+    inputs : int
+        How many of the parameters are inputs.
+    size_bytes : int
+        Size of the new input, uint8, which is the last one.
+    """
+    packed = tirx.decl_buffer((size_bytes,), "uint8", "packed")
+    views = [
+        tirx.DeclBuffer(kernel.params[i], data=tirx.address_of(packed[offset]))
+        for i, offset in offsets.items()
+    ]
+    kept = [p for i, p in enumerate(kernel.params) if i not in offsets]
+    kept.insert(inputs - len(offsets), packed)
+    return _with_views(kernel, kept, views).with_attrs(dict(kernel.attrs.items()))
+
+
+def _with_views(
+    kernel: tirx.PrimFunc, params: Sequence[tirx.Buffer], views: Sequence[tirx.Stmt]
+) -> tirx.PrimFunc:
+    """The body of `kernel` behind declarations of views, without attributes."""
     root = kernel.body.block
-    view = tirx.DeclBuffer(output, data=target.data)
     block = SBlock(
-        root.iter_vars, root.reads, root.writes, root.name_hint, tirx.SeqStmt([view, root.body]),
-        root.init, root.alloc_buffers, root.match_buffers, root.annotations,
+        root.iter_vars, root.reads, root.writes, root.name_hint,
+        tirx.SeqStmt([*views, root.body]), root.init, root.alloc_buffers, root.match_buffers,
+        root.annotations,
     )  # fmt: skip
     body = SBlockRealize(kernel.body.iter_values, kernel.body.predicate, block)
-    attrs = {k: v for k, v in kernel.attrs.items() if k != "tirx.noalias"}
-    return tirx.PrimFunc(list(kernel.params)[:-1], body, kernel.ret_type).with_attrs(attrs)
+    return tirx.PrimFunc(params, body, kernel.ret_type)

@@ -10,28 +10,28 @@ from tvm_probq.ops import checks
 from tvm_probq.ops.registry import make_call, register
 
 
-def sums(q: Expr, *, stride: int = 1) -> Call:
+def sums(q: Expr, *, strides: Sequence[int] = (1, 1)) -> Call:
     """Add up codes and squared codes over positions.
 
     Parameters
     ----------
     q : relax.Expr
         uint8 ``[N, H, W, C]`` or ``[N, C]``.
-    stride : int
-        Every `stride`-th row is read.  The sums of squares are int32: the caller keeps the number
-        of positions below 33026.
+    strides : sequence of int
+        Of the rows and columns that are read.  The sums of squares are int32: the caller keeps the
+        number of positions below 33026.
 
     Returns
     -------
     Call
         int32 ``[N, 2, C]``: sums of the codes and of their squares.
     """
-    return make_call("sums", [q], stride=stride)
+    return make_call("sums", [q], strides=[int(s) for s in strides])
 
 
 def _infer_sums(call: Call) -> Any:
     checks.expect_count(call, 1)
-    checks.positive(call, "stride")
+    _expect_numbers(call, "strides", 2, 1)
     dims = checks.dims_of(call, 0, "q", "uint8", 2, 4)
     return checks.tensor_type([dims[0], 2, dims[-1]], "int32")
 
@@ -77,16 +77,20 @@ def _infer_patch_sums(call: Call) -> Any:
         ("dilation", 2, 1),
         ("pads", 4, 0),
     ):
-        values = [int(v) for v in checks.attribute(call, name)]
-        if len(values) != length or min(values) < least:
-            why = f"it must hold {length} numbers of at least {least}"
-            raise checks.fail(call, f"{name} is {values}", why)
+        _expect_numbers(call, name, length, least)
     dims = checks.dims_of(call, 0, "q", "uint8", 4)
     checks.expect_qparams(call, 1, "qparams", dims[0], dims[-1])
     groups = checks.attribute(call, "groups")
     if int(dims[-1]) % groups:
         raise checks.fail(call, f"{dims[-1]} channels do not divide into {groups} groups")
     return checks.tensor_type([dims[0], 3, groups], "float32")
+
+
+def _expect_numbers(call: Call, name: str, length: int, least: int) -> None:
+    values = [int(v) for v in checks.attribute(call, name)]
+    if len(values) != length or min(values) < least:
+        why = f"it must hold {length} numbers of at least {least}"
+        raise checks.fail(call, f"{name} is {values}", why)
 
 
 def correction(

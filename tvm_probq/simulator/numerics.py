@@ -214,10 +214,11 @@ def pool_range(x: Array, x_qparams: F32, qmax: Any) -> F32:
     return measure(channel_mean(x, x_qparams) * x_qparams[:, 0], qmax)
 
 
-def sums(x: Array, stride: int) -> Array:
-    """int32 ``[N, 2, C]``: sums of codes and squared codes over every `stride`-th row."""
-    rows = x.reshape(x.shape[0], 1, 1, -1) if x.ndim == 2 else x[:, ::stride]
-    values = rows.astype(np.int32)
+def sums(x: Array, strides: tuple[int, int]) -> Array:
+    """int32 ``[N, 2, C]``: sums of codes and squared codes over a grid of rows and columns."""
+    down, right = strides
+    read = x.reshape(x.shape[0], 1, 1, -1) if x.ndim == 2 else x[:, ::down, ::right]
+    values = read.astype(np.int32)
     return np.stack(
         [values.sum((1, 2), dtype=np.int32), (values**2).sum((1, 2), dtype=np.int32)], 1
     )

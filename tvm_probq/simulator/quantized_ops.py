@@ -62,7 +62,8 @@ def _observe(call: Any, args: list[Any]) -> F32:
 
 @_defines("sums")
 def _sums(call: Any, args: list[Any]) -> Array:
-    return numerics.sums(args[0], int(call.attrs["stride"]))
+    down, right = ints(call.attrs["strides"])
+    return numerics.sums(args[0], (down, right))
 
 
 @_defines("patch_sums")

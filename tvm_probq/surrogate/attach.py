@@ -10,7 +10,7 @@ from tvm_probq import ops
 from tvm_probq.calibration.fit import ChosenFit, choose_fit
 from tvm_probq.calibration.observers import static_range
 from tvm_probq.calibration.record import TensorRecord
-from tvm_probq.ir.expressions import constant, shape_of
+from tvm_probq.ir.expressions import constant, ints, shape_of
 from tvm_probq.ir.layers import Layer
 from tvm_probq.ir.rewrite import Rewriter
 from tvm_probq.plan.plan import LayerPlan, Plan
@@ -41,7 +41,7 @@ def sums_sampling(codes: Any, plan: Plan) -> Sampling:
     """Sampling of the sums of a tensor of codes: finer where weights are rounded coarsely.
 
     The correction of coarse weights is the larger for it: at 6 bits 0.3 dB of the logits' signal on
-    MobileNet v1 lie between 256 and 1024 positions.
+    MobileNet v1 lay between 256 and 1024 positions.
     """
     layers = [plan.default, *plan.layers.values()]
     coarse = any(layer.weight_bits < FINE_WEIGHT_BITS for layer in layers)
@@ -50,14 +50,14 @@ def sums_sampling(codes: Any, plan: Plan) -> Sampling:
 
 def sums_of(rewriter: Rewriter, codes: Any, plan: Plan) -> Any:
     """Emit the sums of a tensor of codes."""
-    return rewriter.emit(ops.sums(codes, stride=sums_sampling(codes, plan).stride), name="sums")
+    return rewriter.emit(ops.sums(codes, strides=sums_sampling(codes, plan).strides), name="sums")
 
 
 def sums_count(rewriter: Rewriter, sums: Any) -> int:
     """Positions that emitted sums were taken over."""
     call = rewriter.value(sums)
-    shape, stride = shape_of(call.args[0]), int(call.attrs["stride"])
-    return 1 if len(shape) == 2 else -(-shape[1] // stride) * shape[2]
+    down, right = ints(call.attrs["strides"])
+    return Sampling((down, right)).count(shape_of(call.args[0]))
 
 
 def static_qparams(tensor: TensorRecord, plan: LayerPlan, bits: int, batch: int) -> F32:

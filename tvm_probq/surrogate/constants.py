@@ -1,5 +1,6 @@
 """Surrogate constants from a layer's weights: everything that is known before the input is."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,8 @@ from tvm_probq.ir.layers import Geometry
 from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiagonal, MomentsTensor
 
-MAX_SAMPLED_POSITIONS = 256
+MAX_SAMPLED_POSITIONS = 512
+NARROW_CHANNELS = 16
 BASIS_RANK = 64
 SURROGATE_RANK = 8
 EIGHT_BIT_RANK = 16
@@ -18,10 +20,16 @@ LARGEST_CODE = 127
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which positions of a tensor a surrogate reads: every `stride`-th row, `count` positions."""
+    """Which positions of a tensor a surrogate reads: a grid with these strides."""
 
-    stride: int
-    count: int
+    strides: tuple[int, int]
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        """Positions read of a tensor of NHWC (or ``[N, C]``) `shape`."""
+        if len(shape) == 2:
+            return 1
+        down, right = self.strides
+        return -(-shape[1] // down) * -(-shape[2] // right)
 
 
 @dataclass(frozen=True)
@@ -74,16 +82,20 @@ class Correction:
 
 
 def sampling(shape: tuple[int, ...], most: int = MAX_SAMPLED_POSITIONS) -> Sampling:
-    """Row stride such that about `most` positions of an NHWC (or ``[N, C]``) tensor are read.
+    """A grid of about `most` positions of an NHWC (or ``[N, C]``) tensor.
 
-    At most one row more, and one row at the least.  A tensor has one sampling, so that all its
-    readers share its sums.
+    About as dense down as across, and at least one row.  Of few channels whole rows are read, which
+    several positions of a vector share.  A tensor has one sampling, so that all its readers share
+    its sums.
     """
     if len(shape) == 2:
-        return Sampling(1, 1)
-    height, width = shape[1:3]
-    stride = min(height, max(1, -(-height * width // most)))
-    return Sampling(stride, -(-height // stride) * width)
+        return Sampling((1, 1))
+    height, width, channels = shape[1:]
+    every = max(1.0, height * width / most)
+    if channels < NARROW_CHANNELS:
+        return Sampling((min(height, math.ceil(every)), 1))
+    down = min(height, math.ceil(every / min(width, math.isqrt(int(every)))))
+    return Sampling((down, min(width, math.ceil(every / down))))
 
 
 def patch_gamma(geometry: Geometry, most: int = 64) -> int:

@@ -6,8 +6,12 @@ They run on any CPU that LLVM knows, and equal :mod:`tvm_probq.simulator` bit fo
 from tvm_probq.kernels.small.correction import CorrectionSpec
 from tvm_probq.kernels.small.legalize import KERNELS, call_kernel, register_rules
 from tvm_probq.kernels.small.predict import predict_kernel
-from tvm_probq.kernels.small.specs import correction_spec, shapes_of, surrogate_spec
-from tvm_probq.kernels.small.sums import sampled_positions
+from tvm_probq.kernels.small.specs import (
+    correction_spec,
+    shapes_of,
+    sums_strides,
+    surrogate_spec,
+)
 from tvm_probq.kernels.small.surrogate import ResidualSpec, SurrogateSpec
 
 __all__ = [
@@ -19,7 +23,7 @@ __all__ = [
     "correction_spec",
     "predict_kernel",
     "register_rules",
-    "sampled_positions",
     "shapes_of",
+    "sums_strides",
     "surrogate_spec",
 ]

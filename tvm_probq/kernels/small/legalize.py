@@ -33,6 +33,7 @@ from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
     shapes_of,
+    sums_strides,
     surrogate_spec,
 )
 from tvm_probq.kernels.small.sums import sums_kernel
@@ -131,7 +132,7 @@ KERNELS: dict[str, Make] = {
     "dequantize": _dequantize,
     "dequantize_weight": _dequantize_weight,
     "observe": lambda c: observe_kernel(shapes_of(c.args[0])[0], int(c.attrs["qmax"])),
-    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], int(c.attrs["stride"])),
+    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], sums_strides(c)),
     "patch_sums": _patch_sums,
     "surrogate": lambda c: surrogate_kernel(surrogate_spec(c)),
     "correction": _correction,

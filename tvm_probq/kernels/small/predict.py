@@ -15,7 +15,7 @@ from tvm_probq.kernels.small.elementwise import qparams_argument
 from tvm_probq.kernels.small.emit import Argument, build_kernel, scratch
 from tvm_probq.kernels.small.moments import ChannelMoments
 from tvm_probq.kernels.small.parameters import Parameters
-from tvm_probq.kernels.small.sums import Shape, emit_sums
+from tvm_probq.kernels.small.sums import Shape, Strides, emit_sums
 from tvm_probq.kernels.small.surrogate import (
     SurrogateSpec,
     Tensors,
@@ -26,7 +26,7 @@ from tvm_probq.kernels.small.surrogate import (
 
 def predict_kernel(
     shape: Shape,
-    stride: int,
+    strides: Strides,
     surrogate: SurrogateSpec,
     correction: CorrectionSpec | None = None,
     *,
@@ -49,8 +49,8 @@ def predict_kernel(
     ----------
     shape : tuple
         ``[N, H, W, C]`` or ``[N, C]`` of the tensor.
-    stride : int
-        Every `stride`-th row is read.
+    strides : tuple of int
+        Of the rows and columns that are read.
     surrogate : SurrogateSpec
         Any kind but ``"iid"``, whose sums are over patches.
     correction : CorrectionSpec, optional
@@ -72,7 +72,7 @@ def predict_kernel(
     def body(n: Any, q: Any, x_qparams: Any, *rest: Any) -> None:
         outputs = list(rest[len(rest) - 1 - with_sums - (correction is not None) :])
         sums, at = (outputs.pop(0), n) if with_sums else (scratch("int32", 1, 2, shape[-1]), 0)
-        emit_sums(q, stride, n, sums, at)
+        emit_sums(q, strides, n, sums, at)
         moments = ChannelMoments(sums, at, Parameters(x_qparams, n), surrogate.count)
         tensors = Tensors.of(surrogate, list(rest[:first]), outputs[0])
         z = basis_projection(surrogate, tensors, moments)

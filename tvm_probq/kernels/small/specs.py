@@ -25,6 +25,12 @@ def shapes_of(*tensors: relax.Expr) -> list[Shape]:
     return [tuple(dim(d) for d in tensor.ty.shape.values) for tensor in tensors]
 
 
+def sums_strides(call: Call) -> tuple[int, int]:
+    """Strides of the rows and columns that a call of `sums` reads."""
+    down, right = (int(s) for s in call.attrs["strides"])
+    return down, right
+
+
 def accumulator_spec(call: Call) -> AccumulatorSpec:
     """Shapes of a call of `requantize`, `measure` or `dequantize_accumulator`."""
     args = AccumulatorArgs.from_call(call)

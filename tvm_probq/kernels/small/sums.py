@@ -25,38 +25,34 @@ from tvm_probq.kernels.small.floats import convert
 
 LIMIT = 128  # lanes of a running vector: more do not fit the registers
 Shape = tuple[Any, ...]
+Strides = tuple[int, int]
 
 
-def sampled_positions(shape: Shape, stride: int) -> int:
-    """Positions that `sums` reads of a tensor ``[N, H, W, C]`` or ``[N, C]``."""
-    return 1 if len(shape) == 2 else -(-shape[1] // stride) * shape[2]
-
-
-def sums_kernel(shape: Shape, stride: int) -> tirx.PrimFunc:
+def sums_kernel(shape: Shape, strides: Strides) -> tirx.PrimFunc:
     """Kernel (q uint8, out int32 ``[N, 2, C]``) of `sums`."""
     batch, channels = shape[0], shape[-1]
 
     def body(n: Any, q: Any, out: Any) -> None:
-        emit_sums(q, stride, n, out)
+        emit_sums(q, strides, n, out)
 
     arguments = [Argument("q", shape, "uint8"), Argument("out", (batch, 2, channels), "int32")]
     return build_kernel("sums", arguments, batch, body)
 
 
-def emit_sums(q: Any, stride: int, n: Any, out: Any, out_sample: Any = None) -> None:
+def emit_sums(q: Any, strides: Strides, n: Any, out: Any, out_sample: Any = None) -> None:
     """Write the sums of sample `n` to sample `out_sample` (the same by default) of `out`."""
     at = n if out_sample is None else out_sample
     channels = int(q.shape[-1])
-    run = _Run.of(q, stride)
+    run = _Run.of(q, strides)
     together = _positions_together(channels)
-    if together > 1 and run.length >= together:
+    if together > 1 and run.pitch == channels and run.length >= together:
         _emit_narrow(run, n, out, at, together)
         return
 
     def block(c: Any, lanes: int) -> None:
         pair = _Pair(lanes)
         with loop(run.count) as i, loop(run.length) as j:
-            pair.see(load(run.codes, n, i * run.step, j * channels + c, lanes=lanes))
+            pair.see(load(run.codes, n, i * run.step, j * run.pitch + c, lanes=lanes))
         pair.write(out, at, c)
 
     wide_blocks(channels, block)
@@ -64,23 +60,29 @@ def emit_sums(q: Any, stride: int, n: Any, out: Any, out_sample: Any = None) -> 
 
 @dataclass(frozen=True)
 class _Run:
-    """The tensor as `count` runs of `length` positions, every `step`-th one of which is read."""
+    """The positions read: `count` runs, of every `step`-th row, of `length` positions.
+
+    Neighbours within a run lie `pitch` elements apart.
+    """
 
     codes: Any
     count: int
     length: int
     step: int
+    pitch: int
 
     @staticmethod
-    def of(q: Any, stride: int) -> "_Run":
+    def of(q: Any, strides: Strides) -> "_Run":
         batch, channels = q.shape[0], int(q.shape[-1])
         if len(q.shape) == 2:
-            return _Run(view(q, batch, 1, channels), 1, 1, 1)
+            return _Run(view(q, batch, 1, channels), 1, 1, 1, channels)
         height, width = int(q.shape[1]), int(q.shape[2])
-        if stride == 1:
-            return _Run(view(q, batch, 1, height * width * channels), 1, height * width, 1)
+        down, right = strides
+        if down == right == 1:
+            flat = view(q, batch, 1, height * width * channels)
+            return _Run(flat, 1, height * width, 1, channels)
         rows = view(q, batch, height, width * channels)
-        return _Run(rows, -(-height // stride), width, stride)
+        return _Run(rows, -(-height // down), -(-width // right), down, right * channels)
 
 
 class _Pair:
