@@ -10,6 +10,8 @@ from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.surrogates import IidTable, MomentsChannel, MomentsDiagonal, MomentsTensor
 
 MAX_SAMPLED_POSITIONS = 512
+MIN_SAMPLED_POSITIONS = 49
+MAX_SAMPLED_CHANNELS = 32
 NARROW_CHANNELS = 16
 BASIS_RANK = 64
 SURROGATE_RANK = 8
@@ -82,16 +84,18 @@ class Correction:
 
 
 def sampling(shape: tuple[int, ...], most: int = MAX_SAMPLED_POSITIONS) -> Sampling:
-    """A grid of about `most` positions of an NHWC (or ``[N, C]``) tensor.
+    """A grid of about `most` positions of an NHWC (or ``[N, C]``) tensor, fewer of a wide one.
 
-    About as dense down as across, and at least one row.  Of few channels whole rows are read, which
+    A wide tensor's range and correction are sums over many channels, whose sampling errors average
+    out.  The grid is about as dense down as across.  Of few channels whole rows are read, which
     several positions of a vector share.  A tensor has one sampling, so that all its readers share
     its sums.
     """
     if len(shape) == 2:
         return Sampling((1, 1))
     height, width, channels = shape[1:]
-    every = max(1.0, height * width / most)
+    wanted = min(most, max(most * MAX_SAMPLED_CHANNELS // channels, MIN_SAMPLED_POSITIONS))
+    every = max(1.0, height * width / wanted)
     if channels < NARROW_CHANNELS:
         return Sampling((min(height, math.ceil(every)), 1))
     down = min(height, math.ceil(every / min(width, math.isqrt(int(every)))))
