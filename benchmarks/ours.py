@@ -125,7 +125,8 @@ def kernels_ms(
     """
     target = profile.target()
     passes = [p for p in kernel_passes(target) if p.info.name not in MERGING]
-    executable = build(tvm.transform.Sequential(passes)(compiled.integer_module), target)
+    lowered = tvm.transform.Sequential(passes)(compiled.integer_module)
+    executable = build(lowered, target, ahead_of_time=False)
     machine = relax.VirtualMachine(executable, tvm.cpu())
     calls: list[tuple[str, tuple[Any, ...]]] = []
 

@@ -14,6 +14,7 @@ from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
 from tvm_probq.passes.lower_layers import LowerLayers
+from tvm_probq.passes.lower_to_aot import LowerToAot
 from tvm_probq.passes.pack_constants import PackConstants
 from tvm_probq.passes.propagate_quantized import PropagateQuantized
 from tvm_probq.passes.quantize_weights import QuantizeWeights
@@ -60,8 +61,12 @@ def kernel_passes(target: tvm.target.Target) -> Passes:
     ]
 
 
-def build_passes(target: tvm.target.Target) -> Passes:
-    """Phase 4: TVM's own lowering of what remains, and of memory."""
+def build_passes(target: tvm.target.Target, *, ahead_of_time: bool = False) -> Passes:
+    """Phase 4: TVM's own lowering of what remains, and of memory.
+
+    With `ahead_of_time` one function calls the kernels, which needs our TIR pipeline
+    (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.
+    """
     return [
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
@@ -70,6 +75,7 @@ def build_passes(target: tvm.target.Target) -> Passes:
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
         relax.transform.RewriteDataflowReshape(),
+        *([LowerToAot()] if ahead_of_time else []),
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),

@@ -96,13 +96,14 @@ class QuantizeWeights:
     ) -> Array:
         """The mean shift of rounding on calibration data; less what is predicted at run time."""
         tensor = self.record.tensor(name)
-        mean = tensor.mean / max(self.record.samples, 1)
-        shift = static_correction(weights, real, geometry, mean)
+        samples = max(self.record.samples, 1)
+        shift = static_correction(weights, real, geometry, tensor.tap_means / samples)
         if plan.rounding_correction == "predicted":
             directions = correction_directions(tensor.basis, plan.weight_bits)
             predicted = predicted_correction(weights, real, geometry, directions)
-            return shift if predicted is None else f32(shift - predicted.shift(mean))
-        return shift
+            if predicted is not None:
+                shift = shift - predicted.shift(tensor.mean / samples)
+        return f32(shift)
 
 
 def is_quantized(kind: str, plan: LayerPlan) -> bool:

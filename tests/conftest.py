@@ -143,6 +143,12 @@ def make_compiled() -> Compiled:
 
 
 @pytest.fixture(scope="session")
+def compile_small() -> Callable[[], Compiled]:
+    """The function that compiles a model of one layer, anew each time."""
+    return make_compiled
+
+
+@pytest.fixture(scope="session")
 def compiled() -> Compiled:
     """The compiled model."""
     return make_compiled()

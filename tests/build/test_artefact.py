@@ -81,21 +81,16 @@ def test_a_float_model_has_no_record(compiled: Compiled, tmp_path: Path) -> None
     assert loaded.manifest.calibration_sha256 == ""
 
 
-def test_the_same_model_gives_the_same_bytes(tmp_path: Path, monkeypatch: Any) -> None:
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("tiny", Path(__file__).with_name("conftest.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    tiny = module_from_spec(spec)
-    spec.loader.exec_module(tiny)
+def test_the_same_model_gives_the_same_bytes(
+    compile_small: Callable[[], Compiled], tmp_path: Path, monkeypatch: Any
+) -> None:
     contents = []
     for index in range(2):
         folder = tmp_path / f"folder{index}"
         folder.mkdir()
         # Neither the current folder nor the name of the output may get into the bytes.
         monkeypatch.chdir(folder)
-        save(tiny.make_compiled(), folder / f"{index}.probq")
+        save(compile_small(), folder / f"{index}.probq")
         contents.append((folder / f"{index}.probq").read_bytes())
     assert contents[0] == contents[1]
 

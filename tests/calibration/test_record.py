@@ -107,8 +107,8 @@ def test_a_truncated_file(share: float, tmp_path: Path) -> None:
 def test_another_format(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     filled().save(path)
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(CalibrationError, match="format 99, this version reads format 1"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    with pytest.raises(CalibrationError, match="format 99, this version reads format 2"):
         CalibrationRecord.load(path)
 
 

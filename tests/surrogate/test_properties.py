@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvm_probq.calibration.features import Predictors, channel_moments, mixture
+from tvm_probq.calibration.features import Predictors, channel_moments, mixture, tap_means
 from tvm_probq.ir.layers import Geometry
 from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import f32
@@ -217,7 +217,34 @@ def test_the_correction_restores_the_mean(name: str, bits: int) -> None:
     assert predicted is not None
     np.testing.assert_allclose(predicted.shift(mean[0]), shift, atol=0.01 * np.abs(shift).max())
     assert predicted_correction(real, real, g, None) is None
-    np.testing.assert_allclose(static_correction(w, real, g, mean[0]), shift, atol=1e-4)
+    np.testing.assert_allclose(static_correction(w, real, g, tap_means(x, g)), shift, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_the_static_correction_is_exact(name: str) -> None:
+    rng = np.random.default_rng(6)
+    g = GEOMETRIES[name]
+    w, _ = layer(g, rng)
+    real = round_weights(w, 3).real()
+    x = f32(rng.normal(size=g.x_shape) + np.arange(g.x_shape[1])[:, None, None])  # not flat
+    y, y_rounded = (conv2d(x, v, (1, 1), g.pads, (1, 1), g.groups) for v in (w, real))
+    shift = (y - y_rounded).astype(np.float64).mean((0, 1, 2))
+    np.testing.assert_allclose(static_correction(w, real, g, tap_means(x, g)), shift, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "dilation"), [((3, 3), (2, 2), (1, 1)), ((3, 2), (1, 2), (2, 1))]
+)
+def test_tap_means_are_what_a_convolution_averages(
+    kernel: Any, strides: Any, dilation: Any
+) -> None:
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(1, 9, 10, 4)).astype(np.float32)
+    w = rng.normal(size=(5, *kernel, 4)).astype(np.float32)
+    y = conv2d(x, w, strides, (1, 0, 2, 1), dilation, 1)
+    g = Geometry(x.shape, y.shape, kernel, strides, (1, 0, 2, 1), dilation, 1)
+    found = np.einsum("ohwi,hwi->o", w.astype(np.float64), tap_means(x, g))
+    np.testing.assert_allclose(found, y.mean((0, 1, 2)), atol=1e-4)
 
 
 def test_a_basis_holds_what_it_was_made_from() -> None:

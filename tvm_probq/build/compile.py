@@ -6,6 +6,7 @@ import tvm
 from tvm.ir import IRModule
 from tvm.ir.transform import PassContext
 
+from tvm_probq.build import tir_pipeline
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.layer_reports import float_reports, layer_reports
 from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
@@ -83,16 +84,28 @@ def quantized(model: Model, plan: Plan, record: CalibrationRecord | None) -> IRM
     return tvm.transform.Sequential(quantize_passes(plan, record))(model.mod)
 
 
-def build(lowered: IRModule, target: Any) -> Any:
+def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
     """TVM's code generator on a graph of kernel calls.
 
     The kernels do not check their arguments, which only the graph gives them: each check reads
     what the kernel itself never touches.  ``main`` checks what the user gives it.
+
+    Parameters
+    ----------
+    lowered : IRModule
+        The graph.
+    target : tvm.target.Target
+        For the code generator.
+    ahead_of_time : bool
+        Whether one function calls all kernels (`LowerToAot`); without, the virtual machine calls
+        each, and can be asked to report it.
     """
-    passes = tvm.transform.Sequential(build_passes(target))
+    passes = tvm.transform.Sequential(build_passes(target, ahead_of_time=ahead_of_time))
     context = PassContext.current()
     config = {**context.config, "tirx.disable_assert": True}
     with PassContext(
         context.opt_level, context.required_pass, context.disabled_pass, context.instruments, config
     ):
-        return tvm.compile(lowered, target, relax_pipeline=passes)
+        return tvm.compile(
+            lowered, target, relax_pipeline=passes, tir_pipeline=tir_pipeline.NAME
+        )

@@ -2,26 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 from tvm import relax
 from tvm.ir import IRModule
-from tvm.runtime import DataType
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant
+from tvm_probq.ir.memory import SHARING, tensor_bytes
 from tvm_probq.ir.rewrite import bindings, variables_of
 
-SHARING = ("probq.layer", "reshape", "flatten", "squeeze", "expand_dims")
 KERNEL_CALLS = ("call_tir", "call_tir_inplace")
-
-
-def tensor_bytes(ty: Any) -> int:
-    """Bytes of a tensor type, or of all fields of a tuple type."""
-    if isinstance(ty, relax.TupleType):
-        return sum(tensor_bytes(f) for f in ty.fields)
-    if not isinstance(ty, relax.TensorType) or ty.shape is None:
-        return 0
-    bits = int(DataType(str(ty.dtype)).bits)
-    return int(np.prod(ints(ty.shape), dtype=np.int64)) * -(-bits // 8)
 
 
 def peak_activation_bytes(mod: IRModule) -> int:

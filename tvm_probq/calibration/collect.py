@@ -16,6 +16,7 @@ from tvm_probq.calibration.features import (
     channel_predictor,
     correlation,
     residual_moments,
+    tap_means,
 )
 from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, sigma_of
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
@@ -155,6 +156,7 @@ class Collector:
                 dense = not marked.layer.geometry.depthwise
                 tensor.basis = principal_basis(stacked) if dense else None
                 tensor.mean = np.zeros(stacked.shape[1])
+                tensor.tap_means = np.zeros((*marked.layer.geometry.kernel, stacked.shape[1]))
             tensor.correlation = float(np.mean(correlations.get(name, [0.0])))
         self.record.warm_up = len(samples)
 
@@ -184,6 +186,7 @@ class Collector:
             residual = residual_moments(self.residuals.pop(marked.name))
             self.branches.pop(marked.name)
         tensor.mean += channel_moments(x)[0][0]
+        tensor.tap_means += tap_means(x, marked.layer.geometry)
         if marked.kind in ("conv2d", "dense"):
             self._add_losses(marked, x, residual, y)
             if marked.feeds_depthwise and residual is None:

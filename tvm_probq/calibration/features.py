@@ -42,6 +42,28 @@ def channel_moments(x: Array) -> Moments:
     return f32(read.mean((1, 2))), f32(read.var((1, 2)))
 
 
+def tap_means(x: Array, geometry: Geometry) -> Array:
+    """Mean ``[KH, KW, IC]`` at each kernel tap over the output positions of a tensor ``[1, ...]``.
+
+    Padding counts as 0.
+    """
+    if x.ndim == 2:
+        return x[0].astype(np.float64).reshape(1, 1, -1)
+    top, left, bottom, right = geometry.pads
+    padded = np.pad(x[0].astype(np.float64), [(top, bottom), (left, right), (0, 0)])
+    (down, across), dilation = geometry.strides, geometry.dilation
+    rows, columns = geometry.y_shape[1:3]
+
+    def at(tap: tuple[int, int]) -> Array:
+        i, j = (t * d for t, d in zip(tap, dilation, strict=True))
+        seen = padded[i : i + rows * down : down, j : j + columns * across : across]
+        mean: Array = seen.mean((0, 1))
+        return mean
+
+    kh, kw = geometry.kernel
+    return np.stack([np.stack([at((i, j)) for j in range(kw)]) for i in range(kh)])
+
+
 def real_patch_sums(x: Array, geometry: Geometry) -> F32:
     """`patch_sums` of real values instead of codes, ``[N, 3, G]``."""
     unit = 1.0 / 4096.0

@@ -13,7 +13,7 @@ from tvm_probq.errors import CalibrationError
 from tvm_probq.files import write_file
 from tvm_probq.simulator.arithmetic import Array
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -27,7 +27,11 @@ class TensorRecord:
     extremes : Array
         float64 ``[2]``: sums over samples of the smallest and of the largest value.
     mean : Array
-        float64 ``[IC]``: sum over samples of the layer's input channel means.
+        float64 ``[IC]``: sum over samples of the layer's input channel means, over the sampled
+        positions.
+    tap_means : Array
+        float64 ``[KH, KW, IC]``: sum over samples of the input's means at each tap of the layer's
+        kernel, over all output positions; padding counts as 0.
     basis : Array or None
         float32 ``[IC, R]`` principal directions of the input channel means.
     correlation : float
@@ -43,6 +47,7 @@ class TensorRecord:
     histogram: Histogram = field(default_factory=Histogram)
     extremes: Array = field(default_factory=lambda: np.zeros(2))
     mean: Array = field(default_factory=lambda: np.zeros(0))
+    tap_means: Array = field(default_factory=lambda: np.zeros((1, 1, 0)))
     basis: Array | None = None
     correlation: float = 0.0
     losses: dict[str, IntervalLosses] = field(default_factory=dict)
@@ -54,6 +59,7 @@ class TensorRecord:
             "histogram": self.histogram.to_json(),
             "extremes": self.extremes.tolist(),
             "mean": self.mean.tolist(),
+            "tap_means": self.tap_means.tolist(),
             "basis": None if self.basis is None else _round_floats(self.basis),
             "correlation": self.correlation,
             "channels": self.channels.tolist(),
@@ -68,6 +74,7 @@ class TensorRecord:
             Histogram.from_json(data["histogram"]),
             np.asarray(data["extremes"]),
             np.asarray(data["mean"]),
+            np.asarray(data["tap_means"], np.float64).reshape(np.shape(data["tap_means"])),
             None if basis is None else np.asarray(basis, np.float32),
             float(data["correlation"]),
             {kind: IntervalLosses.from_json(losses) for kind, losses in data["losses"].items()},

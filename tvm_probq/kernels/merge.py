@@ -74,7 +74,7 @@ def write_over(kernel: tirx.PrimFunc, index: int) -> tirx.PrimFunc:
     *params, output = kernel.params
     attrs = {k: v for k, v in kernel.attrs.items() if k != "tirx.noalias"}
     view = tirx.DeclBuffer(output, data=params[index].data)
-    return _with_views(kernel, params, [view]).with_attrs(attrs)
+    return with_views(kernel, params, [view]).with_attrs(attrs)
 
 
 def pack_arguments(
@@ -100,10 +100,10 @@ def pack_arguments(
     ]
     kept = [p for i, p in enumerate(kernel.params) if i not in offsets]
     kept.insert(inputs - len(offsets), packed)
-    return _with_views(kernel, kept, views).with_attrs(dict(kernel.attrs.items()))
+    return with_views(kernel, kept, views).with_attrs(dict(kernel.attrs.items()))
 
 
-def _with_views(
+def with_views(
     kernel: tirx.PrimFunc, params: Sequence[tirx.Buffer], views: Sequence[tirx.Stmt]
 ) -> tirx.PrimFunc:
     """The body of `kernel` behind declarations of views, without attributes."""

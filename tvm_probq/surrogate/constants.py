@@ -207,10 +207,16 @@ def predicted_correction(
     return Correction(codes, f32(scale), None if directions is None else directions.codes)
 
 
-def static_correction(weights: Array, rounded: Array, geometry: Geometry, mean: Array) -> F32:
-    """Shift ``[OC]`` that rounding causes at the input channel means `mean` ``[IC]``."""
-    lost = tap_sums(weights.astype(np.float64) - rounded.astype(np.float64), geometry)[0]
-    return f32(expand_groups(lost, geometry.groups) @ mean)
+def static_correction(
+    weights: Array, rounded: Array, geometry: Geometry, tap_means: Array
+) -> Array:  # fmt: skip
+    """Shift ``[OC]`` that rounding causes at the input means `tap_means` ``[KH, KW, IC]``."""
+    lost = weights.astype(np.float64) - rounded.astype(np.float64)
+    groups, (kh, kw) = geometry.groups, lost.shape[1:3]
+    by_group = lost.reshape(groups, -1, kh, kw, lost.shape[3])
+    means = tap_means.reshape(kh, kw, groups, -1)
+    shift: Array = np.einsum("gohwi,hwgi->go", by_group, means).reshape(-1)
+    return shift
 
 
 def surrogate_directions(basis: Array | None) -> Directions | None:
