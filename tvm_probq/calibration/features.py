@@ -48,7 +48,8 @@ def tap_means(x: Array, geometry: Geometry) -> Array:
     Padding counts as 0.
     """
     if x.ndim == 2:
-        return x[0].astype(np.float64).reshape(1, 1, -1)
+        flat: Array = x[0].astype(np.float64)
+        return flat.reshape(1, 1, -1)
     top, left, bottom, right = geometry.pads
     padded = np.pad(x[0].astype(np.float64), [(top, bottom), (left, right), (0, 0)])
     (down, across), dilation = geometry.strides, geometry.dilation
