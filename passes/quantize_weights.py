@@ -20,12 +20,9 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import Array
-from tvm_probq.surrogate.constants import (
-    correction_directions,
-    f32,
-    predicted_correction,
-    static_correction,
-)
+from tvm_probq.surrogate.constants import f32
+from tvm_probq.surrogate.correction import predicted_correction, static_correction
+from tvm_probq.surrogate.directions import correction_directions
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.QuantizeWeights")

@@ -14,7 +14,7 @@ from tvm_probq.kernels.small import (
     predict_kernel,
 )
 from tvm_probq.simulator import numerics, surrogates
-from tvm_probq.surrogate.constants import Sampling
+from tvm_probq.surrogate.sampling import Sampling
 
 COUNT, RESIDUAL_COUNT = 49, 25
 KINDS = {

@@ -25,20 +25,15 @@ from tvm_probq.simulator.surrogates import (
     to_qparams,
 )
 from tvm_probq.surrogate.constants import (
-    Directions,
-    correction_directions,
-    expand_groups,
     iid_table,
     moments_channel,
     moments_diagonal,
     moments_tensor,
-    patch_gamma,
-    predicted_correction,
-    principal_basis,
-    sampling,
-    static_correction,
-    tap_sums,
 )
+from tvm_probq.surrogate.correction import predicted_correction, static_correction
+from tvm_probq.surrogate.directions import Directions, correction_directions, principal_basis
+from tvm_probq.surrogate.sampling import patch_gamma, sampling
+from tvm_probq.surrogate.taps import expand_groups, tap_sums
 
 FIT = Fit(f32([[3.0], [3.0]]), f32([0.0, 0.0]), f32([255.0]))
 

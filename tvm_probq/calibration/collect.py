@@ -26,7 +26,7 @@ from tvm_probq.ir.expressions import is_call
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.simulator.surrogates import add_residual
-from tvm_probq.surrogate.constants import principal_basis
+from tvm_probq.surrogate.directions import principal_basis
 
 WARM_UP_SAMPLES = 64
 SAVE_EVERY = 16

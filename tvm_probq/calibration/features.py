@@ -24,11 +24,9 @@ from tvm_probq.surrogate.constants import (
     moments_channel,
     moments_diagonal,
     moments_tensor,
-    patch_count,
-    patch_gamma,
-    sampling,
-    surrogate_directions,
 )
+from tvm_probq.surrogate.directions import surrogate_directions
+from tvm_probq.surrogate.sampling import patch_count, patch_gamma, sampling
 
 Moments = tuple[F32, F32]
 

@@ -18,18 +18,19 @@ from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import F32
 from tvm_probq.simulator.numerics import make_qparams
 from tvm_probq.surrogate.constants import (
-    MAX_SAMPLED_POSITIONS,
-    Sampling,
-    correction_directions,
     iid_table,
     moments_channel,
     moments_diagonal,
     moments_tensor,
+)
+from tvm_probq.surrogate.correction import predicted_correction
+from tvm_probq.surrogate.directions import correction_directions, surrogate_directions
+from tvm_probq.surrogate.sampling import (
+    MAX_SAMPLED_POSITIONS,
+    Sampling,
     patch_count,
     patch_gamma,
-    predicted_correction,
     sampling,
-    surrogate_directions,
 )
 
 Pair = tuple[Any, Any]
