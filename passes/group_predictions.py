@@ -9,7 +9,7 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq.ir.expressions import ints
 from tvm_probq.ir.rewrite import clean, variables_of
-from tvm_probq.kernels.calls import kernel_kind, kernel_of, result_types
+from tvm_probq.kernels.calls import RESIDUAL, kernel_kind, kernel_of, result_types
 from tvm_probq.kernels.merge import merge_kernels
 
 # What finds a range or a correction before a layer runs.
@@ -18,7 +18,6 @@ PREDICTIONS = (
     "merge_ranges",
 )  # fmt: skip
 APART = ("measure",)  # reads the accumulator of a layer that has already run
-RESIDUAL = "probq.residual"
 
 Result = tuple[Any, int]  # a variable bound to a call, and which of the call's results
 

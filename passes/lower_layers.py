@@ -18,6 +18,7 @@ from tvm_probq.ir.expressions import (
 )
 from tvm_probq.ir.layers import PRODUCTS, Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.kernels.calls import RESIDUAL
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.simulator.arithmetic import Array
@@ -107,7 +108,7 @@ class LowerLayers:
             "probq.instruction": kernel.instruction,
         }
         if spec.residual:
-            attrs["probq.residual"] = len(tensors)  # of the arguments, the last but one
+            attrs[RESIDUAL] = len(tensors)  # of the arguments, the last but one
         func = kernel.func.with_attrs(attrs)
         function = rewriter.builder_.add_func(func, "layer")
         packed = constant(pack_weights(spec, weights, self.target))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.ir import IRModule
@@ -11,8 +10,8 @@ from tvm.ir import IRModule
 from tvm_probq.ir.expressions import constant, constant_value, ints, is_call, is_constant
 from tvm_probq.ir.memory import SHARING, tensor_bytes
 from tvm_probq.ir.rewrite import variables_of
-from tvm_probq.kernels.arena import Layout, Life, in_turn, shared
-from tvm_probq.kernels.calls import result_types
+from tvm_probq.kernels.arena import Layout, Life, in_turn, packed, shared
+from tvm_probq.kernels.calls import KERNEL_CALLS, overwritten, result_types
 from tvm_probq.kernels.subroutine import as_subroutine, call_in_turn
 
 
@@ -133,18 +132,18 @@ class _Run:
         return bool(found)
 
     def _is_kernel(self, value: Any) -> bool:
-        if not is_call(value, "call_tir", "call_tir_inplace") or len(value.args) != 2:
+        if not is_call(value, *KERNEL_CALLS) or len(value.args) != 2:
             return False
         arguments = value.args[1].fields
         types = [*(a.ty for a in arguments), *result_types(value.ty)]
-        overwritten = [arguments[i] for i in _overwritten(value) if i >= 0]
-        return all(map(_is_static, types)) and all(a in self.places for a in overwritten)
+        targets = [arguments[i] for i in overwritten(value) if i >= 0]
+        return all(map(_is_static, types)) and all(a in self.places for a in targets)
 
     def _called(self, call: Any) -> list[int]:
         step = len(self.calls)
         read = [self._read(argument, step) for argument in call.args[1].fields]
         results, parameters = [], list(read)
-        for argument, ty in zip(_overwritten(call), result_types(call.ty), strict=True):
+        for argument, ty in zip(overwritten(call), result_types(call.ty), strict=True):
             results.append(read[argument] if argument >= 0 else self._new(None, ty, step))
             parameters += [results[-1]] if argument < 0 else []
         self.calls.append((call.args[0], parameters))
@@ -167,7 +166,9 @@ class _Run:
         if len(self.calls) < 2 or any(isinstance(v.ty, relax.TupleType) for v in names):
             return self.bindings
         roles = _Roles.of(self.tensors, {self.places[v][0] for v in names})
-        calls = [(self._subroutine(builder, f), list(map(roles.pointer, p))) for f, p in self.calls]
+        calls = [
+            (self._subroutine(builder, f), [roles.pointers[i] for i in p]) for f, p in self.calls
+        ]
         function = builder.add_func(call_in_turn(calls, roles.params), "run")
         call = builder.normalize(
             relax.op.call_tir(function, roles.arguments, out_ty=roles.result_types)
@@ -230,16 +231,12 @@ class _Roles:
         arena_buffer, in_arena = _inside(inner, arena, "arena")
         given, results = [tensors[i].given for i in inputs], [tensors[i].ty for i in outputs]
         if constants:
-            given.append(constant(_packed(values, pool)))
+            given.append(constant(packed(values, pool)))
         if inner:
             results.append(relax.TensorType((arena.size_bytes,), "uint8"))
         params = [whole[i] for i in inputs] + pool_buffer + [whole[i] for i in outputs]
         pointers = {i: b.data for i, b in whole.items()} | in_pool | in_arena
         return _Roles(outputs, params + arena_buffer, given, results, pointers)
-
-    def pointer(self, index: int) -> Any:
-        """The pointer to a tensor."""
-        return self.pointers[index]
 
 
 def _inside(
@@ -253,13 +250,6 @@ def _inside(
     return [buffer], {i: tirx.address_of(buffer[offset]) for i, offset in offsets}
 
 
-def _packed(values: list[Any], layout: Layout) -> Any:
-    memory = np.zeros(layout.size_bytes, np.uint8)
-    for value, start in zip(values, layout.offsets, strict=True):
-        memory[start : start + value.nbytes] = np.frombuffer(value.tobytes(), np.uint8)
-    return memory
-
-
 def _named(builder: relax.BlockBuilder, name: Any, value: Any, ty: Any) -> list[Any]:
     """Bind `name` to a result of type `ty`, or to a view of it with the shape of `name`."""
     value = builder.normalize(value)
@@ -268,13 +258,6 @@ def _named(builder: relax.BlockBuilder, name: Any, value: Any, ty: Any) -> list[
     whole = relax.DataflowVar("whole", ty)
     view = builder.normalize(relax.op.reshape(whole, name.ty.shape))
     return [relax.VarBinding(whole, value), relax.VarBinding(name, view)]
-
-
-def _overwritten(call: Any) -> list[int]:
-    """For each result of a kernel call the argument in whose memory it is, -1 for new memory."""
-    if is_call(call, "call_tir_inplace"):
-        return list(ints(call.attrs.inplace_indices))
-    return [-1] * len(result_types(call.ty))
 
 
 def _is_static(ty: Any) -> bool:

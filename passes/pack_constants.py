@@ -1,21 +1,16 @@
 """Give every kernel one constant argument."""
 
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq.ir.expressions import constant, constant_value, is_constant
 from tvm_probq.ir.rewrite import Rewriter, rewrite
-from tvm_probq.kernels.calls import arguments, kernel_kind, kernel_of, result_types
+from tvm_probq.kernels.arena import in_turn, packed
+from tvm_probq.kernels.calls import RESIDUAL, arguments, kernel_kind, kernel_of, result_types
 from tvm_probq.kernels.merge import pack_arguments
-
-ALIGNMENT = 64  # bytes: what the code generator assumes of every tensor
-RESIDUAL = "probq.residual"
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.PackConstants")
@@ -46,25 +41,15 @@ class PackConstants:
             kernel, tensors = kernel_of(mod, new)
             at = [i for i, tensor in enumerate(tensors) if is_constant(tensor)]
             arrays = [constant_value(tensors[i]) for i in at]
-            *starts, size = accumulate(map(_padded_bytes, arrays), initial=0)
-            packed = pack_arguments(kernel, dict(zip(at, starts, strict=True)), len(tensors), size)
-            if RESIDUAL in packed.attrs:
-                residual = int(packed.attrs[RESIDUAL])
-                packed = packed.with_attr(RESIDUAL, residual - sum(i < residual for i in at))
-            function = rewriter.builder_.add_func(packed, f"packed_{name}")
+            layout = in_turn(array.nbytes for array in arrays)
+            offsets = dict(zip(at, layout.offsets, strict=True))
+            kernel = pack_arguments(kernel, offsets, len(tensors), layout.size_bytes)
+            if RESIDUAL in kernel.attrs:
+                residual = int(kernel.attrs[RESIDUAL])
+                kernel = kernel.with_attr(RESIDUAL, residual - sum(i < residual for i in at))
+            function = rewriter.builder_.add_func(kernel, f"packed_{name}")
             kept = [t for i, t in enumerate(tensors) if i not in at]
-            kept.append(constant(_side_by_side(arrays, starts, size)))
+            kept.append(constant(packed(arrays, layout)))
             return relax.op.call_tir(function, kept, out_ty=result_types(new.ty))
 
         return rewrite(mod, visit)
-
-
-def _padded_bytes(array: Any) -> int:
-    return -(-int(array.nbytes) // ALIGNMENT) * ALIGNMENT
-
-
-def _side_by_side(arrays: Sequence[Any], starts: Sequence[int], size: int) -> Any:
-    memory = np.zeros(size, np.uint8)
-    for array, start in zip(arrays, starts, strict=True):
-        memory[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
-    return memory

@@ -9,9 +9,9 @@ from tvm.ir import Call, IRModule
 from tvm_probq.ir.expressions import is_call
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.kernels.calls import RESIDUAL
 from tvm_probq.kernels.merge import write_over
 
-RESIDUAL = "probq.residual"
 VIEWS = ("probq.layer", "reshape", "flatten", "squeeze", "expand_dims")
 
 

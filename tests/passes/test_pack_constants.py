@@ -14,10 +14,11 @@ from tvm_probq import ops
 from tvm_probq.build.compile import build
 from tvm_probq.build.memory import parameter_bytes
 from tvm_probq.ir.expressions import constant_value, is_constant, shape_of
+from tvm_probq.kernels.arena import ALIGNMENT
 from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.lower_layers import LowerLayers
-from tvm_probq.passes.pack_constants import ALIGNMENT, PackConstants
+from tvm_probq.passes.pack_constants import PackConstants
 from tvm_probq.passes.pipeline import kernel_passes, quantize_passes
 from tvm_probq.passes.reuse_residuals import ReuseResiduals
 from tvm_probq.plan.plan import plan_of

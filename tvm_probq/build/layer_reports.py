@@ -7,7 +7,6 @@ from tvm.ir import IRModule
 
 from tvm_probq import ops
 from tvm_probq.build.compiled import LayerReport
-from tvm_probq.build.memory import KERNEL_CALLS
 from tvm_probq.build.proofs import accumulator_proofs
 from tvm_probq.calibration.fit import choose_fit
 from tvm_probq.calibration.marked import Marked, marked_tensors
@@ -16,7 +15,7 @@ from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.expressions import is_call, is_constant
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.memory import tensor_bytes
-from tvm_probq.kernels.calls import arguments, kernel_kind
+from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind
 from tvm_probq.passes.insert_surrogates import INPUT_BITS
 from tvm_probq.plan.plan import LayerPlan, Plan
 

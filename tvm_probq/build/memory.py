@@ -7,9 +7,9 @@ from tvm.ir import IRModule
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant
 from tvm_probq.ir.memory import SHARING, tensor_bytes
+from tvm_probq.kernels.calls import KERNEL_CALLS, overwritten
 from tvm_probq.ir.rewrite import bindings, variables_of
 
-KERNEL_CALLS = ("call_tir", "call_tir_inplace")
 
 
 def peak_activation_bytes(mod: IRModule) -> int:
@@ -67,8 +67,8 @@ class _Memory:
             self.buffers[var] = [b for f in value.fields for b in self.buffers.get(f, [])]
             return
         self.buffers[var] = self._new(step, var.ty)
-        if is_call(value, "call_tir_inplace"):
-            for i, place in enumerate(ints(value.attrs.inplace_indices)):
+        if is_call(value, *KERNEL_CALLS):
+            for i, place in enumerate(overwritten(value)):
                 if place >= 0:
                     self.size[self.buffers[var][i]] = 0
                     self.buffers[var][i] = self.buffers[value.args[1][place]][0]

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+
+from tvm_probq.simulator.arithmetic import Array
+
 ALIGNMENT = 64  # bytes: what the code generator assumes of every tensor
 
 
@@ -32,6 +36,14 @@ def in_turn(sizes: Iterable[int]) -> Layout:
     """One tensor behind the other."""
     *starts, end = accumulate(map(_aligned, sizes), initial=0)
     return Layout(tuple(starts), end)
+
+
+def packed(arrays: Sequence[Array], layout: Layout) -> Array:
+    """The contents of `arrays` in one uint8 array."""
+    memory = np.zeros(layout.size_bytes, np.uint8)
+    for array, start in zip(arrays, layout.offsets, strict=True):
+        memory[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+    return memory
 
 
 def shared(lives: Sequence[Life]) -> Layout:

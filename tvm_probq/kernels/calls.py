@@ -5,11 +5,13 @@ from typing import Any
 from tvm import relax, tirx
 from tvm.ir import Call, IRModule
 
-from tvm_probq.ir.expressions import is_call, op_name
+from tvm_probq.ir.expressions import ints, is_call, op_name
 from tvm_probq.kernels.small import KERNELS
 from tvm_probq.ops.registry import PREFIX
 
+KERNEL_CALLS = ("call_tir", "call_tir_inplace")
 LAYER = "layer"
+RESIDUAL = "probq.residual"  # attribute of a layer kernel: which argument is its residual
 _INSTRUCTION = "probq.instruction"
 _KERNEL = "probq.kernel"
 
@@ -34,6 +36,13 @@ def kernel_of(mod: IRModule, call: Call) -> tuple[tirx.PrimFunc, list[Any]]:
 def arguments(call: Call) -> list[Any]:
     """The tensors that a kernel call reads."""
     return list(call.args[1].fields if is_call(call, "call_tir") else call.args)
+
+
+def overwritten(call: Call) -> list[int]:
+    """For each result of a lowered call the argument in whose memory it is, -1 for new memory."""
+    if is_call(call, "call_tir_inplace"):
+        return list(ints(call.attrs.inplace_indices))
+    return [-1] * len(result_types(call.ty))
 
 
 def result_types(ty: Any) -> list[Any]:

@@ -76,9 +76,10 @@ class SurrogateSpec:
 
     def fit_arguments(self) -> list[Argument]:
         """The constants and what calibration fitted."""
-        dtypes = ["int8" if self.has_basis else "float32"] + ["float32"] * len(self.constants[1:])
-        pairs = zip(self.constants, dtypes, strict=False)
-        found = [Argument(f"constant_{i}", *pair) for i, pair in enumerate(pairs)]
+        found = [
+            Argument(f"constant_{i}", shape, "int8" if self.has_basis and i == 0 else "float32")
+            for i, shape in enumerate(self.constants)
+        ]
         fit = {"spread": (2, self.ranges), "rule": (2,), "levels": (self.levels,)}
         return found + [Argument(name, shape) for name, shape in fit.items()]
 
