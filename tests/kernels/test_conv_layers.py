@@ -11,16 +11,19 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tvm.target.codegen import llvm_get_system_cpu, target_has_features
 
 from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.simulator import numerics
+from tvm_probq.target.host import missing_features
 
 MAX_WORKSPACE = 32 * 1024
-FEATURES = {"cascadelake": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
+FEATURES = {
+    "sapphirerapids": "amx-int8", "cascadelake": "avx512vnni", "haswell": "avx2", "x86-64": "sse2",
+}  # fmt: skip
+DOT_PRODUCTS = ("sapphirerapids", "cascadelake")
 ONE = (1, 1, 1, 1)
 
 
@@ -67,6 +70,16 @@ DENSE = [
     dense(64, 1000),
     dense(65, 17 * 16, correction=True),
 ]
+TILED = [  # shapes that AMX cuts in odd ways
+    layer(7, 7, 64, 33, 3, p=1),
+    layer(7, 7, 184, 48, residual=True),
+    layer(14, 14, 50, 24, 3, 2, 1),
+    layer(14, 14, 72, 40, 1, 2),
+    layer(37, 1, 68, 16),
+    layer(127, 1, 16, 16),
+    layer(2, 2, 260, 20, batch=3, correction=True),
+    layer(33, 33, 3, 16, 5, 1, 2),
+]
 GROUPED = [
     layer(8, 8, 20, 40, 3, p=1, groups=2, residual=True),
     layer(8, 8, 12, 36, 3, p=1, groups=4, batch=2),
@@ -110,7 +123,7 @@ TAILS = [
     dense(64, 100, output="int32"),
     dense(64, 10, output="float32"),
 ]
-CASES = [*DENSE, *GROUPED, *DEPTHWISE, *NARROW, *TAILS]
+CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *TAILS]
 
 
 def name(spec: LayerSpec) -> str:
@@ -119,8 +132,7 @@ def name(spec: LayerSpec) -> str:
 
 @pytest.fixture(params=FEATURES)
 def target(request: pytest.FixtureRequest) -> tvm.target.Target:
-    host = tvm.target.Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
-    if not target_has_features(FEATURES[request.param], host):
+    if missing_features([FEATURES[request.param]]):
         pytest.skip(
             f"this CPU has no {FEATURES[request.param]}, code for {request.param} cannot run"
         )
@@ -220,7 +232,7 @@ def test_equals_the_simulator(spec: LayerSpec, target: tvm.target.Target) -> Non
     assert kernel.workspace_bytes <= MAX_WORKSPACE
     assert not kernel.instruction or count_instruction(lib, kernel.instruction) > 0
     if not spec.depthwise:
-        assert bool(kernel.instruction) == (target.attrs["mcpu"] == "cascadelake")
+        assert bool(kernel.instruction) == (target.attrs["mcpu"] in DOT_PRODUCTS)
 
 
 @pytest.mark.parametrize("output", ["codes", "float32"])

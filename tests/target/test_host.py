@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tvm_probq.target import host
@@ -18,6 +20,17 @@ flags : other
 def test_the_kernels_names_become_llvms() -> None:
     expected = {"fpu", "sse2", "sse3", "sse4.1", "avx2", "bmi", "bmi2", "lzcnt", "avx512vnni"}
     assert host.parse_cpu_info(CPU_INFO) == expected
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tiles_count_only_where_linux_gives_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : sse2 amx_tile amx_int8\n")
+    monkeypatch.setattr(host, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(host, "tiles_allowed", lambda: allowed)
+    tiles = {"amx-tile", "amx-int8"} if allowed else set()
+    assert host.host_features.__wrapped__() == {"sse2"} | tiles
 
 
 def test_a_file_without_flags_gives_nothing() -> None:

@@ -14,7 +14,7 @@ from tvm_probq.errors import TargetError
 from tvm_probq.target import profile as profiles
 from tvm_probq.target.profile import TargetProfile, host_profile, load_profile, profile_names
 
-SHIPPED = ("x86-64", "x86-avx2", "x86-vnni")
+SHIPPED = ("x86-64", "x86-amx", "x86-avx2", "x86-vnni")
 TEXT = """\
 description = "mine"
 instruction = ""
@@ -67,7 +67,7 @@ def test_the_names_are_those_of_the_files() -> None:
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(TargetError, match=r"no target profile 'arm'.*use one of x86-64, x86-avx2"):
+    with pytest.raises(TargetError, match=r"no target profile 'arm'.*use one of x86-64, x86-amx"):
         load_profile("arm")
 
 

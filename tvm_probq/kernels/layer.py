@@ -46,17 +46,17 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
         For a specification that no kernel can compute, or another architecture.
     """
     check_spec(spec)
-    unit = vector_unit(target)
+    unit = vector_unit(spec, target)
     tile = tile or default_tile(spec, unit)
     if not spec.depthwise:
-        sch = schedule_conv(spec, unit, tile, conv_workload(spec, unit, tile))
+        mod = schedule_conv(spec, unit, tile, conv_workload(spec, unit, tile))
     elif dots_fit(spec, unit):
-        sch = schedule_dot(spec, tile, dot_workload(spec, tile))
+        mod = schedule_dot(spec, tile, dot_workload(spec, tile)).mod
     else:
-        sch = schedule_depthwise(spec, tile, depthwise_workload(spec, tile))
-    wide, narrow = workspace(sch.mod)
+        mod = schedule_depthwise(spec, tile, depthwise_workload(spec, tile)).mod
+    wide, narrow = workspace(mod)
     arguments = argument_shapes(spec, _packed(spec, unit, tile))
-    func = bind_arguments(sch.mod["main"], [shape for _, shape, _ in arguments])
+    func = bind_arguments(mod["main"], [shape for _, shape, _ in arguments])
     func = func.without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
     dots = not spec.depthwise or dots_fit(spec, unit)
     return Kernel(func, unit.instruction if dots else "", wide, narrow)
@@ -96,7 +96,7 @@ def pack_weights(
     shape, _ = packed_shape(spec, target, tile)
     if not spec.depthwise:
         return pack_conv(spec, weights, shape)
-    dots = dots_fit(spec, vector_unit(target))
+    dots = dots_fit(spec, vector_unit(spec, target))
     return (pack_depthwise_dots if dots else pack_depthwise)(spec, weights, shape)
 
 
@@ -116,7 +116,7 @@ def packed_shape(
     dtype : str
         "int8", or "uint8" with two codes a byte.
     """
-    unit = vector_unit(target)
+    unit = vector_unit(spec, target)
     return _packed(spec, unit, tile or default_tile(spec, unit))
 
 

@@ -7,10 +7,12 @@ import numpy.typing as npt
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.amx_shape import Chunks
 
 Codes = npt.NDArray[np.int8]
 Packed = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 LANES = 16
+TILED_RANK = 7
 
 
 def check_codes(spec: LayerSpec, weights: Codes) -> None:
@@ -55,6 +57,8 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     packed : ndarray of int8 or uint8
         int8 for 8 bits; uint8 with two codes plus 8 in a byte for 4 bits.
     """
+    if len(shape) == TILED_RANK:
+        return _pack_chunks(spec, weights, shape)
     blocks, rows, columns, steps = shape[:4]
     step = shape[5] * (1 if spec.weight_bits == 8 or shape[4] < LANES else 2)
     merged = weights.reshape(spec.groups, spec.group_outputs, rows, columns, -1)
@@ -68,6 +72,22 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     if shape[4] == LANES:  # neighbouring steps share a byte
         return nibbles(packed[..., 0::2], packed[..., 1::2])
     return nibbles(packed[..., : LANES // 2, :], packed[..., LANES // 2 :, :])
+
+
+def _pack_chunks(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
+    """Codes OHWI to ``[blocks, KH, KW, chunks, length, 16, 4]``, zeros where chunks overlap."""
+    blocks, rows, columns, count, length = shape[:5]
+    merged = weights.reshape(spec.out_channels, rows, columns, -1)
+    chunks = Chunks.of(-(-merged.shape[3] // 4))
+    padded = np.zeros((blocks * LANES, rows, columns, chunks.steps, 4), np.int8)
+    padded.reshape(blocks * LANES, rows, columns, -1)[
+        : spec.out_channels, :, :, : merged.shape[3]
+    ] = merged
+    zeros = np.zeros((*padded.shape[:3], chunks.shared, 4), np.int8)
+    last = (count - 1) * length
+    spread = np.concatenate([padded[:, :, :, :last], zeros, padded[:, :, :, last:]], 3)
+    split = spread.reshape(blocks, LANES, rows, columns, count, length, 4)
+    return np.ascontiguousarray(split.transpose(0, 2, 3, 4, 5, 1, 6))
 
 
 def pack_depthwise(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:

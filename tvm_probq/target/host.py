@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import platform
 from collections.abc import Iterable
 from pathlib import Path
 
+AMX, TILE = "amx-", "amx-tile"
+# arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18
 CPU_INFO = Path("/proc/cpuinfo")
 # Where the kernel's name of a feature is not LLVM's, underscores aside.
-LLVM_NAMES = {"bmi1": "bmi", "abm": "lzcnt", "pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2"}
+LLVM_NAMES = {
+    "bmi1": "bmi", "abm": "lzcnt", "pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2",
+    "amx_tile": "amx-tile", "amx_int8": "amx-int8", "amx_bf16": "amx-bf16",
+}  # fmt: skip
 
 
 def host_architecture() -> str:
@@ -29,7 +36,19 @@ def host_features() -> frozenset[str]:
         text = CPU_INFO.read_text(encoding="utf-8")
     except OSError:
         text = ""
-    return parse_cpu_info(text) or _features_by_name()
+    features = parse_cpu_info(text) or _features_by_name()
+    if TILE not in features or tiles_allowed():
+        return features
+    return frozenset(f for f in features if not f.startswith(AMX))
+
+
+def tiles_allowed() -> bool:
+    """Ask Linux for the tile registers of AMX, which it gives to processes that ask."""
+    try:
+        syscall = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError):
+        return False
+    return int(syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA)) == 0
 
 
 def parse_cpu_info(text: str) -> frozenset[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from tvm import s_tir
+from tvm.ir import IRModule
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.amx import LOOPS, TASK, use_tiles
+from tvm_probq.kernels.x86.amx_shape import Chunks, RegisterTile
 from tvm_probq.kernels.x86.conv_workload import Workload
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS, Tile
 
 
-def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> s_tir.Schedule:
+def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> IRModule:
     """Schedule `work` with the loop sizes of `tile`.
 
     The order is task (sample, row block, column block, channel task) > channel block > row >
@@ -21,7 +24,9 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     """
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
-    if work.vectors:
+    if work.vectors and unit.tiles:
+        sch.compute_inline(sch.get_sblock("centred"))  # tiles start quicker with zeros
+    elif work.vectors:
         sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
     loops = sch.get_loops(value)
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
@@ -29,8 +34,9 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     wo, wi = sch.split(w, [None, tile.columns])
     wb, wo = sch.split(wo, [None, tile.column_tiles])
     rb, h = sch.split(h, [None, tile.rows])
+    h, hi = sch.split(h, [None, tile.tile_rows])
     cg, co = sch.split(co, [tile.channel_tasks, None])
-    sch.reorder(n, rb, wb, g, cg, co, h, wo, wi, cn, cv)
+    sch.reorder(n, rb, wb, g, cg, co, h, wo, hi, wi, cn, cv)
     task = sch.fuse(n, rb, wb, g, cg) if spec.groups == 1 else sch.fuse(n, rb, wb)
     if spec.macs >= PARALLEL_MACS:
         sch.parallel(task)
@@ -43,11 +49,19 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         block = sch.get_sblock("pad")
         sch.compute_at(block, task, preserve_unit_loops=True)
         sch.annotate(sch.get_loops(block)[-1], "pragma_loop_partition_hint", 1)
-    _inner(sch, spec, unit, conv)
-    for loop in (wi, cn):
-        sch.unroll(loop)
     sch.vectorize(cv)
-    return sch
+    sch.unroll(cn)
+    if unit.tiles:
+        sch.blockize(sch.get_loops(conv)[-len(LOOPS)])
+        sch.annotate(task, TASK, 1)
+        view = geometry(spec, unit)
+        chunks = Chunks.of(view.reduction[2])
+        cut = RegisterTile.of(tile.tile_rows, tile.columns, tile.blocks)
+        func = use_tiles(sch.mod["main"], cut, chunks, view.reduction[:2])
+        return IRModule({"main": func})
+    _inner(sch, spec, unit, conv)
+    sch.unroll(wi)
+    return sch.mod
 
 
 def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:

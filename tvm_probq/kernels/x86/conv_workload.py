@@ -9,6 +9,7 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.amx_shape import Chunks
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.tiles import Tile, channel_blocks
@@ -43,6 +44,9 @@ def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple
     kernel_rows, kernel_columns, steps = geometry(spec, unit).reduction
     blocks = spec.groups * channel_blocks(spec.group_outputs, tile.blocks)
     outer = (blocks, kernel_rows, kernel_columns, steps)
+    if unit.tiles:
+        chunks = Chunks.of(steps)
+        return (*outer[:3], chunks.count, chunks.length, LANES, unit.step), "int8"
     if spec.weight_bits == 8:
         return (*outer, LANES, unit.step), "int8"
     return (*outer, LANES, unit.step // 2) if unit.step > 1 else (*outer, LANES // 2, 1), "uint8"
@@ -97,12 +101,14 @@ def _total(
     spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: te.Tensor
 ) -> te.Tensor:
     """The exact integer sums, ``[N, G, blocks, rows, columns, 16]``."""
+    blocks = int(weights.shape[0]) // spec.groups
+    if unit.tiles:
+        return _chunked_total(spec, view, source, weights)
     kh, kw, ks = (
         te.reduce_axis((0, n), name)
         for n, name in zip(view.reduction, ("kh", "kw", "ks"), strict=True)
     )
     ki = te.reduce_axis((0, unit.step), "ki")
-    blocks = int(weights.shape[0]) // spec.groups
 
     def weight(o: Any, lane: Any) -> Any:
         if spec.weight_bits == 8:
@@ -121,6 +127,31 @@ def _total(
         return te.sum(code * weight(g * blocks + o, lane), [kh, kw, ks, ki])
 
     shape = (spec.batch, spec.groups, blocks, view.rows, view.columns, LANES)
+    return te.compute(shape, product, name="conv")
+
+
+def _chunked_total(
+    spec: LayerSpec, view: Geometry, source: te.Tensor, weights: te.Tensor
+) -> te.Tensor:
+    """The exact integer sums of a layer without groups, each kernel row in `Chunks`."""
+    chunks = Chunks.of(view.reduction[2])
+    extents = {"kh": view.reduction[0], "kw": view.reduction[1], "kc": chunks.count}
+    kh, kw, kc, ks, ki = (
+        te.reduce_axis((0, n), name)
+        for name, n in {**extents, "ks": chunks.length, "ki": 4}.items()
+    )
+
+    def product(n: Any, _: Any, o: Any, h: Any, w: Any, lane: Any) -> Any:
+        row = h * spec.strides[0] + kh * spec.dilation[0]
+        pixel = w * spec.strides[1] + kw * spec.dilation[1]
+        start = kc * chunks.length
+        if chunks.shared:
+            start = tirx.min(start, chunks.steps - chunks.length)
+        code = source[n, row, pixel * spec.in_channels + (start + ks) * 4 + ki].astype("int32")
+        weight = weights[o, kh, kw, kc, ks, lane, ki].astype("int32")
+        return te.sum(code * weight, [kh, kw, kc, ks, ki])
+
+    shape = (spec.batch, 1, weights.shape[0], view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")
 
 

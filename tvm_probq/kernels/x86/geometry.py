@@ -10,6 +10,7 @@ from tvm.target.codegen import target_has_features
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.amx_shape import INSTRUCTION, suits_tiles
 
 LANES = 16  # output channels of one block, on every instruction set
 
@@ -32,9 +33,14 @@ class VectorUnit:
     accumulators: int
     instruction: str
 
+    @property
+    def tiles(self) -> bool:
+        """Whether sums are made in tile registers."""
+        return self.instruction == INSTRUCTION
 
-def vector_unit(target: tvm.target.Target) -> VectorUnit:
-    """The vector unit of an x86 `target`.
+
+def vector_unit(spec: LayerSpec, target: tvm.target.Target) -> VectorUnit:
+    """The unit of an x86 `target` that computes the layer `spec`.
 
     Raises
     ------
@@ -48,6 +54,8 @@ def vector_unit(target: tvm.target.Target) -> VectorUnit:
             why="its instruction set is not x86",
             fix='use a target such as {"kind": "llvm", "mcpu": "znver4"}',
         )
+    if target_has_features("amx-int8", target) and suits_tiles(spec):
+        return VectorUnit(4, 4, INSTRUCTION)
     if target_has_features("avx512vnni", target):
         # 16 accumulators are 1024 bytes: from there on TVM puts them on the heap, not in registers.
         return VectorUnit(4, 15, "vpdpbusd")

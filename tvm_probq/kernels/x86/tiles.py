@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, TILE_ROWS, Chunks, RegisterTile
+from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 
 SCRATCH_BYTES = 48 * 1024  # a padded row block of this size stays near the core
 BLOCK_BYTES = 24 * 1024  # input of one task without scratch, read again for every channel block
@@ -18,6 +20,12 @@ DOT_COLUMNS = 8
 SHORT_COLUMNS = 0.3  # what a last, short column tile costs more than a whole one
 PARALLEL_MACS = 1 << 20
 DEPTHWISE_PARALLEL_MACS = 1 << 18  # a quarter of a dense layer's speed
+MIN_TILED_TASKS = 2  # of a layer in tiles, which is done in tens of microseconds
+TILED_BYTES = 48 * 1024  # the same of a task of AMX, whose tiles come from the second cache
+PRODUCT_CYCLES, LOAD_CYCLES = 16, 8  # of a tile register of AMX
+NEAR_BYTES = 32 * 1024  # inputs of a register tile of AMX that stay in the first cache
+TILE_OVERHEAD = 40  # cycles to start a pass of AMX and to store its sums
+MOST_POSITIONS = 64  # of a register tile: 4 KiB of sums for each channel block
 QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
 
 
@@ -33,6 +41,8 @@ class Tile:
         Output rows and column tiles of one task.
     channel_tasks : int
         Tasks the channel blocks are split into.
+    tile_rows : int
+        Output rows of the register tile, a divisor of `rows`; more than 1 only in tile registers.
     """
 
     columns: int
@@ -40,6 +50,7 @@ class Tile:
     rows: int
     column_tiles: int
     channel_tasks: int
+    tile_rows: int = 1
 
 
 def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
@@ -47,24 +58,33 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     if spec.depthwise:
         return depthwise_tile(spec, unit, dots_fit(spec, unit))
     view = geometry(spec, unit)
-    columns, blocks = register_tile(
-        view.columns, spec.group_outputs, unit, math.prod(view.reduction)
-    )
+    tile_rows = 1
+    if unit.tiles:
+        tile_rows, columns, blocks = matrix_tile(view, spec.group_outputs)
+    else:
+        columns, blocks = register_tile(
+            view.columns, spec.group_outputs, unit, math.prod(view.reduction)
+        )
     tiles = -(-view.columns // columns)
     row_bytes = (view.reduction[0] * spec.dilation[0], spec.in_channels)
     column_bytes = columns * spec.strides[1] * row_bytes[1]
     limit = SCRATCH_BYTES if any(spec.pads) else BLOCK_BYTES
+    fewest = MIN_TASKS
+    if unit.tiles:
+        limit, fewest = TILED_BYTES if any(spec.pads) else NEAR_BYTES, MIN_TILED_TASKS
     most = max(1, limit // (column_bytes * row_bytes[0]))
     wide = _divisor(tiles, most)
-    wide = wide if 4 * wide >= min(most, tiles) else most  # a prime number of tiles, say
+    if not unit.tiles and 4 * wide < min(most, tiles):  # a prime number of tiles, say
+        wide = most
     used = column_bytes * wide * spec.strides[0]
-    rows = _divisor(view.rows, max(1, limit // used - row_bytes[0] // spec.strides[0]))
+    rows = max(1, limit // used - row_bytes[0] // spec.strides[0])
+    rows = tile_rows * _divisor(view.rows // tile_rows, max(1, rows // tile_rows))
     tasks = spec.batch * (view.rows // rows) * -(-tiles // wide)
     groups = -(-spec.group_outputs // (LANES * blocks))
     split = 1
-    if spec.macs >= PARALLEL_MACS and spec.groups == 1 and tasks < MIN_TASKS:
-        split = min((d for d in _divisors(groups) if d * tasks >= MIN_TASKS), default=groups)
-    return Tile(columns, blocks, rows, wide, split)
+    if spec.macs >= PARALLEL_MACS and spec.groups == 1 and tasks < fewest:
+        split = min((d for d in _divisors(groups) if d * tasks >= fewest), default=groups)
+    return Tile(columns, blocks, rows, wide, split, tile_rows)
 
 
 def quads(spec: LayerSpec) -> int:
@@ -112,6 +132,33 @@ def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> 
             time = tiles * -(-wanted // blocks) * cycles * (1.02 if columns % tall else 1.0)
             if time < best:
                 best, choice = time, (tall, blocks)
+    return choice
+
+
+def matrix_tile(view: Geometry, channels: int) -> tuple[int, int, int]:
+    """(rows, columns, channel blocks) of the register tile of AMX with the least expected time."""
+    chunks = Chunks.of(view.reduction[2])
+    pieces = view.reduction[0] * view.reduction[1] * chunks.count
+    wanted = -(-channels // LANES)
+    best, choice = float("inf"), (1, 1, 1)
+    most = MOST_POSITIONS
+    if _divisor(view.columns, most) < TILE_ROWS // 2:  # a prime number of columns, say
+        most = min(d for d in _divisors(view.columns) if d > most or d == view.columns)
+    for rows, columns, blocks in product(
+        _divisors(view.rows), _divisors(view.columns), range(1, min(wanted, MOST_BLOCKS) + 1)
+    ):
+        if rows * columns > most or (rows > 1 and columns < view.columns):
+            continue
+        cut = RegisterTile.of(rows, columns, blocks)
+        near = rows * columns * chunks.steps * 4 * view.reduction[0] <= NEAR_BYTES
+        cycles = 0.0
+        for starts in cut.passes:
+            products = len(starts) * blocks * PRODUCT_CYCLES
+            loads = (len(starts) * (1 if near else 2) + blocks) * LOAD_CYCLES
+            cycles += pieces * max(products, loads) + TILE_OVERHEAD
+        time = cycles * (view.rows * view.columns // rows // columns) * -(-wanted // blocks)
+        if time < best:
+            best, choice = time, (rows, columns, blocks)
     return choice
 
 

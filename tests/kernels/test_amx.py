@@ -1,0 +1,84 @@
+"""How AMX cuts a convolution, and the code that comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tvm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_probq.kernels.assembly import count_instruction
+from tvm_probq.kernels.layer import layer_kernel
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.amx_shape import TILE_ROWS, TILE_STEPS, TILES, Chunks, RegisterTile
+from tvm_probq.kernels.x86.geometry import vector_unit
+from tvm_probq.kernels.x86.tiles import default_tile
+
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "sapphirerapids"})
+SPEC = LayerSpec(
+    batch=1, height=14, width=14, in_channels=64, out_channels=64, kernel=(3, 3), strides=(1, 1),
+    pads=(1, 1, 1, 1), dilation=(1, 1), groups=1, weight_bits=8, activation="none",
+    output="codes", correction=False, residual=False, in_ranges=1, out_ranges=1,
+)  # fmt: skip
+
+
+@given(st.integers(1, 300))
+def test_chunks_read_every_step_and_nothing_behind(steps: int) -> None:
+    chunks = Chunks.of(steps)
+    assert chunks.length <= min(TILE_STEPS, steps)
+    starts = [min(i * chunks.length, steps - chunks.length) for i in range(chunks.count)]
+    read = [s + k for s in starts for k in range(chunks.length)]
+    assert set(read) == set(range(steps))
+    assert len(read) - steps == chunks.shared
+
+
+@given(st.integers(1, 8), st.integers(1, 64), st.integers(1, 3))
+def test_tiles_cover_every_position_and_registers_are_distinct(
+    rows: int, columns: int, blocks: int
+) -> None:
+    tile = RegisterTile.of(rows, columns, blocks)
+    assert tile.height <= min(TILE_ROWS, columns)
+    covered = {(h, w + i) for h, w in tile.starts for i in range(tile.height)}
+    assert covered == {(h, w) for h in range(rows) for w in range(columns)}
+    assert [start for part in tile.passes for start in part] == list(tile.starts)
+    for part in tile.passes:
+        sums = {tile.sums(i, b) for i in range(len(part)) for b in range(blocks)}
+        weights = {tile.weights(b) for b in range(blocks)}
+        inputs = {tile.inputs(i) for i in range(len(part))}
+        assert len(sums) == len(part) * blocks
+        used = [*sums, *weights, *inputs]
+        assert len(used) == len(set(used))
+        assert set(used) <= set(range(TILES))
+
+
+@pytest.mark.parametrize(
+    ("spec", "instruction"),
+    [
+        (SPEC, "tdpbusd"),
+        (replace(SPEC, weight_bits=4), "vpdpbusd"),
+        (replace(SPEC, groups=2), "vpdpbusd"),
+        (replace(SPEC, height=1, width=1), "vpdpbusd"),
+    ],
+    ids=["dense", "4-bit", "groups", "one position"],
+)
+def test_layers_that_tiles_do_not_suit_use_vectors(spec: LayerSpec, instruction: str) -> None:
+    assert vector_unit(spec, TARGET).instruction == instruction
+
+
+def test_sums_stay_in_tiles_and_their_registers_are_given_back() -> None:
+    kernel = layer_kernel(SPEC, TARGET)
+    asm = tvm.tirx.build(
+        kernel.func.with_attr("global_symbol", "main"), target=TARGET
+    ).inspect_source("asm")
+    assert kernel.instruction == "tdpbusd"
+    assert kernel.workspace_bytes <= 8192
+    assert count_instruction(asm, "tdpbusd") > 0
+    assert count_instruction(asm, "ldtilecfg") == count_instruction(asm, "tilerelease") == 1
+    assert count_instruction(asm, "vpextrb") == 0
+
+
+def test_a_prime_number_of_columns_still_fills_tiles() -> None:
+    spec = replace(SPEC, height=1, width=127, kernel=(1, 1), pads=(0, 0, 0, 0))
+    assert default_tile(spec, vector_unit(spec, TARGET)).columns == 127

@@ -1,0 +1,96 @@
+"""How a convolution is cut into the tiles of AMX: eight registers of 16 rows of 64 bytes.
+
+A tile of inputs has one output position a row and up to 64 bytes of one kernel row, a tile of
+weights has 16 output channels times the same bytes, a tile of sums has positions times channels.
+Source: Intel Architecture Instruction Set Extensions Programming Reference, chapter 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from tvm_probq.kernels.spec import LayerSpec
+
+TILE_ROWS = 16
+TILE_STEPS = 16  # of 4 bytes
+TILES = 8
+MIN_POSITIONS = 4
+MOST_BLOCKS = 3  # whose weights leave a register for sums and one for inputs
+INSTRUCTION = "tdpbusd"
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """A run of `steps` times 4 bytes, read as `count` pieces of `length` steps.
+
+    The last piece ends where the run ends, so that nothing behind it is read; what it shares with
+    the piece before has weights of 0.
+    """
+
+    steps: int
+    count: int
+    length: int
+
+    @staticmethod
+    def of(steps: int) -> Chunks:
+        """As few pieces as fit a tile's row, of nearly equal length."""
+        count = -(-steps // TILE_STEPS)
+        return Chunks(steps, count, -(-steps // count))
+
+    @property
+    def shared(self) -> int:
+        """Steps at the start of the last piece that the piece before has read."""
+        return self.count * self.length - self.steps
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """The sums computed together: `rows` times `columns` output positions, `blocks` of 16 channels.
+
+    Attributes
+    ----------
+    height : int
+        Positions of a tile; they lie in one row of the output.
+    starts : tuple of (int, int)
+        Row and column of the first position of each tile; tiles of a row may overlap.
+    """
+
+    blocks: int
+    height: int
+    starts: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(rows: int, columns: int, blocks: int) -> RegisterTile:
+        """Cut each row into tiles of equal height, the last of which ends where the row ends."""
+        count = -(-columns // TILE_ROWS)
+        height = -(-columns // count)
+        starts = (min(i * height, columns - height) for i in range(count))
+        return RegisterTile(blocks, height, tuple(product(range(rows), starts)))
+
+    @property
+    def passes(self) -> list[tuple[tuple[int, int], ...]]:
+        """The starts of the tiles whose sums have registers at the same time."""
+        most = max(1, (TILES - 1 - self.blocks) // self.blocks)
+        count = -(-len(self.starts) // most)
+        size = -(-len(self.starts) // count)
+        return [self.starts[i : i + size] for i in range(0, len(self.starts), size)]
+
+    def sums(self, i: int, block: int) -> int:
+        """Register of the sums of a pass's tile `i` and channel block `block`."""
+        return self.blocks + i * self.blocks + block
+
+    def weights(self, block: int) -> int:
+        """Register of the weights of channel block `block`."""
+        return block
+
+    def inputs(self, i: int) -> int:
+        """Register of the inputs of a pass's tile `i`: those that are left take turns."""
+        first = self.sums(max(map(len, self.passes)), 0)
+        return first + i % (TILES - first)
+
+
+def suits_tiles(spec: LayerSpec) -> bool:
+    """Whether AMX computes the layer: no groups, weights of a byte, enough positions for a tile."""
+    positions = spec.out_height * spec.out_width
+    return spec.groups == 1 and spec.weight_bits == 8 and positions >= MIN_POSITIONS
