@@ -22,8 +22,9 @@ PARALLEL_MACS = 1 << 20
 DEPTHWISE_PARALLEL_MACS = 1 << 18  # a quarter of a dense layer's speed
 MIN_TILED_TASKS = 2  # of a layer in tiles, which is done in tens of microseconds
 TILED_BYTES = 48 * 1024  # the same of a task of AMX, whose tiles come from the second cache
-PRODUCT_CYCLES, LOAD_CYCLES = 16, 8  # of a tile register of AMX
-NEAR_BYTES = 32 * 1024  # inputs of a register tile of AMX that stay in the first cache
+PRODUCT_CYCLES = 16  # of a tile register of AMX
+NEAR_CYCLES, FAR_CYCLES = 0.5, 1.5  # to load a row of one from the first or the second cache
+NEAR_BYTES = 32 * 1024  # of a register tile's inputs or weights that stay in the first cache
 TILE_OVERHEAD = 40  # cycles to start a pass of AMX and to store its sums
 MOST_POSITIONS = 64  # of a register tile: 4 KiB of sums for each channel block
 QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
@@ -60,7 +61,7 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     view = geometry(spec, unit)
     tile_rows = 1
     if unit.tiles:
-        tile_rows, columns, blocks = matrix_tile(view, spec.group_outputs)
+        tile_rows, columns, blocks = matrix_tile(spec, view)
     else:
         columns, blocks = register_tile(
             view.columns, spec.group_outputs, unit, math.prod(view.reduction)
@@ -135,31 +136,46 @@ def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> 
     return choice
 
 
-def matrix_tile(view: Geometry, channels: int) -> tuple[int, int, int]:
+def matrix_tile(spec: LayerSpec, view: Geometry) -> tuple[int, int, int]:
     """(rows, columns, channel blocks) of the register tile of AMX with the least expected time."""
-    chunks = Chunks.of(view.reduction[2])
-    pieces = view.reduction[0] * view.reduction[1] * chunks.count
-    wanted = -(-channels // LANES)
-    best, choice = float("inf"), (1, 1, 1)
+    wanted = -(-spec.group_outputs // LANES)
     most = MOST_POSITIONS
-    if _divisor(view.columns, most) < TILE_ROWS // 2:  # a prime number of columns, say
-        most = min(d for d in _divisors(view.columns) if d > most or d == view.columns)
+    if view.columns > most and _divisor(view.columns, most) < TILE_ROWS // 2:  # a prime, say
+        most = min(d for d in _divisors(view.columns) if d > most)
+    best, choice = float("inf"), (1, 1, 1)
     for rows, columns, blocks in product(
         _divisors(view.rows), _divisors(view.columns), range(1, min(wanted, MOST_BLOCKS) + 1)
     ):
         if rows * columns > most or (rows > 1 and columns < view.columns):
             continue
-        cut = RegisterTile.of(rows, columns, blocks)
-        near = rows * columns * chunks.steps * 4 * view.reduction[0] <= NEAR_BYTES
-        cycles = 0.0
-        for starts in cut.passes:
-            products = len(starts) * blocks * PRODUCT_CYCLES
-            loads = (len(starts) * (1 if near else 2) + blocks) * LOAD_CYCLES
-            cycles += pieces * max(products, loads) + TILE_OVERHEAD
-        time = cycles * (view.rows * view.columns // rows // columns) * -(-wanted // blocks)
+        tiles = view.rows * view.columns // (rows * columns) * -(-wanted // blocks)
+        time = tiles * matrix_cycles(spec, view, rows, columns, blocks)
         if time < best:
             best, choice = time, (rows, columns, blocks)
     return choice
+
+
+def matrix_cycles(
+    spec: LayerSpec, view: Geometry, rows: int, columns: int, blocks: int
+) -> float:  # fmt: skip
+    """Expected cycles of one register tile: products and loads at the same time."""
+    chunks = Chunks.of(view.reduction[2])
+    pieces = view.reduction[0] * view.reduction[1] * chunks.count
+    tile = RegisterTile.of(rows, columns, blocks)
+    in_rows = (rows - 1) * spec.strides[0] + (view.reduction[0] - 1) * spec.dilation[0] + 1
+    inputs = _load_cycles(in_rows * columns * spec.strides[1] * spec.in_channels) * tile.height
+    weights = _load_cycles(pieces * chunks.length * 4 * LANES * blocks) * chunks.length
+    cycles = 0.0
+    for starts in tile.passes:
+        products = len(starts) * blocks * PRODUCT_CYCLES
+        loads = len(starts) * inputs + blocks * weights
+        cycles += pieces * max(products, loads) + TILE_OVERHEAD
+    return cycles
+
+
+def _load_cycles(size_bytes: int) -> float:
+    """Cycles to load a row of a tile that is one of `size_bytes` read again and again."""
+    return NEAR_CYCLES if size_bytes <= NEAR_BYTES else FAR_CYCLES
 
 
 def channel_blocks(channels: int, blocks: int) -> int:
