@@ -19,7 +19,7 @@ from tvm.s_tir import SBlock, SBlockRealize
 from tvm.sym import Analyzer
 from tvm.tirx import BufferLoad, BufferStore, For, ForKind, Var
 
-from tvm_probq.kernels.x86.amx_shape import TILES, Chunks, RegisterTile
+from tvm_probq.kernels.x86.amx_shape import NEAR_BYTES, TILES, Chunks, RegisterTile
 from tvm_probq.target.host import ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA
 
 TASK = "probq.task"  # annotation of the loop over tasks
@@ -160,10 +160,12 @@ def _pass(
     sums = [(tile.sums(i, b), {"o": b, **at}) for i, at in enumerate(positions) for b in blocks]
     kh, kw, kc = (Var(name, "int32") for name in ("kh", "kw", "kc"))
     reduction = {"kh": kh, "kw": kw, "kc": kc}
+    size = kernel[0] * kernel[1] * chunks.count * chunks.length * ROW_BYTES * tile.blocks
+    load = "tileloadd64" if size <= NEAR_BYTES else "tileloaddt164"  # not to keep them near
     steps = []
     for b in blocks:
         address = nest.address(nest.weights, o=b, **reduction)
-        steps.append(_call("tileloadd64", tile.weights(b), address, _int64(ROW_BYTES)))
+        steps.append(_call(load, tile.weights(b), address, _int64(ROW_BYTES)))
     if prefetch:
         lines = [
             _prefetch(nest.address(nest.weights, o=tile.blocks + b, ks=k, **reduction))

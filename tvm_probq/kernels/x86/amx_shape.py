@@ -17,6 +17,7 @@ TILE_STEPS = 16  # of 4 bytes
 TILES = 8
 MIN_POSITIONS = 4
 MOST_BLOCKS = 3  # whose weights leave a register for sums and one for inputs
+NEAR_BYTES = 32 * 1024  # of a register tile's inputs or weights that stay in the first cache
 INSTRUCTION = "tdpbusd"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, TILE_ROWS, Chunks, RegisterTile
+from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, NEAR_BYTES, TILE_ROWS, Chunks, RegisterTile
 from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 
 SCRATCH_BYTES = 48 * 1024  # a padded row block of this size stays near the core
@@ -24,7 +24,6 @@ MIN_TILED_TASKS = 2  # of a layer in tiles, which is done in tens of microsecond
 TILED_BYTES = 48 * 1024  # the same of a task of AMX, whose tiles come from the second cache
 PRODUCT_CYCLES = 16  # of a tile register of AMX
 NEAR_CYCLES, FAR_CYCLES = 0.5, 1.5  # to load a row of one from the first or the second cache
-NEAR_BYTES = 32 * 1024  # of a register tile's inputs or weights that stay in the first cache
 TILE_OVERHEAD = 40  # cycles to start a pass of AMX and to store its sums
 MOST_POSITIONS = 64  # of a register tile: 4 KiB of sums for each channel block
 QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
