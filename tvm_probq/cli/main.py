@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from tvm_probq.cli import (
+    bench,
     calibrate,
     compilation,
     demo,
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "compile": compilation,
     "run": run,
     "eval": evaluation,
+    "bench": bench,
     "inspect": inspection,
     "targets": targets,
     "doctor": doctor,

@@ -1,0 +1,1 @@
+"""Latency and memory of compiled models, side by side with other runtimes."""

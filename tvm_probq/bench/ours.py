@@ -1,0 +1,101 @@
+"""What is measured of this project: an artefact, or one model compiled in several modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.ir import IRModule
+
+from tvm_probq.build.artefact import Artefact
+from tvm_probq.build.compile import compile_model, quantized
+from tvm_probq.build.compiled import Compiled
+from tvm_probq.build.link import link_library
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.frontend.onnx import Model
+from tvm_probq.plan.plan import plan_of
+from tvm_probq.runtime.runner import load_library
+from tvm_probq.target.profile import TargetProfile
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A compiled model of this project.
+
+    Attributes
+    ----------
+    mode, scheme, target : str
+        As in the manifest.
+    main : tvm function
+        Takes tensors of TVM.
+    peak_activation_bytes, parameter_bytes : int
+        See `Compiled`.
+    profile : TargetProfile
+        What it was compiled for.
+    integer : callable
+        Gives the integer graph.
+    library : callable
+        Gives the shared library.
+    """
+
+    mode: str
+    scheme: str
+    main: Any
+    peak_activation_bytes: int
+    parameter_bytes: int
+    profile: TargetProfile
+    integer: Callable[[], IRModule]
+    library: Callable[[], bytes]
+
+    def call(self, x: Array) -> Callable[[], object]:
+        """What to time: one run on a tensor that is TVM's already."""
+        main, tensor = self.main, tvm.runtime.tensor(x)
+        return lambda: main(tensor)
+
+
+def of_artefact(artefact: Artefact, model: Model | None) -> Ours:
+    """Load an artefact; without its float model `Ours.integer` cannot be asked."""
+    said = artefact.manifest
+    needs = said.target
+    profile = TargetProfile(needs.name, "", needs.tvm_target, needs.features, "", (), ())
+
+    def integer() -> IRModule:
+        if model is None:
+            raise ValueError("the integer graph is made from the float model")
+        # The plan and the record give the same integer graph again.
+        return quantized(model, artefact.plan, artefact.record)
+
+    return Ours(
+        said.mode, said.scheme, load_library(artefact.library, artefact.path)["main"],
+        said.peak_activation_bytes, said.parameter_bytes, profile, integer,
+        lambda: artefact.library,
+    )  # fmt: skip
+
+
+def of_model(
+    model: Model,
+    record: CalibrationRecord | None,
+    modes: Sequence[str],
+    scheme: str,
+    profile: TargetProfile,
+) -> dict[str, Ours]:
+    """Compile a model in several modes, by mode."""
+    return {
+        mode: _of_compiled(compile_model(model, plan_of(scheme, mode), record, profile), profile)
+        for mode in modes
+    }
+
+
+def _of_compiled(compiled: Compiled, profile: TargetProfile) -> Ours:
+    main = relax.VirtualMachine(compiled.executable, tvm.cpu())["main"]
+    return Ours(
+        compiled.mode, compiled.scheme, main, compiled.peak_activation_bytes,
+        compiled.parameter_bytes, profile, lambda: compiled.integer_module,
+        lambda: link_library(compiled),
+    )  # fmt: skip
