@@ -10,9 +10,6 @@ from typing import Any
 import tvm
 from numpy.typing import NDArray
 from tvm import relax
-from tvm.ir import IRModule
-
-from tvm_probq.build.compile import build
 
 MS_PER_S = 1e3
 TRIES = 3
@@ -39,29 +36,24 @@ class KernelTime:
 
 
 def kernel_times(
-    lowered: IRModule,
-    target: tvm.target.Target,
-    x: NDArray[Any],
-    wanted: Callable[[str], bool] = lambda _name: True,
+    executable: Any, x: NDArray[Any], wanted: Callable[[str], bool] = lambda _name: True
 ) -> list[KernelTime]:
     """Time every wanted kernel call of one run, in order.
 
-    The graph is built without the function that calls all kernels, so that the virtual machine
-    announces each of them. There and then the call is repeated by TVM's evaluator in C++, with the
-    arguments as the network gives them, and nothing is counted but the kernel.
+    The virtual machine announces each kernel before it calls it. There and then the call is
+    repeated by TVM's evaluator in C++, with the arguments as the network gives them, and nothing is
+    counted but the kernel.
 
     Parameters
     ----------
-    lowered : IRModule
-        A graph of kernel calls, as from ``kernel_passes``.
-    target : tvm.target.Target
-        For the code generator.
+    executable : tvm.relax.VMExecutable
+        Of `build` without the function that calls all kernels (``ahead_of_time=False``).
     x : ndarray
         The only input.
     wanted : callable
         Whether to time a kernel of this name.
     """
-    machine = relax.VirtualMachine(build(lowered, target, ahead_of_time=False), tvm.cpu())
+    machine = relax.VirtualMachine(executable, tvm.cpu())
     library = machine.module.imports[0]
     found: list[KernelTime] = []
 

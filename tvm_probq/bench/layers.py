@@ -13,6 +13,7 @@ from tvm.ir import IRModule
 from tvm_probq.bench.kernels import KernelTime, kernel_times
 from tvm_probq.bench.ours import Ours
 from tvm_probq.bench.peak import peak_gmacs
+from tvm_probq.build.compile import build
 from tvm_probq.build.layer_reports import TAILS
 from tvm_probq.calibration.marked import Marked, marked_tensors
 from tvm_probq.errors import KernelError
@@ -58,7 +59,7 @@ def layer_times(ours: Ours, model: Model, x: NDArray[Any]) -> dict[str, Any]:
     rows = kernel_rows(lowered, marked_tensors(model.mod), x.shape[0])
     instructions = {row["instruction"] for row in rows if row["instruction"]}
     before = {name: peak_gmacs(name, target) for name in instructions}
-    times = kernel_times(lowered, target, x)
+    times = kernel_times(build(lowered, target, ahead_of_time=False), x)
     after = {name: peak_gmacs(name, target) for name in instructions}
     peaks = {name: _mean(before[name], after[name]) for name in sorted(instructions)}
     return summarize(joined(rows, times), peaks)
@@ -135,7 +136,9 @@ def show_layers(layers: Mapping[str, Any], whole_ms: float) -> str:
     for name, group in layers["convolutions"].items():
         share = group["share_of_peak"]
         part = "" if share is None else f", {100 * share:.1f} % of the peak, weighted by time"
-        lines.append(f"convolutions, {name}: {group['ms']:.3f} ms, {group['gmacs']:.1f} GMAC/s{part}")
+        lines.append(
+            f"convolutions, {name}: {group['ms']:.3f} ms, {group['gmacs']:.1f} GMAC/s{part}"
+        )
     lines.append(
         f"all kernels alone, in warm caches: {layers['kernels_ms']:.3f} ms; "
         f"the whole run: {whole_ms:.3f} ms"
@@ -200,7 +203,14 @@ def _kind(lowered: IRModule, call: Any) -> str:
 
 
 def _plain(kernel: str) -> Row:
-    return {"kernel": kernel, "name": kernel, "op": "float", "shape": "", "macs": 0, "instruction": ""}
+    return {
+        "kernel": kernel,
+        "name": kernel,
+        "op": "float",
+        "shape": "",
+        "macs": 0,
+        "instruction": "",
+    }
 
 
 def shape_text(g: Geometry) -> str:

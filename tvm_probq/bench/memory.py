@@ -52,9 +52,7 @@ def memory_of(kind: str, model: Path, x: NDArray[Any], threads: int) -> dict[str
     with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
         np.save(Path(folder, "x.npy"), x)
         command = [sys.executable, "-m", __name__, kind, str(model), folder, str(threads)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode != 0:
         raise EnvironmentProblem(
             f"the memory of {model} cannot be measured",

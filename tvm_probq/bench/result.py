@@ -15,9 +15,7 @@ HEADERS = ("", "ms", "ours / it", "process CPU", "thread CPU", "wall", "quartile
 CLOCK_TEXTS = {"process_cpu": "CPU time of the process", "wall": "time on the clock"}
 
 
-def latency(
-    ours: Mapping[str, Timing], peers: Mapping[str, Timing], clock: str
-) -> dict[str, Any]:
+def latency(ours: Mapping[str, Timing], peers: Mapping[str, Timing], clock: str) -> dict[str, Any]:
     """Give medians and ratios.
 
     Parameters
@@ -59,12 +57,11 @@ def show_latency(result: Mapping[str, Any]) -> str:
     reference = result["ours_ms"]
     rows = [_row(f"ours, {mode}", row, reference) for mode, row in result["modes"].items()]
     rows += [_row(name, row, reference) for name, row in result["peers"].items()]
-    lines = [
-        table(HEADERS, rows),
-        "",
-        f"ms and the ratio are medians of the {CLOCK_TEXTS[result['clock']]}; "
-        f"below 1, ours ({result['mode']}) is faster",
-    ]
+    clock = CLOCK_TEXTS[result["clock"]]
+    note = (
+        f"ms and the ratio are medians of the {clock}; below 1, ours ({result['mode']}) is faster"
+    )
+    lines = [table(HEADERS, rows), "", note]
     for pair, ratio in result["mode_ratios"].items():
         lines.append(f"{pair}: {ratio:.3f}")
     for name, row in result["peers"].items():

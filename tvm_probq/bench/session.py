@@ -124,9 +124,7 @@ def measure(
     return result
 
 
-def _job(
-    subject: Subject, request: Request, cache: Path, say: Callable[[str], None]
-) -> Job | None:
+def _job(subject: Subject, request: Request, cache: Path, say: Callable[[str], None]) -> Job | None:
     if subject.model is None:
         return None
     return Job(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tvm_probq.bench.kernels import kernel_times
 from tvm_probq.bench.ours import Ours
 from tvm_probq.bench.timing import Timing
+from tvm_probq.build.compile import build
 from tvm_probq.passes.pipeline import kernel_passes
 
 PREDICTED, STATIC = "predicted", "static"
@@ -46,7 +47,8 @@ def surrogate_share(
     passes = [p for p in kernel_passes(target) if p.info.name not in MERGING]
     lowered = tvm.transform.Sequential(passes)(predicted.integer())
     kinds = (*PREDICTION_KERNELS, *OBSERVING_KERNELS)
-    calls = kernel_times(lowered, target, x, lambda name: kind_of(name) in kinds)
+    executable = build(lowered, target, ahead_of_time=False)
+    calls = kernel_times(executable, x, lambda name: kind_of(name) in kinds)
     alone = [c.ms for c in calls if kind_of(c.name) in PREDICTION_KERNELS]
     observing = [c.ms for c in calls if kind_of(c.name) in OBSERVING_KERNELS]
     whole = times[PREDICTED].ms(clock)

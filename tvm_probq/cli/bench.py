@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 HELP = "time an artefact, or a model in several modes, beside other runtimes"
 TURNS = 200
-RANDOM_NOTE = (
-    "calibrated on {count} RANDOM inputs: latency is meant, accuracy of all these models is lost"
-)
+RANDOM_NOTE = "calibrated on RANDOM inputs: only latency means anything"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,12 +95,11 @@ def show(result: dict[str, Any]) -> str:
     from tvm_probq.bench.share import show_share
 
     threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
-    parts = [
+    title = (
         f"{result['subject']}: {result['scheme']} for {result['target']}, batch {result['batch']}, "
         f"{threads}, {result['turns']} turns"
-    ]
-    if result["random_calibration"]:
-        parts[0] += "\n" + RANDOM_NOTE.format(count=result["calibration_samples"])
+    )
+    parts = [title + _random_note(result)]
     parts.append(show_latency(result))
     parts.append("\n".join(_sizes(result)))
     if "surrogate_share" in result:
@@ -160,7 +157,17 @@ def _without_model(
     fix = "name the float model by --card CARD or --model ONNX"
     if asked:
         raise UsageError(f"{asked[0]} needs the float model", where=str(args.subject), fix=fix)
-    return (), {**left_out, **{name: f"no float model is given: {fix}" for name in chosen}}
+    return (), {**left_out, **dict.fromkeys(chosen, f"no float model is given: {fix}")}
+
+
+def _random_note(result: dict[str, Any]) -> str:
+    """Say which of ours and of the peers are calibrated on random inputs."""
+    whose = [
+        name
+        for name, key in (("ours", "random_calibration"), ("the peers", "random_inputs"))
+        if result[key]
+    ]
+    return f"\n{' and '.join(whose)} {RANDOM_NOTE}" if whose else ""
 
 
 def _sizes(result: dict[str, Any]) -> list[str]:

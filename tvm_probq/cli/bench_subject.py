@@ -13,7 +13,7 @@ from tvm_probq.cli import calibrate, options, plans, samples, sources
 from tvm_probq.cli.progress import say
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.errors import ArtefactError, UnsupportedError, UsageError
-from tvm_probq.plan.plan import MODES
+from tvm_probq.plan.plan import MODES, plan_of
 from tvm_probq.target import profile as profiles
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _of_model(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
     scheme, chosen = args.scheme or plans.DEFAULT_SCHEME, args.modes or DEFAULT_MODES
     for mode in chosen:
-        plans.check_target(plans.plan_of(scheme, mode), profile)
+        plans.check_target(plan_of(scheme, mode), profile)
     model = sources.load(card.model if is_card and card else args.subject, 1, args.shape)
     taken = _samples(args, card, samples.only_input(model.inputs, str(model.source)))
     inputs = list(taken.stream())

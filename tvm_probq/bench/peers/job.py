@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,11 +88,11 @@ class Contestant:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep a library's advice and progress away from stdout, which holds results alone."""
+    """Hide a library's advice and progress; its errors are exceptions."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.root.setLevel(level)

@@ -1,4 +1,4 @@
-"""TVM itself in float32: packed weights and register tiles, or MetaSchedule's kernels."""
+"""TVM itself in float32: packed weights, register tiles, and MetaSchedule where it is faster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("tvm",)
 
 
 def contestant(job: Job) -> Contestant:
-    """Compile the float model, tuned if there are trials."""
+    """Compile the float model; with trials, each kernel by the faster of both schedules."""
     import tvm
     from tvm import relax
 
@@ -24,21 +24,41 @@ def contestant(job: Job) -> Contestant:
 
     target = target_of(host_profile().target(), job.threads)
     mod = float_kernels(job.model.mod)
-    details: dict[str, Any] = {}
+    best, scheduled, total = schedule_all(mod)
+    how = f"no tuning: register tiles for {scheduled} of {total} kernels"
     if job.trials:
         from tvm_probq.bench.peers.tvm_tuning import tuned
 
-        mod, details = tuned(mod, target, job)
-    mod, scheduled, total = schedule_all(mod)
-    how = f"register tiles, no tuning: {scheduled} of {total} kernels"
-    details["schedule"] = f"{details.get('schedule', '')}, else {how}" if details else how
-    main = relax.VirtualMachine(compile_kernels(mod, target), tvm.cpu())["main"]
+        found, trials = tuned(mod, target, job)
+        best, taken = faster(schedule_all(found)[0], best, target, job.x)
+        how = f"MetaSchedule, {trials} trials, for {taken} of {total} kernels, else register tiles"
+    main = relax.VirtualMachine(compile_kernels(best, target), tvm.cpu())["main"]
     x = tvm.runtime.tensor(job.x)
-    return Contestant(lambda: main(x), details)
+    return Contestant(lambda: main(x), {"schedule": how})
+
+
+def faster(found: IRModule, default: IRModule, target: Any, x: Any) -> tuple[IRModule, int]:
+    """Give `default` with those kernels of `found` that are faster, and their number."""
+    import tvm
+
+    from tvm_probq.bench.kernels import kernel_times
+
+    times = [
+        {t.name: t.ms for t in kernel_times(compile_kernels(mod, target), x)}
+        for mod in (found, default)
+    ]
+    result = tvm.IRModule(dict(default.functions_items()), attrs=default.attrs)
+    taken = 0
+    for var, func in found.functions_items():
+        name = str(var.name_hint)
+        if name in times[0] and times[0][name] < times[1][name]:
+            result.update_func(default.get_global_var(name), func)
+            taken += 1
+    return result, taken
 
 
 def compile_kernels(mod: IRModule, target: Any) -> Any:
-    """Compile a module of scheduled kernels, without the passes before memory planning."""
+    """Compile a module of scheduled kernels, each called by the virtual machine."""
     import tvm
 
     from tvm_probq.passes.pipeline import build_passes

@@ -12,7 +12,7 @@ import tvm
 from tvm import relax, te, tirx
 from tvm.ir import Call, IRModule
 
-from tvm_probq.ir.expressions import constant, constant_value, ints, is_call, is_constant, shape_of
+from tvm_probq.ir.expressions import constant, is_call, is_constant, shape_of
 from tvm_probq.ir.layers import Definitions, Geometry, product_geometry
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.ops.activation import parse_activation
@@ -182,7 +182,9 @@ def _padded(x: te.Tensor, g: Geometry) -> tuple[te.Tensor, Callable[..., tuple[A
 
     def value(b: Any, h: Any, v: Any, c: Any) -> Any:
         inside = [h >= top, h < height + top, v >= left, v < width + left]
-        return tirx.if_then_else(tirx.all(*inside), x[b, h - top, v - left, c], tirx.const(0.0, "float32"))
+        return tirx.if_then_else(
+            tirx.all(*inside), x[b, h - top, v - left, c], tirx.const(0.0, "float32")
+        )
 
     shape = (n, height + top + bottom, width + left + right, channels)
     return te.compute(shape, value, name="padded"), at
