@@ -162,11 +162,8 @@ def _without_model(
 
 def _random_note(result: dict[str, Any]) -> str:
     """Say which of ours and of the peers are calibrated on random inputs."""
-    whose = [
-        name
-        for name, key in (("ours", "random_calibration"), ("the peers", "random_inputs"))
-        if result[key]
-    ]
+    whose = ["ours"] if result["random_calibration"] else []
+    whose += ["the peers"] if result["random_inputs"] and result["peers"] else []
     return f"\n{' and '.join(whose)} {RANDOM_NOTE}" if whose else ""
 
 
