@@ -13,6 +13,7 @@ from tvm.ir import IRModule
 from tvm_probq.bench.kernels import KernelTime, kernel_times
 from tvm_probq.bench.ours import Ours
 from tvm_probq.bench.peak import peak_gmacs
+from tvm_probq.bench.share import kind_of
 from tvm_probq.build.compile import build
 from tvm_probq.build.layer_reports import TAILS
 from tvm_probq.calibration.marked import Marked, marked_tensors
@@ -206,7 +207,7 @@ def _plain(kernel: str) -> Row:
     return {
         "kernel": kernel,
         "name": kernel,
-        "op": "float",
+        "op": kind_of(kernel) or "float",
         "shape": "",
         "macs": 0,
         "instruction": "",
