@@ -62,5 +62,7 @@ def test_the_table_says_what_it_compares_and_what_is_left_out() -> None:
 
 
 def test_memory_is_shown_in_bytes() -> None:
-    text = show_memory({"ours": {"before_bytes": 1000, "peak_bytes": 4000, "growth_bytes": 3000}})
+    row = {"before_bytes": 1000, "peak_bytes": 4000, "after_bytes": 3500, "growth_bytes": 3000}
+    text = show_memory({"ours": row})
     assert text.splitlines()[-1].split("  ")[-1].strip() == "1 000"
+    assert "3 500" in text

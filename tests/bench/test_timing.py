@@ -58,6 +58,21 @@ def test_only_the_second_run_is_on_the_clocks(monkeypatch: pytest.MonkeyPatch) -
     assert times == Timing(process_cpu=(5, 5), thread_cpu=(3, 3), wall=(4, 4))
 
 
+@pytest.mark.parametrize("clock", timing.CLOCKS)
+def test_the_clock_that_matters_is_read_next_to_the_call(
+    monkeypatch: pytest.MonkeyPatch, clock: str
+) -> None:
+    order: list[str] = []
+    names = {"process_cpu": "process_time_ns", "thread_cpu": "thread_time_ns"}
+    for name in timing.CLOCKS:
+        reader = names.get(name, "perf_counter_ns")
+        monkeypatch.setattr(timing.time, reader, lambda name=name: order.append(name) or 0)
+    interleaved({"only": lambda: order.append("call")}, 1, clock=clock)
+    at = len(order) - 1 - order[::-1].index("call")
+    assert order[at - 1] == order[at + 1] == clock
+    assert sorted(order[at - 3 : at]) == sorted(order[at + 1 : at + 4]) == sorted(timing.CLOCKS)
+
+
 def test_medians_and_quartiles_are_in_milliseconds() -> None:
     times = Timing((1_000_000, 9_000_000, 2_000_000), (1, 1, 1), (4_000_000,) * 3)
     assert times.ms("process_cpu") == pytest.approx(2.0)

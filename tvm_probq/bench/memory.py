@@ -42,7 +42,8 @@ def memory_of(kind: str, model: Path, x: NDArray[Any], threads: int) -> dict[str
     dict
         ``before_bytes``, resident once the runtime is imported and the input is there;
         ``peak_bytes``, the most from then on, while the model is loaded and run;
-        ``growth_bytes``, the difference: what model and inference take.
+        ``after_bytes``, what is still resident after the runs; ``growth_bytes``, peak less before:
+        what loading and running the model take.
 
     Raises
     ------
@@ -60,8 +61,11 @@ def memory_of(kind: str, model: Path, x: NDArray[Any], threads: int) -> dict[str
             why=(done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1],
             fix="see that there is enough memory for a second process",
         )
-    before, peak = json.loads(done.stdout.splitlines()[-1])
-    return {"before_bytes": before, "peak_bytes": peak, "growth_bytes": peak - before}
+    before, peak, after = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "before_bytes": before, "peak_bytes": peak, "after_bytes": after,
+        "growth_bytes": peak - before,
+    }  # fmt: skip
 
 
 def save_library(library: bytes, folder: Path) -> Path:
@@ -71,8 +75,8 @@ def save_library(library: bytes, folder: Path) -> Path:
     return path
 
 
-def measure_here(kind: str, model: Path, x: NDArray[Any], threads: int) -> tuple[int, int]:
-    """Give resident bytes before, and the most while a model is loaded and run, in this process."""
+def measure_here(kind: str, model: Path, x: NDArray[Any], threads: int) -> tuple[int, int, int]:
+    """Load and run a model in this process: resident bytes before, the most, and after it."""
     if kind == OURS:
         import tvm
         from tvm import relax
@@ -92,7 +96,7 @@ def measure_here(kind: str, model: Path, x: NDArray[Any], threads: int) -> tuple
         call = caller(model, x, threads)
         for _ in range(RUNS):
             call()
-    return before, _status("VmHWM")
+    return before, _status("VmHWM"), _status("VmRSS")
 
 
 def _start() -> int:
@@ -112,7 +116,7 @@ def _status(field: str) -> int:
 
 
 def main() -> None:
-    """Measure what the arguments name and print two numbers."""
+    """Measure what the arguments name and print three numbers."""
     kind, model, folder, threads = sys.argv[1:]
     from tvm_probq.bench.threads import use_threads
 

@@ -72,11 +72,9 @@ def show_latency(result: Mapping[str, Any]) -> str:
 
 def show_memory(memory: Mapping[str, Mapping[str, int]]) -> str:
     """Lay peak memory out."""
-    rows: list[list[Cell]] = [
-        [name, row["growth_bytes"], row["peak_bytes"], row["before_bytes"]]
-        for name, row in memory.items()
-    ]
-    headers = ("resident bytes", "model and inference", "peak", "before, runtime imported")
+    keys = ("growth_bytes", "peak_bytes", "after_bytes", "before_bytes")
+    rows: list[list[Cell]] = [[name, *(row[key] for key in keys)] for name, row in memory.items()]
+    headers = ("resident bytes", "to load and run", "peak", "after it", "before, runtime imported")
     return table(headers, rows)
 
 

@@ -99,8 +99,8 @@ def measure(
     say(f"timing {len(calls)} contestants, {request.turns} turns")
     # Workers of a runtime spin for a while, on the CPUs that the next contestant needs.
     between = settle if request.threads > 1 else None
-    times = interleaved(calls, request.turns, RARE, between)
     clock = fair_clock(request.threads)
+    times = interleaved(calls, request.turns, RARE, between, clock)
     result = latency(
         {mode: times[mode] for mode in subject.ours},
         {name: times[name] for name in contestants},
