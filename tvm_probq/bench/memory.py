@@ -53,19 +53,29 @@ def memory_of(kind: str, model: Path, x: NDArray[Any], threads: int) -> dict[str
     with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
         np.save(Path(folder, "x.npy"), x)
         command = [sys.executable, "-m", __name__, kind, str(model), folder, str(threads)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise _cannot(model, f"the process took more than {LIMIT_S} s") from None
     if done.returncode != 0:
-        raise EnvironmentProblem(
-            f"the memory of {model} cannot be measured",
-            where="bench --memory",
-            why=(done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1],
-            fix="see that there is enough memory for a second process",
-        )
+        lines = done.stderr.strip().splitlines()
+        raise _cannot(model, lines[-1] if lines else f"exit status {done.returncode}")
     before, peak, after = json.loads(done.stdout.splitlines()[-1])
     return {
         "before_bytes": before, "peak_bytes": peak, "after_bytes": after,
         "growth_bytes": peak - before,
     }  # fmt: skip
+
+
+def _cannot(model: Path, why: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"the memory of {model} cannot be measured",
+        where="bench --memory",
+        why=why,
+        fix="see that there is enough memory for a second process",
+    )
 
 
 def save_library(library: bytes, folder: Path) -> Path:

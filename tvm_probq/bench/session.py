@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,8 +142,6 @@ def _contestant(name: str, job: Job | None, say: Callable[[str], None]) -> Conte
 
 
 def _memory(ours: own.Ours, job: Job | None, request: Request, x: Any) -> dict[str, Any]:
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
         path = save_library(ours.library(), Path(folder))
         found = {f"ours, {ours.mode}": memory_of(OURS, path, x, request.threads)}

@@ -37,9 +37,8 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples",
         type=options.positive,
-        default=SAMPLES,
         metavar="N",
-        help="calibrate on the first N inputs of the card or the data (default %(default)s)",
+        help=f"calibrate on the first N inputs of the card or the data (default {SAMPLES})",
     )
     parser.add_argument(
         "--random-calibration",
@@ -204,10 +203,10 @@ def _samples(args: argparse.Namespace, card: Card | None, form: Any) -> samples.
     """Give inputs: random ones if asked for or if there are no others."""
     count = args.random_calibration
     if count is None and args.data is not None:
-        return samples.of_arrays(args.data, form, args.samples)
+        return samples.of_arrays(args.data, form, args.samples or SAMPLES)
     if count is None and card is not None:
-        return samples.of_card(card, form, args.samples)
-    return samples.of_chance(form, count or RANDOM_SAMPLES, args.seed)
+        return samples.of_card(card, form, args.samples or SAMPLES)
+    return samples.of_chance(form, count or args.samples or RANDOM_SAMPLES, args.seed)
 
 
 def _batch(inputs: list[Any], batch: int) -> Any:
