@@ -19,10 +19,10 @@ from tvm_probq.build.layer_reports import TAILS
 from tvm_probq.calibration.marked import Marked, marked_tensors
 from tvm_probq.errors import KernelError
 from tvm_probq.frontend.onnx import Model
-from tvm_probq.ir.expressions import is_call
+from tvm_probq.ir.expressions import ints, is_call
 from tvm_probq.ir.layers import Definitions, Geometry
 from tvm_probq.ir.rewrite import bindings
-from tvm_probq.kernels.calls import KERNEL_CALLS, LAYER
+from tvm_probq.kernels.calls import KERNEL_CALLS, LAYER, result_types
 from tvm_probq.kernels.gate import INSTRUCTION
 from tvm_probq.passes.pipeline import kernel_passes
 from tvm_probq.report.tables import Cell, table
@@ -180,7 +180,7 @@ def _row(lowered: IRModule, call: Any, marked: Marked | None, batch: int) -> Row
     kernel = str(call.args[0].name_hint)
     kind = _kind(lowered, call)
     name = kernel if marked is None else marked.name
-    row = {**_plain(kernel), "name": name, "op": kind}
+    row = {**_plain(kernel), "name": name, "op": kind, "shape": _written(call)}
     if kind != LAYER or marked is None or marked.layer is None:
         return row
     geometry = marked.layer.geometry
@@ -193,6 +193,12 @@ def _row(lowered: IRModule, call: Any, marked: Marked | None, batch: int) -> Row
         "macs": geometry.macs * batch,
         "instruction": str(attrs.get(INSTRUCTION, "")),
     }
+
+
+def _written(call: Any) -> str:
+    """Shape of the first tensor that a kernel writes: ``-> 28x28x96``."""
+    shape = ints(result_types(call.ty)[0].shape)
+    return f"-> {'x'.join(map(str, shape[1:]))}"
 
 
 def _kind(lowered: IRModule, call: Any) -> str:
