@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from tvm_probq.bench.peak import ACCUMULATORS, check_peak, compile_peak, peak_gmacs
+import numpy as np
+import pytest
+import tvm
+
+from tvm_probq.bench.peak import BYTES, NAME, PEAKS, ROUNDS, check_peak, compile_peak, peak_gmacs
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.target.profile import load_profile
 
-DOT = "\tvpdpbusd\t%zmm13, %zmm12, %zmm{}\n"
-LOOP = "".join(DOT.format(i) for i in range(ACCUMULATORS))
+PROFILES = {"vpdpbusd": "x86-vnni", "tdpbusd": "x86-amx"}
+LOOP = "".join(f"\tvpdpbusd\t%zmm13, %zmm12, %zmm{i}\n" for i in range(PEAKS["vpdpbusd"].count))
+INSTRUCTIONS = pytest.mark.parametrize("instruction", sorted(PEAKS))
 
 
-@pytest.fixture(scope="module")
-def target() -> object:
-    return load_profile("x86-vnni").target()
+def target_of(instruction: str) -> Any:
+    return load_profile(PROFILES[instruction]).target()
 
 
-def test_an_instruction_without_a_kernel_has_no_peak(target: object) -> None:
-    assert peak_gmacs("tdpbusd", target) is None
-    assert peak_gmacs("", target) is None
+def needs(instruction: str) -> None:
+    if not load_profile(PROFILES[instruction]).runs_here:
+        pytest.skip(f"needs a CPU with {instruction}")
 
 
-def test_the_kernel_keeps_its_sums_in_registers(target: object) -> None:
-    # Compiling for VNNI needs no such machine.
-    text = str(compile_peak(target).inspect_source("asm"))
-    check_peak(text, "vpdpbusd")
-    assert count_instruction(text, "vpdpbusd") >= ACCUMULATORS
+def test_an_instruction_without_a_kernel_has_no_peak() -> None:
+    assert peak_gmacs("sdot", target_of("vpdpbusd")) is None
+    assert peak_gmacs("", target_of("vpdpbusd")) is None
 
 
-def test_the_peak_is_a_speed(target: object) -> None:
-    if not load_profile("x86-vnni").runs_here:
-        pytest.skip("needs a CPU with AVX-512 VNNI")
-    peak = peak_gmacs("vpdpbusd", target)
+@INSTRUCTIONS
+def test_the_kernel_keeps_its_sums_in_registers(instruction: str) -> None:
+    # Compiling for an instruction needs no machine that has it.
+    text = str(compile_peak(PEAKS[instruction], target_of(instruction)).inspect_source("asm"))
+    check_peak(text, instruction)
+    assert count_instruction(text, instruction) >= PEAKS[instruction].count
+
+
+@INSTRUCTIONS
+def test_the_kernel_does_the_work_that_is_counted(instruction: str) -> None:
+    needs(instruction)
+    peak = PEAKS[instruction]
+    sums = tvm.runtime.tensor(np.zeros(peak.count * peak.lanes, np.int32))
+    operands = [np.full(BYTES, 3, np.uint8), np.full(BYTES, -2, np.int8)]
+    library = compile_peak(peak, target_of(instruction))
+    library[NAME](*(tvm.runtime.tensor(operand) for operand in operands), sums)
+    # Each multiply-accumulate adds -6 to one of an instruction's lanes.
+    assert set(sums.numpy().tolist()) == {-6 * peak.macs // peak.lanes * ROUNDS}
+
+
+@INSTRUCTIONS
+def test_the_peak_is_a_speed(instruction: str) -> None:
+    needs(instruction)
+    peak = peak_gmacs(instruction, target_of(instruction))
     assert peak is not None
     assert peak > 0
 
 
 def test_a_dropped_instruction_is_an_error() -> None:
-    with pytest.raises(KernelError, match=f"0 of {ACCUMULATORS} vpdpbusd are in the assembly"):
+    with pytest.raises(KernelError, match="0 of 12 vpdpbusd are in the assembly"):
         check_peak("\tvpmaddubsw\t%zmm1, %zmm2, %zmm3\n", "vpdpbusd")
 
 
