@@ -58,6 +58,8 @@ def test_the_kernels_that_run_are_those_of_the_graph(
     rows = result["rows"]
     assert [r["name"] for r in rows if r["macs"]] == list(PRODUCTS)
     assert all(row["ms"] > 0 for row in rows)
+    (pool,) = (row for row in rows if row["op"] == "global_avg_pool")
+    assert pool["shape"].endswith("24")
     if mode != "predicted":  # where the whole prediction is merged into other kernels
         assert {"quantize_nchw", "float"} <= {row["op"] for row in rows}
     assert sum(row["share_of_time"] for row in rows) == pytest.approx(1.0)

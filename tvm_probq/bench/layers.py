@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -196,8 +197,8 @@ def _row(lowered: IRModule, call: Any, marked: Marked | None, batch: int) -> Row
 
 
 def _written(call: Any) -> str:
-    """Shape of the first tensor that a kernel writes: ``-> 28x28x96``."""
-    shape = ints(result_types(call.ty)[0].shape)
+    """Shape of the largest tensor that a kernel writes: ``-> 28x28x96``."""
+    shape = max((ints(ty.shape) for ty in result_types(call.ty)), key=math.prod)
     return f"-> {'x'.join(map(str, shape[1:]))}"
 
 
