@@ -79,6 +79,16 @@ def test_sums_stay_in_tiles_and_their_registers_are_given_back() -> None:
     assert count_instruction(asm, "vpextrb") == 0
 
 
+@pytest.mark.parametrize(("channels", "packs"), [(64, True), (40, False)])
+def test_whole_blocks_of_codes_are_packed(channels: int, packs: bool) -> None:
+    kernel = layer_kernel(replace(SPEC, out_channels=channels), TARGET)
+    asm = tvm.tirx.build(
+        kernel.func.with_attr("global_symbol", "main"), target=TARGET
+    ).inspect_source("asm")
+    assert bool(count_instruction(asm, "vpackuswb")) == packs
+    assert bool(count_instruction(asm, "vpmovdb")) == (not packs)
+
+
 def test_a_prime_number_of_columns_still_fills_tiles() -> None:
     spec = replace(SPEC, height=1, width=127, kernel=(1, 1), pads=(0, 0, 0, 0))
     assert default_tile(spec, vector_unit(spec, TARGET)).columns == 127

@@ -13,6 +13,7 @@ from tvm_probq.kernels.x86.amx_shape import Chunks, RegisterTile
 from tvm_probq.kernels.x86.conv_workload import Workload
 from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
+from tvm_probq.kernels.x86.narrow import pack_codes
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS, Tile
 
 
@@ -41,6 +42,9 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if spec.macs >= PARALLEL_MACS:
         sch.parallel(task)
     sch.annotate(wo, "pragma_loop_partition_hint", 1)
+    if work.packed:
+        wi, wp = sch.split(wi, [None, work.packed])
+        place_codes(sch, wi, task)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
@@ -49,8 +53,12 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         block = sch.get_sblock("pad")
         sch.compute_at(block, task, preserve_unit_loops=True)
         sch.annotate(sch.get_loops(block)[-1], "pragma_loop_partition_hint", 1)
-    sch.vectorize(cv)
-    sch.unroll(cn)
+    if work.packed:
+        sch.fuse(cn, cv)
+        sch.blockize(wp)
+    else:
+        sch.vectorize(cv)
+        sch.unroll(cn)
     if unit.tiles:
         sch.blockize(sch.get_loops(conv)[-len(LOOPS)])
         sch.annotate(task, TASK, 1)
@@ -58,10 +66,23 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         chunks = Chunks.of(view.reduction[2])
         cut = RegisterTile.of(tile.tile_rows, tile.columns, tile.blocks)
         func = use_tiles(sch.mod["main"], cut, chunks, view.reduction[:2])
-        return IRModule({"main": func})
-    _inner(sch, spec, unit, conv)
-    sch.unroll(wi)
-    return sch.mod
+    else:
+        _inner(sch, spec, unit, conv)
+        sch.unroll(wi)
+        func = sch.mod["main"]
+    return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
+
+
+def place_codes(sch: s_tir.Schedule, loop: Any, task: Any) -> None:
+    """Compute the int32 codes that are packed together in every iteration of `loop`."""
+    codes = sch.get_sblock("codes")
+    sch.compute_at(codes, loop, preserve_unit_loops=True)
+    column, _, channel = sch.get_loops(codes)[-3:]
+    block, lane = sch.split(channel, [None, LANES])
+    for each in (column, block):
+        sch.unroll(each)
+    sch.vectorize(lane)
+    sch.compute_at(sch.get_sblock("floor"), task, preserve_unit_loops=True)
 
 
 def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:

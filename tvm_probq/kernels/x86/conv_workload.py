@@ -12,6 +12,7 @@ from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import Chunks
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.narrow import packed_positions
 from tvm_probq.kernels.x86.tiles import Tile, channel_blocks
 
 
@@ -27,12 +28,17 @@ class Workload:
         Whether there is an 8-bit scratch block "pad".
     channels : Channels
         Layout of the output channels.
+    vectors : tuple of str
+        Blocks of the vectors of `Epilogue`.
+    packed : int
+        Output positions whose codes are packed together, by a block "codes" and one "floor".
     """
 
     func: tirx.PrimFunc
     padded: bool
     channels: Channels
     vectors: tuple[str, ...]
+    packed: int = 0
 
 
 def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
@@ -63,9 +69,12 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     source = _source(spec, unit, tile, x, epilogue)
     total = _total(spec, unit, view, source, weights)
     out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
-    out = output_stages(total, epilogue, out_view)
+    packed = 0
+    if view.columns % tile.columns == 0:
+        packed = packed_positions(spec, unit, channels, tile.columns, tile.blocks)
+    out = (packed_stages if packed else output_stages)(total, epilogue, out_view)
     func = te.create_prim_func([x, weights, *epilogue.arguments, out])
-    return Workload(func, source is not x, channels, tuple(epilogue.vectors))
+    return Workload(func, source is not x, channels, tuple(epilogue.vectors), packed)
 
 
 def _source(
@@ -153,6 +162,25 @@ def _chunked_total(
 
     shape = (spec.batch, 1, weights.shape[0], view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")
+
+
+def packed_stages(total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...]) -> te.Tensor:
+    """The output of whole channel blocks by way of int32 codes; parameters of `output_stages`."""
+    lanes = int(total.shape[5])
+    total = epilogue.centred(total)
+    residual = _residual(epilogue, out_view, out_view) if epilogue.spec.residual else None
+
+    def code(n: Any, h: Any, w: Any, g: Any, c: Any) -> Any:
+        other = residual(n, g, h, w, c) if residual else None
+        return epilogue.rounded(total[n, g, c // lanes, h, w, c % lanes], (n, g, c), other)
+
+    codes = te.compute(out_view, code, name="codes")
+    floor = epilogue.floor()
+
+    def value(n: Any, h: Any, w: Any, g: Any, c: Any) -> Any:
+        return tirx.max(codes[n, h, w, g, c], floor[n]).astype("uint8")
+
+    return te.compute(out_view, value, name="value")
 
 
 def output_stages(total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...]) -> te.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.floats import activate, fma, round_to_code
+from tvm_probq.kernels.x86.floats import activate, fma, rint, round_to_code
 from tvm_probq.kernels.x86.geometry import Channels
 
 Index = Any  # a TIR expression or a Python int
@@ -81,9 +81,29 @@ class Epilogue:
 
     def value(self, total: Any, at: tuple[Index, Index, Index], residual: Any = None) -> Any:
         """The output value from the int32 sum `total` at ``(n, g, c)``."""
-        spec, (n, g, c) = self.spec, at
-        if spec.output == "int32":
+        if self.spec.output == "int32":
             return total
+        v = self._tail(total, at, residual)
+        if self.spec.output == "float32":
+            return v
+        v = tirx.max(v, self._per_range("lower", *at))
+        return round_to_code(tirx.min(v, self._per_range("upper", *at)))
+
+    def rounded(self, total: Any, at: tuple[Index, Index, Index], residual: Any = None) -> Any:
+        """The code as int32, below its lower bound where `floor` has to be taken instead."""
+        # A value that is no number stays so, and is rounded to the smallest int32.
+        v = tirx.min(self._per_range("upper", *at), self._tail(total, at, residual))
+        return rint(v)
+
+    def floor(self) -> te.Tensor:
+        """The smallest code of each sample, int32 ``[N]``."""
+        return te.compute(
+            (self.spec.batch,), lambda n: self._lower(n, 0, 0).astype("int32"), name="floor"
+        )
+
+    def _tail(self, total: Any, at: tuple[Index, Index, Index], residual: Any) -> Any:
+        """The float32 value of codes, not bounded yet, or of a float32 output."""
+        spec, (n, g, c) = self.spec, at
         v = total.astype("float32")
         v = fma(v, self.vectors["multiplier"][n, g, c], self.vectors["offset"][n, g, c])
         if residual is not None:
@@ -94,9 +114,7 @@ class Epilogue:
         if not spec.linear:
             v = activate(v, spec) / self._per_range("scale", n, g, c)
             v = v + self._per_range("zero", n, g, c)
-        v = tirx.max(v, self._per_range("lower", n, g, c))
-        v = tirx.min(v, self._per_range("upper", n, g, c))
-        return round_to_code(v)
+        return v
 
     def _argument(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> None:
         self._inputs[name] = te.placeholder(shape, dtype, name)

@@ -17,12 +17,17 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 
-def round_to_code(v: Any) -> Any:
-    """A float32 in 0..255 rounded half to even, as uint8.
+def rint(v: Any) -> Any:
+    """A float32 rounded half to even, as int32; what int32 does not hold becomes the smallest.
 
     `tirx.nearbyint` would do, but TVM's vectorizer takes it apart into scalars.
     """
-    return tirx.call_llvm_pure_intrin("int32", "llvm.lrint", v).astype("uint8")
+    return tirx.call_llvm_pure_intrin("int32", "llvm.lrint", v)
+
+
+def round_to_code(v: Any) -> Any:
+    """A float32 in 0..255 rounded half to even, as uint8."""
+    return rint(v).astype("uint8")
 
 
 def activate(v: Any, spec: LayerSpec) -> Any:

@@ -34,6 +34,11 @@ class VectorUnit:
     instruction: str
 
     @property
+    def packs(self) -> bool:
+        """Whether codes are packed by 64: not where sums and codes would share the registers."""
+        return self.tiles
+
+    @property
     def tiles(self) -> bool:
         """Whether sums are made in tile registers."""
         return self.instruction == INSTRUCTION

@@ -23,7 +23,8 @@ DEPTHWISE_PARALLEL_MACS = 1 << 18  # a quarter of a dense layer's speed
 MIN_TILED_TASKS = 2  # of a layer in tiles, which is done in tens of microseconds
 TILED_BYTES = 48 * 1024  # the same of a task of AMX, whose tiles come from the second cache
 PRODUCT_CYCLES = 16  # of a tile register of AMX
-NEAR_CYCLES, FAR_CYCLES = 0.5, 1.5  # to load a row of one from the first or the second cache
+NEAR_CYCLES, FAR_CYCLES = 1.0, 2.0  # to load a row of one from the first or the second cache
+PASS_SHARE = 0.1  # what each further pass costs a register tile of AMX
 TILE_OVERHEAD = 40  # cycles to start a pass of AMX and to store its sums
 MOST_POSITIONS = 64  # of a register tile: 4 KiB of sums for each channel block
 QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
@@ -169,7 +170,7 @@ def matrix_cycles(
         products = len(starts) * blocks * PRODUCT_CYCLES
         loads = len(starts) * inputs + blocks * weights
         cycles += pieces * max(products, loads) + TILE_OVERHEAD
-    return cycles
+    return cycles * (1 + PASS_SHARE * (len(tile.passes) - 1))
 
 
 def _load_cycles(size_bytes: int) -> float:
