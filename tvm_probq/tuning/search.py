@@ -1,0 +1,229 @@
+"""The search: batches of tiles that the cost model likes, where a model's time goes.
+
+A tile counts only after a comparison of its own with the default tile, in turn, over many rounds:
+the best of many noisy times is always too good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.geometry import VectorUnit
+from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.tuning.database import Database, Entry
+from tvm_probq.tuning.measure import Measured, Measurer
+from tvm_probq.tuning.model import CostModel
+from tvm_probq.tuning.space import tiles_of
+from tvm_probq.tuning.tasks import Task
+
+BATCH = 12
+EXPLORED = 3  # of a batch, at random: the model never learns of what it never proposes
+ROUNDS = 11
+CONFIRMING_ROUNDS = 41
+MOST_RATIO = 0.97  # a gain below 3 % cannot be told from noise
+LEAST_WINS = 0.75  # of the rounds
+BETTER_RATIO = 0.99  # than the tile chosen so far
+PATIENCE = 4  # batches without a better tile, after which a layer is done
+DECAY = 0.75  # worth of a further batch on a layer; once more for one without a better tile
+GUESSED_MACS_PER_US, DEPTHWISE_MACS_PER_US = 1.5e5, 3e4  # until it is measured
+GATES = ("instruction", "workspace", "equals the simulator")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one batch gave.
+
+    Attributes
+    ----------
+    task : Task
+        The layer.
+    entry : Entry or None
+        What is known of it now; None if its default kernel fails.
+    failure : str
+        Why that is.
+    """
+
+    task: Task
+    entry: Entry | None
+    failure: str = ""
+
+
+class _Search:
+    """The state of one layer's search."""
+
+    def __init__(self, task: Task, unit: VectorUnit, entry: Entry | None) -> None:
+        self.task, self.unit, self.entry = task, unit, entry
+        self.space = tiles_of(task.spec, unit)
+        self.default = self.space[0]
+        known = set(self.space)
+        trials = {} if entry is None else entry.trials
+        self.trials = {tile: ratio for tile, ratio in trials.items() if tile in known}
+        self.failure = ""
+
+    @property
+    def best(self) -> Tile | None:
+        return None if self.entry is None else self.entry.tile
+
+    @property
+    def idle(self) -> int:
+        """Batches since the best tile was found."""
+        tried = list(self.trials)
+        since = tried.index(self.best) + 1 if self.best in self.trials else 0
+        return (len(tried) - since) // BATCH
+
+    @property
+    def left(self) -> list[Tile]:
+        return [tile for tile in self.space[1:] if tile not in self.trials]
+
+    @property
+    def done(self) -> bool:
+        return bool(self.failure) or self.idle >= PATIENCE or not self.left
+
+    @property
+    def worth(self) -> float:
+        """How much a further batch promises: time in the model, less after every batch."""
+        spec = self.task.spec
+        speed = DEPTHWISE_MACS_PER_US if spec.depthwise else GUESSED_MACS_PER_US
+        time_us = spec.macs / speed if self.entry is None else self.entry.tuned_us
+        return self.task.count * time_us * DECAY ** (len(self.trials) / BATCH + self.idle)
+
+
+class Tuner:
+    """Tunes layers and keeps what it learns in a database.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        What to tune.
+    unit_of : callable
+        Gives the vector unit of a layer.
+    database : Database
+        Continued, and changed after every batch.
+    measurer : Measurer
+        The machine.
+    machine : str
+        Its name, for the entries.
+    threads : int
+        Threads of a kernel.
+    seed : int
+        Of the exploration.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        unit_of: Callable[[LayerSpec], VectorUnit],
+        database: Database,
+        measurer: Measurer,
+        *,
+        machine: str = "",
+        threads: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self._database, self._measurer = database, measurer
+        self._machine, self._threads = machine, threads
+        self._rng = np.random.default_rng(seed)
+        self._model = CostModel(seed)
+        self._searches = [
+            _Search(task, unit_of(task.spec), database.entries.get(task.key)) for task in tasks
+        ]
+        for search in self._searches:
+            self._learn(search, list(search.trials))
+
+    @property
+    def done(self) -> bool:
+        """Whether no layer has anything left to try."""
+        return all(search.done for search in self._searches)
+
+    def run(self, enough: Callable[[], bool]) -> Iterator[Step]:
+        """Measure batch after batch until `enough` says so or nothing is left.
+
+        Every step leaves the database consistent, so the caller may save it, or stop, at any.
+        """
+        while not enough():
+            open_searches = [s for s in self._searches if not s.done]
+            if not open_searches:
+                return
+            search = max(open_searches, key=lambda s: s.worth)
+            try:
+                self._batch(search)
+            except KernelError as error:
+                search.failure = error.why or error.what
+            yield Step(search.task, search.entry, search.failure)
+
+    def _batch(self, search: _Search) -> None:
+        spec, default = search.task.spec, search.default
+        batch = self._propose(search)
+        found = self._measurer.measure(spec, default, batch, ROUNDS)
+        search.trials |= {tile: found[tile].ratio for tile in batch}
+        self._learn(search, batch)
+        entry = self._entry(search, found[default])
+        if entry is not None:
+            search.entry = self._database.entries[search.task.key] = entry
+        best = self._confirmed(search, found, batch)
+        if best is not None:
+            search.entry = self._database.entries[search.task.key] = best
+
+    def _propose(self, search: _Search) -> list[Tile]:
+        left = search.left
+        order = self._rng.permutation(len(left))
+        if not self._model.ready:
+            return [left[i] for i in order[:BATCH]]
+        scores = self._model.predict(search.task.spec, search.unit, left)
+        liked = list(np.argsort(scores, kind="stable")[: BATCH - EXPLORED])
+        others = [i for i in order if i not in set(liked)]
+        return [left[i] for i in (liked + others)[:BATCH]]
+
+    def _learn(self, search: _Search, tiles: Sequence[Tile]) -> None:
+        ratios = [search.trials[tile] for tile in tiles]
+        self._model.learn(search.task.spec, search.unit, tiles, ratios)
+
+    def _entry(self, search: _Search, default: Measured) -> Entry | None:
+        """The entry with the new trials, its decision as before."""
+        if search.entry is not None:
+            return replace(
+                search.entry,
+                trials=dict(search.trials),
+                tried=max(search.entry.tried, len(search.trials)),
+            )
+        return self._decided(search, None, default, default) if default.time_us else None
+
+    def _confirmed(
+        self, search: _Search, found: dict[Tile, Measured], batch: Sequence[Tile]
+    ) -> Entry | None:
+        """A new decision, if the batch's best is measurably faster than the one so far."""
+        timed = {tile: found[tile] for tile in batch if found[tile].ratio is not None}
+        if not timed or search.entry is None:
+            return None
+        tile = min(timed, key=lambda t: timed[t].ratio or 0.0)
+        so_far = min(search.entry.ratio, MOST_RATIO)
+        if (timed[tile].ratio or 1.0) > so_far:
+            return None
+        rivals = [tile] if search.best is None else [tile, search.best]
+        again = self._measurer.measure(
+            search.task.spec, search.default, rivals, CONFIRMING_ROUNDS
+        )
+        mine, default = again[tile], again[search.default]
+        if mine.ratio is None:
+            return None
+        search.trials[tile] = mine.ratio
+        rival = again[search.best].ratio if search.best is not None else None
+        if mine.ratio > MOST_RATIO or mine.wins < LEAST_WINS:
+            return None
+        if rival is not None and mine.ratio > BETTER_RATIO * rival:
+            return None
+        return self._decided(search, tile, mine, default)
+
+    def _decided(
+        self, search: _Search, tile: Tile | None, mine: Measured, default: Measured
+    ) -> Entry:
+        return Entry(
+            tile, mine.time_us, default.time_us, GATES, self._machine, time.strftime("%Y-%m-%d"),
+            self._threads, len(search.trials), dict(search.trials),
+        )  # fmt: skip
