@@ -206,9 +206,7 @@ class Tuner:
         if (timed[tile].ratio or 1.0) > so_far:
             return None
         rivals = [tile] if search.best is None else [tile, search.best]
-        again = self._measurer.measure(
-            search.task.spec, search.default, rivals, CONFIRMING_ROUNDS
-        )
+        again = self._measurer.measure(search.task.spec, search.default, rivals, CONFIRMING_ROUNDS)
         mine, default = again[tile], again[search.default]
         if mine.ratio is None:
             return None

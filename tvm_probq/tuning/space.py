@@ -38,20 +38,24 @@ def tiles_of(spec: LayerSpec, unit: VectorUnit) -> list[Tile]:
         the default alone.
     """
     default = default_tile(spec, unit)
-    if spec.depthwise:
-        found = _depthwise_tiles(spec, unit)
-    else:
-        found = _conv_tiles(spec, unit, default)
+    found = _depthwise_tiles(spec, unit) if spec.depthwise else _conv_tiles(spec, unit, default)
     return list(dict.fromkeys([default, *found]))
 
 
 def scratch_bytes(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
-    """Estimate the bytes of input that one task reads, which is what a padded one copies."""
+    """Estimate the bytes of input that one task reads, which is what a padded one copies.
+
+    A depthwise task copies whole rows, and with dot products it also interleaves four pixels of
+    one vector of channels.
+    """
     rows = (tile.rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
-    whole = spec.depthwise and not dots_fit(spec, unit)
-    positions = spec.out_width if whole else tile.columns * tile.column_tiles
-    columns = (positions - 1) * spec.strides[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
-    return rows * columns * spec.in_channels
+    positions = tile.columns * tile.column_tiles
+    reach = (spec.kernel[1] - 1) * spec.dilation[1] + 1
+    wide = -(-spec.out_width // positions) * positions if spec.depthwise else positions
+    found = rows * ((wide - 1) * spec.strides[1] + reach) * spec.in_channels
+    if spec.depthwise and dots_fit(spec, unit):
+        found += rows * (positions + reach) * 4 * LANES
+    return found
 
 
 def task_count(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
