@@ -101,7 +101,7 @@ def test_given_tiles_are_used_and_named(
 ) -> None:
     mod = integer_net()
     spec = layer_specs(mod)[0]
-    default, *others = tiles_of(spec, vector_unit(target))
+    default, *others = tiles_of(spec, vector_unit(spec, target))
     tile = next(t for t in others if t.blocks == default.blocks)
     functions = [func for _, func in kernels_of(LowerLayers(target, {spec: tile})(mod))]
     named = [str(f.attrs["probq.tile"]) for f in functions if "probq.tile" in f.attrs]

@@ -16,7 +16,12 @@ from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.database import Database, Entry
 from tvm_probq.tuning.measure import Measured
 
-FEATURES = {"cascadelake": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
+FEATURES = {
+    "sapphirerapids": "amx-int8",
+    "cascadelake": "avx512vnni",
+    "haswell": "avx2",
+    "x86-64": "sse2",
+}
 DEFAULT_US = 100.0
 
 

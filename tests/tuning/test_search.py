@@ -9,7 +9,7 @@ import pytest
 import tvm
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.geometry import vector_unit
+from tvm_probq.kernels.x86.geometry import VectorUnit, vector_unit
 from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.database import Database
 from tvm_probq.tuning.key import layer_key
@@ -18,7 +18,11 @@ from tvm_probq.tuning.search import BATCH, PATIENCE, Step, Tuner
 from tvm_probq.tuning.space import tiles_of
 from tvm_probq.tuning.tasks import Task, tasks_of
 
-UNIT = vector_unit(tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"}))
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
+
+
+def unit_of(spec: LayerSpec) -> VectorUnit:
+    return vector_unit(spec, TARGET)
 
 
 def steps(count: int) -> Callable[[], bool]:
@@ -33,13 +37,13 @@ def task(make_layer: Any) -> Task:
 
 
 def tune(tasks: list[Task], machine: Any, database: Database, batches: int = 99) -> list[Step]:
-    tuner = Tuner(tasks, lambda _spec: UNIT, database, machine, machine="made up")
+    tuner = Tuner(tasks, unit_of, database, machine, machine="made up")
     return list(tuner.run(steps(batches)))
 
 
 def best_of(spec: LayerSpec) -> Tile:
     """Some tile in the middle of the space."""
-    tiles = tiles_of(spec, UNIT)
+    tiles = tiles_of(spec, unit_of(spec))
     return tiles[len(tiles) // 2]
 
 
@@ -61,7 +65,9 @@ def test_the_faster_tile_is_chosen(task: Task, made_up_machine: Any) -> None:
     assert entry.tile is not None
     assert distance(entry.tile, wanted) < 0.5
     assert entry.tuned_us == 50 + 40 * distance(entry.tile, wanted) < entry.default_us == 100
-    assert len(entry.trials) < len(tiles_of(task.spec, UNIT)) / 2, "that was no search"
+    assert len(entry.trials) < len(tiles_of(task.spec, unit_of(task.spec))) / 2, (
+        "that was no search"
+    )
     assert (entry.machine, entry.threads) == ("made up", 1)
     assert "equals the simulator" in entry.gates
 

@@ -20,14 +20,14 @@ BUILT = 4
 
 
 def test_the_default_is_first_and_no_tile_is_there_twice(spec: LayerSpec, target: Any) -> None:
-    unit = vector_unit(target)
+    unit = vector_unit(spec, target)
     tiles = tiles_of(spec, unit)
     assert tiles[0] == default_tile(spec, unit)
     assert len(set(tiles)) == len(tiles) > 1
 
 
 def test_tiles_of_the_space_equal_the_simulator(spec: LayerSpec, target: Any) -> None:
-    tiles = tiles_of(spec, vector_unit(target))
+    tiles = tiles_of(spec, vector_unit(spec, target))
     drawn = np.random.default_rng(0).permutation(len(tiles) - 1)[:BUILT] + 1
     bench = Bench(spec, target, seed=1)
     for tile in [tiles[0], *(tiles[i] for i in drawn)]:
@@ -36,7 +36,7 @@ def test_tiles_of_the_space_equal_the_simulator(spec: LayerSpec, target: Any) ->
 
 @pytest.mark.slow
 def test_the_corners_of_the_space_can_be_built(spec: LayerSpec, target: Any) -> None:
-    tiles = tiles_of(spec, vector_unit(target))
+    tiles = tiles_of(spec, vector_unit(spec, target))
     bench = Bench(spec, target, seed=2)
     sizes = ("columns", "blocks", "rows", "column_tiles", "channel_tasks")
     corners = {pick(tiles, key=lambda t: getattr(t, s)) for s in sizes for pick in (min, max)}
@@ -47,7 +47,7 @@ def test_the_corners_of_the_space_can_be_built(spec: LayerSpec, target: Any) -> 
 def test_scratch_is_limited(make_layer: Any) -> None:
     target = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
     for spec in (make_layer(56, 56, 64, 64, 3), make_layer(56, 56, 96, 96, 5, groups=96)):
-        unit = vector_unit(target)
+        unit = vector_unit(spec, target)
         tiles = tiles_of(spec, unit)
         largest = max(tiles, key=lambda t: scratch_bytes(spec, unit, t))
         assert scratch_bytes(spec, unit, largest) <= SCRATCH_LIMIT
@@ -55,15 +55,15 @@ def test_scratch_is_limited(make_layer: Any) -> None:
 
 
 def test_large_layers_stay_parallel(make_layer: Any) -> None:
-    unit = vector_unit(tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"}))
     small, large = make_layer(7, 7, 16, 32), make_layer(7, 7, 512, 512, 3)
+    unit = vector_unit(large, tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"}))
     assert small.macs < PARALLEL_MACS < large.macs
     assert min(task_count(small, unit, t) for t in tiles_of(small, unit)) == 1
     assert min(task_count(large, unit, t) for t in tiles_of(large, unit)) >= 4
 
 
 def test_features_are_finite_and_tell_tiles_apart(spec: LayerSpec, target: Any) -> None:
-    unit = vector_unit(target)
+    unit = vector_unit(spec, target)
     tiles = tiles_of(spec, unit)
     found = features(spec, unit, tiles)
     assert found.shape[0] == len(tiles)

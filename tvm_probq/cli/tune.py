@@ -204,7 +204,7 @@ def _search(
     with WorkerMeasurer(profile.tvm_target, args.threads, args.seed) as measurer:
         tuner = Tuner(
             tasks,
-            lambda _spec: vector_unit(target),
+            lambda spec: vector_unit(spec, target),
             database,
             measurer,
             machine=machine_name(),

@@ -62,8 +62,9 @@ def _tile(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> list[float]:
     padding = math.log2(channel_passes * tile.blocks / wanted)
     tasks = task_count(spec, unit, tile)
     reuse = tile.rows * tile.columns * tile.column_tiles  # positions for which weights are read
+    sums = tile.tile_rows * tile.columns * tile.blocks
     sizes = [
-        tile.columns, tile.blocks, tile.columns * tile.blocks, tile.rows, tile.column_tiles,
+        tile.columns, tile.tile_rows, tile.blocks, sums, tile.rows, tile.column_tiles,
         tile.channel_tasks, passes, channel_passes, tasks, scratch_bytes(spec, unit, tile), reuse,
     ]  # fmt: skip
     last = columns % tile.columns / tile.columns
