@@ -178,3 +178,13 @@ def test_the_same_seed_proposes_the_same_tiles(task: Task, made_up_machine: Any)
     for machine in machines:
         tune([task], machine, Database("x86-vnni"))
     assert machines[0].asked == machines[1].asked
+
+
+def test_a_layer_without_a_choice_is_timed_once(make_layer: Any, made_up_machine: Any) -> None:
+    spec = make_layer(1, 1, 32, 10, flat=True, output="float32", activation="none")
+    assert len(tiles_of(spec, unit_of(spec))) == 1
+    machine = made_up_machine(lambda _tile: 80.0)
+    database = Database("x86-vnni")
+    assert len(tune(tasks_of([spec]), machine, database)) == 1
+    entry = database.entries[layer_key(spec)]
+    assert (entry.tile, entry.default_us, entry.tried) == (None, 100.0, 0)

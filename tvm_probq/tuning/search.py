@@ -83,7 +83,8 @@ class _Search:
 
     @property
     def done(self) -> bool:
-        return bool(self.failure) or self.idle >= PATIENCE or not self.left
+        tired = self.idle >= PATIENCE or not self.left
+        return bool(self.failure) or (self.entry is not None and tired)
 
     @property
     def worth(self) -> float:
@@ -173,7 +174,7 @@ class Tuner:
     def _propose(self, search: _Search) -> list[Tile]:
         left = search.left
         order = self._rng.permutation(len(left))
-        if not self._model.ready:
+        if not self._model.ready or len(left) <= BATCH:
             return [left[i] for i in order[:BATCH]]
         scores = self._model.predict(search.task.spec, search.unit, left)
         liked = list(np.argsort(scores, kind="stable")[: BATCH - EXPLORED])
