@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import tvm
-from tvm.target.codegen import llvm_get_system_cpu, target_has_features
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.target.host import missing_features
 from tvm_probq.tuning.database import Database, Entry
 from tvm_probq.tuning.measure import Measured
 
@@ -63,8 +63,7 @@ def spec(request: pytest.FixtureRequest) -> LayerSpec:
 @pytest.fixture(params=FEATURES)
 def target(request: pytest.FixtureRequest) -> Any:
     """Each instruction set that this machine has."""
-    host = tvm.target.Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
-    if not target_has_features(FEATURES[request.param], host):
+    if missing_features([FEATURES[request.param]]):
         pytest.skip(f"this machine has no {FEATURES[request.param]}")
     return tvm.target.Target({"kind": "llvm", "mcpu": request.param})
 

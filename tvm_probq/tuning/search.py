@@ -30,7 +30,7 @@ MOST_RATIO = 0.97  # a gain below 3 % cannot be told from noise
 LEAST_WINS = 0.75  # of the rounds
 BETTER_RATIO = 0.99  # than the tile chosen so far
 PATIENCE = 4  # batches without a better tile, after which a layer is done
-DECAY = 0.75  # worth of a further batch on a layer; once more for one without a better tile
+DECAY = 0.6  # worth of a further batch on a layer; once more for one without a better tile
 GUESSED_MACS_PER_US, DEPTHWISE_MACS_PER_US = 1.5e5, 3e4  # until it is measured
 GATES = ("instruction", "workspace", "equals the simulator")
 
