@@ -131,13 +131,20 @@ class LowerLayers:
             "probq.instruction": kernel.instruction,
         }
         if tile is not None:
-            attrs[TILE] = " ".join(f"{k}={v}" for k, v in asdict(tile).items())
+            attrs[TILE] = tile_text(tile)
         if spec.residual:
             attrs[RESIDUAL] = len(tensors)  # of the arguments, the last but one
         func = kernel.func.with_attrs(attrs)
         function = rewriter.builder_.add_func(func, "layer")
         packed = constant(pack_weights(spec, weights, self.target, tile))
         return relax.op.call_tir(function, [x, packed, *tensors], out_ty=call.ty)
+
+
+def tile_text(tile: Tile) -> str:
+    """A tile in a word or a few: its sizes, or that MetaSchedule made the schedule."""
+    if tile.trace:
+        return "metaschedule"
+    return " ".join(f"{k}={v}" for k, v in asdict(tile).items() if k != "trace")
 
 
 def layer_specs(mod: IRModule) -> list[LayerSpec]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from tvm_probq.plan.plan import Plan
     from tvm_probq.target.profile import TargetProfile
     from tvm_probq.tuning.database import Database
-    from tvm_probq.tuning.search import Step
+    from tvm_probq.tuning.search import SearchOf, Step
     from tvm_probq.tuning.tasks import Task
 
 HELP = "measure loop sizes of a model's kernels here; an interrupted run is continued"
@@ -86,6 +88,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     database = open_database(path, profile.name)
     tasks = chosen(_tasks(args, plan), args.layers)
+    if args.space == "metaschedule":
+        tasks = _suiting(tasks, profile)
     continued = sum(task.key in database.entries for task in tasks)
     start = f"{len(tasks)} distinct layers, {continued} of them in {path} already"
     say(f"tuning for {profile.name}: {start}", quiet=args.quiet)
@@ -143,6 +147,29 @@ def chosen(tasks: Sequence[Task], pattern: str | None) -> list[Task]:
         raise UsageError(
             "no layer is left to tune", where="--layers" if pattern else "the model",
             why=f"the model's integer layers are: {keys}", fix="give a part of one of them",
+        )  # fmt: skip
+    return found
+
+
+def _suiting(tasks: Sequence[Task], profile: TargetProfile) -> list[Task]:
+    """Give the layers that MetaSchedule's rule can tile.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    from tvm_probq.kernels.x86.geometry import vector_unit
+    from tvm_probq.tuning.metaschedule import suits_metaschedule
+
+    target = profile.target()
+    found = [t for t in tasks if suits_metaschedule(t.spec, vector_unit(t.spec, target))]
+    if not found:
+        raise UsageError(
+            "none of the layers is in MetaSchedule's space", where="--space",
+            why="it holds dense layers of 8-bit weights and whole vectors of 16 channels, on a "
+            "target with vpdpbusd",
+            fix="use the templates' space, which holds every layer",
         )  # fmt: skip
     return found
 
@@ -210,6 +237,7 @@ def _search(
             machine=machine_name(),
             threads=args.threads,
             seed=args.seed,
+            search_of=_search_of(args, target),
         )
         try:
             for step in tuner.run(lambda: time.monotonic() >= end):
@@ -222,6 +250,24 @@ def _search(
             say(kept, quiet=args.quiet)
             raise
     return failures
+
+
+def _search_of(args: argparse.Namespace, target: Any) -> SearchOf:
+    """The search over the space that the options name."""
+    if args.space == "template":
+        from tvm_probq.tuning.search import LayerSearch
+
+        return LayerSearch
+    from tvm_probq.tuning.metaschedule import TraceSearch
+
+    return functools.partial(TraceSearch, target=_with_cores(target), seed=args.seed)
+
+
+def _with_cores(target: Any) -> Any:
+    """The target with a number of cores, which MetaSchedule asks for."""
+    from tvm.target import Target
+
+    return Target({"num-cores": os.cpu_count() or 1, **target.export()})
 
 
 def _line(step: Step, left_s: float) -> str:

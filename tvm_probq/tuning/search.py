@@ -7,7 +7,7 @@ the best of many noisy times is always too good.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,20 +54,35 @@ class Step:
     failure: str = ""
 
 
-class _Search:
-    """The state of one layer's search."""
+class LayerSearch:
+    """The search over one layer's tiles.
+
+    Parameters
+    ----------
+    task : Task
+        The layer.
+    unit : VectorUnit
+        What its kernel is generated for.
+    entry : Entry or None
+        What is known of it.
+    """
 
     def __init__(self, task: Task, unit: VectorUnit, entry: Entry | None) -> None:
         self.task, self.unit, self.entry = task, unit, entry
         self.space = tiles_of(task.spec, unit)
         self.default = self.space[0]
-        known = set(self.space)
-        trials = {} if entry is None else entry.trials
-        self.trials = {tile: ratio for tile, ratio in trials.items() if tile in known}
+        known = {} if entry is None else entry.trials
+        self.trials = {tile: ratio for tile, ratio in known.items() if self.owns(tile)}
+        self.others = {tile: ratio for tile, ratio in known.items() if not self.owns(tile)}
         self.failure = ""
+
+    def owns(self, tile: Tile) -> bool:
+        """Whether a tile is of this space."""
+        return tile in set(self.space)
 
     @property
     def best(self) -> Tile | None:
+        """The tile chosen so far, None for the default."""
         return None if self.entry is None else self.entry.tile
 
     @property
@@ -78,12 +93,14 @@ class _Search:
         return (len(tried) - since) // BATCH
 
     @property
-    def left(self) -> list[Tile]:
-        return [tile for tile in self.space[1:] if tile not in self.trials]
+    def exhausted(self) -> bool:
+        """Whether nothing is left to propose."""
+        return not self._left
 
     @property
     def done(self) -> bool:
-        tired = self.idle >= PATIENCE or not self.left
+        """Whether a further batch is not worth it."""
+        tired = self.idle >= PATIENCE or self.exhausted
         return bool(self.failure) or (self.entry is not None and tired)
 
     @property
@@ -93,6 +110,34 @@ class _Search:
         speed = DEPTHWISE_MACS_PER_US if spec.depthwise else GUESSED_MACS_PER_US
         time_us = spec.macs / speed if self.entry is None else self.entry.tuned_us
         return self.task.count * time_us * DECAY ** (len(self.trials) / BATCH + self.idle)
+
+    def propose(self, model: CostModel, rng: np.random.Generator) -> list[Tile]:
+        """Give the next batch: what the model likes, and some at random."""
+        left = self._left
+        order = rng.permutation(len(left))
+        if not model.ready or len(left) <= BATCH:
+            return [left[i] for i in order[:BATCH]]
+        scores = model.predict(self.task.spec, self.unit, left)
+        liked = list(np.argsort(scores, kind="stable")[: BATCH - EXPLORED])
+        others = [i for i in order if i not in set(liked)]
+        return [left[i] for i in (liked + others)[:BATCH]]
+
+    def learn(
+        self, model: CostModel, tiles: Sequence[Tile], found: Mapping[Tile, Measured]
+    ) -> None:
+        """Tell the model what was measured."""
+        model.learn(self.task.spec, self.unit, tiles, [found[tile].ratio for tile in tiles])
+
+    def remind(self, model: CostModel) -> None:
+        """Tell the model what an earlier run measured."""
+        model.learn(self.task.spec, self.unit, list(self.trials), list(self.trials.values()))
+
+    @property
+    def _left(self) -> list[Tile]:
+        return [tile for tile in self.space[1:] if tile not in self.trials]
+
+
+SearchOf = Callable[[Task, VectorUnit, Entry | None], LayerSearch]
 
 
 class Tuner:
@@ -114,6 +159,8 @@ class Tuner:
         Threads of a kernel.
     seed : int
         Of the exploration.
+    search_of : callable, optional
+        Makes the search of a layer: the space.
     """
 
     def __init__(
@@ -126,16 +173,17 @@ class Tuner:
         machine: str = "",
         threads: int = 1,
         seed: int = 0,
+        search_of: SearchOf = LayerSearch,
     ) -> None:
         self._database, self._measurer = database, measurer
         self._machine, self._threads = machine, threads
         self._rng = np.random.default_rng(seed)
         self._model = CostModel(seed)
         self._searches = [
-            _Search(task, unit_of(task.spec), database.entries.get(task.key)) for task in tasks
+            search_of(task, unit_of(task.spec), database.entries.get(task.key)) for task in tasks
         ]
         for search in self._searches:
-            self._learn(search, list(search.trials))
+            search.remind(self._model)
 
     @property
     def done(self) -> bool:
@@ -158,12 +206,12 @@ class Tuner:
                 search.failure = error.why or error.what
             yield Step(search.task, search.entry, search.failure)
 
-    def _batch(self, search: _Search) -> None:
+    def _batch(self, search: LayerSearch) -> None:
         spec, default = search.task.spec, search.default
-        batch = self._propose(search)
+        batch = search.propose(self._model, self._rng)
         found = self._measurer.measure(spec, default, batch, ROUNDS)
         search.trials |= {tile: found[tile].ratio for tile in batch}
-        self._learn(search, batch)
+        search.learn(self._model, batch, found)
         entry = self._entry(search, found[default])
         if entry is not None:
             search.entry = self._database.entries[search.task.key] = entry
@@ -171,32 +219,18 @@ class Tuner:
         if best is not None:
             search.entry = self._database.entries[search.task.key] = best
 
-    def _propose(self, search: _Search) -> list[Tile]:
-        left = search.left
-        order = self._rng.permutation(len(left))
-        if not self._model.ready or len(left) <= BATCH:
-            return [left[i] for i in order[:BATCH]]
-        scores = self._model.predict(search.task.spec, search.unit, left)
-        liked = list(np.argsort(scores, kind="stable")[: BATCH - EXPLORED])
-        others = [i for i in order if i not in set(liked)]
-        return [left[i] for i in (liked + others)[:BATCH]]
-
-    def _learn(self, search: _Search, tiles: Sequence[Tile]) -> None:
-        ratios = [search.trials[tile] for tile in tiles]
-        self._model.learn(search.task.spec, search.unit, tiles, ratios)
-
-    def _entry(self, search: _Search, default: Measured) -> Entry | None:
+    def _entry(self, search: LayerSearch, default: Measured) -> Entry | None:
         """The entry with the new trials, its decision as before."""
         if search.entry is not None:
             return replace(
                 search.entry,
-                trials=dict(search.trials),
-                tried=max(search.entry.tried, len(search.trials)),
+                trials={**search.others, **search.trials},
+                tried=max(search.entry.tried, len(search.others) + len(search.trials)),
             )
         return self._decided(search, None, default, default) if default.time_us else None
 
     def _confirmed(
-        self, search: _Search, found: dict[Tile, Measured], batch: Sequence[Tile]
+        self, search: LayerSearch, found: dict[Tile, Measured], batch: Sequence[Tile]
     ) -> Entry | None:
         """A new decision, if the batch's best is measurably faster than the one so far."""
         timed = {tile: found[tile] for tile in batch if found[tile].ratio is not None}
@@ -220,9 +254,10 @@ class Tuner:
         return self._decided(search, tile, mine, default)
 
     def _decided(
-        self, search: _Search, tile: Tile | None, mine: Measured, default: Measured
+        self, search: LayerSearch, tile: Tile | None, mine: Measured, default: Measured
     ) -> Entry:
+        trials = {**search.others, **search.trials}
         return Entry(
             tile, mine.time_us, default.time_us, GATES, self._machine, time.strftime("%Y-%m-%d"),
-            self._threads, len(search.trials), dict(search.trials),
+            self._threads, len(trials), trials,
         )  # fmt: skip

@@ -22,7 +22,7 @@ def spec_from_json(data: Mapping[str, Any]) -> LayerSpec:
     return LayerSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
-def tile_to_json(tile: Tile) -> dict[str, int]:
+def tile_to_json(tile: Tile) -> dict[str, Any]:
     """Give a tile as plain values, without those that are the default."""
     return {k: v for k, v in asdict(tile).items() if _DEFAULTS.get(k) != v}
 
@@ -35,7 +35,7 @@ def tile_from_json(data: Any) -> Tile:
     ValueError
         If it is none.
     """
-    if not isinstance(data, Mapping) or not all(_is_size(v) for v in data.values()):
+    if not isinstance(data, Mapping) or not all(map(_is_value, data, data.values())):
         raise ValueError(f"{data!r} is no tile")
     try:
         return Tile(**data)
@@ -43,5 +43,7 @@ def tile_from_json(data: Any) -> Tile:
         raise ValueError(f"{data!r} is no tile: {error}") from error
 
 
-def _is_size(value: Any) -> bool:
+def _is_value(name: str, value: Any) -> bool:
+    if name == "trace":
+        return isinstance(value, str)
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
