@@ -109,7 +109,8 @@ class LayerSearch:
         spec = self.task.spec
         speed = DEPTHWISE_MACS_PER_US if spec.depthwise else GUESSED_MACS_PER_US
         time_us = spec.macs / speed if self.entry is None else self.entry.tuned_us
-        return self.task.count * time_us * DECAY ** (len(self.trials) / BATCH + self.idle)
+        worth: float = self.task.count * time_us * DECAY ** (len(self.trials) / BATCH + self.idle)
+        return worth
 
     def propose(self, model: CostModel, rng: np.random.Generator) -> list[Tile]:
         """Give the next batch: what the model likes, and some at random."""
@@ -212,12 +213,12 @@ class Tuner:
         found = self._measurer.measure(spec, default, batch, ROUNDS)
         search.trials |= {tile: found[tile].ratio for tile in batch}
         search.learn(self._model, batch, found)
-        entry = self._entry(search, found[default])
-        if entry is not None:
-            search.entry = self._database.entries[search.task.key] = entry
+        search.entry = self._entry(search, found[default])
+        # The second look also corrects the ratio of a tile that it refuses.
         best = self._confirmed(search, found, batch)
-        if best is not None:
-            search.entry = self._database.entries[search.task.key] = best
+        search.entry = best or self._entry(search, found[default])
+        if search.entry is not None:
+            self._database.entries[search.task.key] = search.entry
 
     def _entry(self, search: LayerSearch, default: Measured) -> Entry | None:
         """The entry with the new trials, its decision as before."""

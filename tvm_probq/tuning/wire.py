@@ -19,7 +19,10 @@ def spec_to_json(spec: LayerSpec) -> dict[str, Any]:
 
 def spec_from_json(data: Mapping[str, Any]) -> LayerSpec:
     """Give the layer that `spec_to_json` wrote."""
-    return LayerSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+    }
+    return LayerSpec(**values)
 
 
 def tile_to_json(tile: Tile) -> dict[str, Any]:
