@@ -18,6 +18,7 @@ from tvm_probq.tuning.database import (
     shipped_database,
 )
 from tvm_probq.tuning.key import layer_key
+from tvm_probq.tuning.machine import machine_name, parse_machine_name
 
 
 def test_there_and_back(database: Database, tmp_path: Path) -> None:
@@ -154,6 +155,24 @@ def test_the_identity_follows_the_tiles(database: Database, entry: Any) -> None:
     key = next(iter(database.entries))
     database.entries[key] = entry(Tile(1, 1, 1, 1, 1))
     assert database.identity != before
+
+
+def test_the_shipped_one_is_sound() -> None:
+    database = shipped_database("x86-vnni")
+    assert len(database.entries) > 50
+    assert any(entry.tile for entry in database.entries.values())
+    for key, entry in database.entries.items():
+        assert entry.machine
+        assert entry.tile is None or entry.ratio < 1, key
+        assert not entry.trials
+        assert (entry.tile is None) == (entry.ratio == 1), key
+
+
+def test_the_processor_is_named() -> None:
+    text = "processor : 0\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: A CPU\n\nmodel name: B\n"
+    assert parse_machine_name(text) == "A CPU, family 6, model 143"
+    assert parse_machine_name("") == ""
+    assert machine_name()
 
 
 def test_a_target_without_a_shipped_one_has_an_empty_one() -> None:

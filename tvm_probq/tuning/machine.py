@@ -6,18 +6,25 @@ import platform
 
 from tvm_probq.target.host import CPU_INFO
 
+NUMBERS = {"cpu family": "family", "model": "model"}
+
 
 def machine_name() -> str:
-    """Name the processor; virtual machines hide the model's name, but not what LLVM sees in it."""
-    from tvm.target.codegen import llvm_get_system_cpu
-
-    name = platform.machine()
+    """Name the processor, with family and model, which virtual machines do not hide."""
     try:
-        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-                break
+        text = CPU_INFO.read_text(encoding="utf-8")
     except OSError:
-        pass
-    return f"{name} ({llvm_get_system_cpu()})"
+        text = ""
+    return parse_machine_name(text) or platform.processor() or platform.machine()
+
+
+def parse_machine_name(text: str) -> str:
+    """Read the first processor of ``/proc/cpuinfo``; empty where it has no name."""
+    facts: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    if not facts.get("model name"):
+        return ""
+    numbers = [f"{name} {facts[key]}" for key, name in NUMBERS.items() if facts.get(key)]
+    return ", ".join([facts["model name"], *numbers])
