@@ -1,6 +1,7 @@
 """Give every integer layer one kernel: product, requantization and tail in a single PrimFunc."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import numpy as np
 import tvm
@@ -21,11 +22,27 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.calls import RESIDUAL
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import Kernel, LayerSpec
+from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.simulator.arithmetic import Array
 
 OPAQUE = 8  # op_pattern kOpaque: fusion must leave a scheduled kernel alone
 INT4_LIMIT = 7
 TAILS = ("probq.requantize", "probq.dequantize_accumulator")
+TILE = "probq.tile"  # attribute of a layer kernel: its loop sizes, where they were given
+
+
+class Tiles(Protocol):
+    """Loop sizes by layer: a dict will do."""
+
+    def get(self, spec: LayerSpec, /) -> Tile | None:
+        """The tile of a layer, None for the default one."""
+
+
+class Values(Protocol):
+    """Knows what variables are bound to, in a function as it is or as it is being built."""
+
+    def value(self, expr: Any) -> Any:
+        """The call behind a variable, or `expr` itself."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.LowerLayers")
@@ -44,17 +61,22 @@ class LowerLayers:
 
     An accumulator that is also measured (dynamic mode) is stored by a kernel of its own.  What a
     kernel allocates, and the instruction it must contain, stand in its attributes
-    ``probq.workspace_bytes``, ``probq.scratch_bytes`` and ``probq.instruction``.  Holds before:
-    `InsertRequantize`.  Holds after: no product of codes remains.
+    ``probq.workspace_bytes``, ``probq.scratch_bytes`` and ``probq.instruction``; loop sizes that
+    were given stand in ``probq.tile``.  Holds before: `InsertRequantize`.  Holds after: no product
+    of codes remains.
 
     Parameters
     ----------
     target : tvm.target.Target
         Chooses the kernels.
+    tiles : Tiles, optional
+        Their loop sizes, such as a tuning database; a layer that it does not have, and every
+        layer without it, gets the default ones.  The results are the same.
     """
 
-    def __init__(self, target: tvm.target.Target) -> None:
+    def __init__(self, target: tvm.target.Target, tiles: Tiles | None = None) -> None:
         self.target = target
+        self.tiles: Tiles = {} if tiles is None else tiles
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
@@ -98,8 +120,9 @@ class LowerLayers:
         self, rewriter: Rewriter, kernels: dict[LayerSpec, Kernel], spec: LayerSpec, x: Any,
         weights: Array, tensors: list[Any], call: Call,
     ) -> relax.Expr:  # fmt: skip
+        tile = self.tiles.get(spec)
         if spec not in kernels:
-            kernels[spec] = layer_kernel(spec, self.target)
+            kernels[spec] = layer_kernel(spec, self.target, tile)
         kernel = kernels[spec]
         attrs = {
             "op_pattern": OPAQUE,
@@ -107,12 +130,38 @@ class LowerLayers:
             "probq.scratch_bytes": kernel.scratch_bytes,
             "probq.instruction": kernel.instruction,
         }
+        if tile is not None:
+            attrs[TILE] = tile_text(tile)
         if spec.residual:
             attrs[RESIDUAL] = len(tensors)  # of the arguments, the last but one
         func = kernel.func.with_attrs(attrs)
         function = rewriter.builder_.add_func(func, "layer")
-        packed = constant(pack_weights(spec, weights, self.target))
+        packed = constant(pack_weights(spec, weights, self.target, tile))
         return relax.op.call_tir(function, [x, packed, *tensors], out_ty=call.ty)
+
+
+def tile_text(tile: Tile) -> str:
+    """A tile in a word or a few: its sizes, or that MetaSchedule made the schedule."""
+    if tile.trace:
+        return "metaschedule"
+    return " ".join(f"{k}={v}" for k, v in asdict(tile).items() if k != "trace")
+
+
+def layer_specs(mod: IRModule) -> list[LayerSpec]:
+    """The layers that `LowerLayers` finds in an integer module, in graph order, with repetition."""
+    definitions = Definitions(mod["main"])
+    fused = _fused_products(definitions)
+    specs = []
+    for call in definitions.order:
+        if is_call(call, *TAILS):
+            args = ops.AccumulatorArgs.from_call(call)
+            acc = definitions.value(args.acc)
+            if acc in fused:
+                output = "float32" if args.y_qparams is None else "codes"
+                specs.append(_spec(definitions, acc, _operands(definitions, acc)[1], output, args))
+        elif is_integer_product(call) and call not in fused:
+            specs.append(_spec(definitions, call, _operands(definitions, call)[1], "int32", None))
+    return specs
 
 
 def is_integer_product(call: Any) -> bool:
@@ -134,18 +183,18 @@ def _fused_products(definitions: Definitions) -> set[Any]:
     }
 
 
-def _operands(rewriter: Rewriter, acc: Call) -> tuple[Any, Array]:
+def _operands(values: Values, acc: Call) -> tuple[Any, Array]:
     """Codes before padding, and weights OHWI."""
-    x = rewriter.value(acc.args[0])
+    x = values.value(acc.args[0])
     source = x.args[0] if is_call(x, "probq.pad") else acc.args[0]
-    weights = constant_value(rewriter.value(acc.args[1]))
+    weights = constant_value(values.value(acc.args[1]))
     if is_call(acc, "matmul"):
         weights = np.ascontiguousarray(weights.T)[:, None, None, :]
     return source, weights
 
 
-def _pads(rewriter: Rewriter, acc: Call) -> tuple[int, int, int, int]:
-    x = rewriter.value(acc.args[0])
+def _pads(values: Values, acc: Call) -> tuple[int, int, int, int]:
+    x = values.value(acc.args[0])
     if not is_call(x, "probq.pad"):
         return (0, 0, 0, 0)
     width = ints(x.attrs["pad_width"])
@@ -153,19 +202,19 @@ def _pads(rewriter: Rewriter, acc: Call) -> tuple[int, int, int, int]:
 
 
 def _spec(
-    rewriter: Rewriter, acc: Call, weights: Array, output: str, args: ops.AccumulatorArgs | None
+    values: Values, acc: Call, weights: Array, output: str, args: ops.AccumulatorArgs | None
 ) -> LayerSpec:
-    x, _ = _operands(rewriter, acc)
+    x, _ = _operands(values, acc)
     shape, flat = shape_of(x), is_call(acc, "matmul")
     height, width = (1, 1) if flat else shape[1:3]
     a = acc.attrs
     strides, dilation = ((1, 1), (1, 1)) if flat else (ints(a.strides), ints(a.dilation))
     y_qparams = None if args is None else args.y_qparams
-    x_qparams = _input_qparams(rewriter, acc) if args is None else args.x_qparams
+    x_qparams = _input_qparams(values, acc) if args is None else args.x_qparams
     return LayerSpec(
         batch=shape[0], height=height, width=width, in_channels=shape[-1],
         out_channels=weights.shape[0], kernel=weights.shape[1:3], strides=strides,  # type: ignore[arg-type]
-        pads=_pads(rewriter, acc), dilation=dilation, groups=1 if flat else int(a.groups),  # type: ignore[arg-type]
+        pads=_pads(values, acc), dilation=dilation, groups=1 if flat else int(a.groups),  # type: ignore[arg-type]
         weight_bits=4 if np.abs(weights.astype(np.int32)).max(initial=0) <= INT4_LIMIT else 8,
         activation="none" if args is None else args.activation, output=output,
         correction=args is not None and args.correction is not None,
@@ -175,9 +224,9 @@ def _spec(
     )  # fmt: skip
 
 
-def _input_qparams(rewriter: Rewriter, acc: Call) -> Any:
+def _input_qparams(values: Values, acc: Call) -> Any:
     """Parameters of the codes an accumulator reads, from the padding or from those who read it."""
-    x = rewriter.value(acc.args[0])
+    x = values.value(acc.args[0])
     if is_call(x, "probq.pad"):
         return x.args[1]
     batch = shape_of(acc)[0]

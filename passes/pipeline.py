@@ -13,7 +13,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
-from tvm_probq.passes.lower_layers import LowerLayers
+from tvm_probq.passes.lower_layers import LowerLayers, Tiles
 from tvm_probq.passes.lower_to_aot import LowerToAot
 from tvm_probq.passes.pack_constants import PackConstants
 from tvm_probq.passes.propagate_quantized import PropagateQuantized
@@ -50,11 +50,11 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
     ]
 
 
-def kernel_passes(target: tvm.target.Target) -> Passes:
-    """Phase 3: the integer graph to calls of scheduled kernels."""
+def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Passes:
+    """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
     return [
         FusePredictions(),
-        LowerLayers(target),
+        LowerLayers(target, tiles),
         GroupPredictions(),
         PackConstants(),
         ReuseResiduals(),
@@ -92,7 +92,7 @@ def build_passes(target: tvm.target.Target, *, ahead_of_time: bool = False) -> P
 
 
 def pipeline(
-    plan: Plan, record: CalibrationRecord, target: tvm.target.Target
+    plan: Plan, record: CalibrationRecord, target: tvm.target.Target, tiles: Tiles | None = None
 ) -> tvm.transform.Pass:
     """Everything from the imported float module to what TVM's code generator takes.
 
@@ -104,11 +104,13 @@ def pipeline(
         Calibration of the same model.
     target : tvm.target.Target
         The target given to ``tvm.compile``.
+    tiles : Tiles, optional
+        Loop sizes of the kernels, such as a tuning database.
 
     Examples
     --------
     >>> tvm.compile(mod, target, relax_pipeline=pipeline(plan, record, target))  # doctest: +SKIP
     """
     passes = canonical_passes() + quantize_passes(plan, record)
-    passes += kernel_passes(target) + build_passes(target)
+    passes += kernel_passes(target, tiles) + build_passes(target)
     return tvm.transform.Sequential(passes, name="probq.pipeline")

@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
         *(ROOT / "docs").glob("*.md"),
     ]
 )
-PAGES = ("architecture", "artefact", "errors", "numerics", "passes", "targets")
+PAGES = ("architecture", "artefact", "errors", "numerics", "passes", "targets", "tuning")
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -124,7 +124,7 @@ def test_the_wheel_holds_every_source_and_data_file(wheel: Path, source: Path) -
     expected = {"tvm_probq/py.typed"}
     for folder in ("tvm_probq", "passes", "targets"):
         for path in (source / folder).rglob("*"):
-            if path.suffix in {".py", ".toml", ".onnx"}:
+            if path.suffix in {".py", ".toml", ".onnx", ".json"}:
                 name = path.relative_to(source).as_posix()
                 expected.add(name.replace(folder, MAPPED.get(folder, folder), 1))
     names = set(zipfile.ZipFile(wheel).namelist())

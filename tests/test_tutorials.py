@@ -22,7 +22,11 @@ def code_lines(path: Path) -> list[str]:
 
 
 def test_the_tutorials_are_there() -> None:
-    assert [path.name for path in TUTORIALS] == ["01_quickstart.py", "02_in_your_build.py"]
+    assert [path.name for path in TUTORIALS] == [
+        "01_quickstart.py",
+        "02_in_your_build.py",
+        "03_autotune.py",
+    ]
 
 
 @pytest.mark.slow

@@ -84,6 +84,10 @@ class KernelError(ProbqError):
     """A kernel could not be generated, compiled or verified."""
 
 
+class TuningError(ProbqError):
+    """A tuning database is damaged, of another version or unfit, or tuning cannot run here."""
+
+
 class ArtefactError(ProbqError):
     """A compiled artefact is damaged, edited, or of another version or machine."""
 

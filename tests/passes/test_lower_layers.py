@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import tvm
+import tvm_ffi
 
-from tvm_probq.passes.lower_layers import LowerLayers
+from tvm_probq.kernels.x86.geometry import vector_unit
+from tvm_probq.passes.lower_layers import LowerLayers, layer_specs
+from tvm_probq.tuning.space import tiles_of
 
 MAX_WORKSPACE = 32 * 1024
 
@@ -75,3 +78,36 @@ def test_a_float_module_is_left_alone(annotated_net: Any, target: Any, unchanged
 def test_twice_is_once(integer_net: Any, target: Any) -> None:
     once = LowerLayers(target)(integer_net())
     tvm.ir.assert_structural_equal(LowerLayers(target)(once), once)
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "predicted"])
+def test_the_layers_are_known_before_they_are_lowered(
+    mode: str, integer_net: Any, target: Any
+) -> None:
+    asked: list[Any] = []
+
+    class Recorded:
+        def get(self, spec: Any) -> None:
+            asked.append(spec)
+
+    mod = integer_net(mode=mode)
+    LowerLayers(target, Recorded())(mod)
+    assert layer_specs(mod) == asked
+    assert len(asked) == 6
+
+
+def test_given_tiles_are_used_and_named(
+    integer_net: Any, target: Any, calls_of: Any, kernels_of: Any
+) -> None:
+    mod = integer_net()
+    spec = layer_specs(mod)[0]
+    default, *others = tiles_of(spec, vector_unit(spec, target))
+    tile = next(t for t in others if t.blocks == default.blocks)
+    functions = [func for _, func in kernels_of(LowerLayers(target, {spec: tile})(mod))]
+    named = [str(f.attrs["probq.tile"]) for f in functions if "probq.tile" in f.attrs]
+    assert len(named) == layer_specs(mod).count(spec)
+    assert f"columns={tile.columns} blocks={tile.blocks} rows={tile.rows}" in named[0]
+    default_functions = [func for _, func in kernels_of(LowerLayers(target)(mod))]
+    assert not any("probq.tile" in f.attrs for f in default_functions)
+    bodies = [[f.body for f in found] for found in (functions, default_functions)]
+    assert [tvm_ffi.structural_equal(a, b) for a, b in zip(*bodies, strict=True)].count(False) > 0

@@ -31,7 +31,7 @@ def manifest() -> Manifest:
     layers = (
         LayerReport(
             "conv1", "conv2d", 8, 8, "predicted", "moments (mse)", "int32: 20 bits", 960, 1024,
-            "vpdpbusd",
+            "vpdpbusd", "columns=7",
         ),
         LayerReport("tail", "softmax", 0, 32, "float", reason="no integer kernel"),
     )  # fmt: skip
@@ -48,6 +48,7 @@ def manifest() -> Manifest:
         batch=2,
         inputs=(("image", (2, 1, 8, 8), "float32"),),
         outputs=(("logits", (2, 10), "float32"),),
+        database="x86-vnni.json 0123",
         layers=layers,
         peak_activation_bytes=4096,
         parameter_bytes=2000,

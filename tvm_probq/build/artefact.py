@@ -71,6 +71,7 @@ def save_artefact(
     model_sha256: str,
     seed: int = 0,
     random_calibration: bool = False,
+    database: str = "",
 ) -> Manifest:
     """Write an artefact, all or nothing.
 
@@ -88,6 +89,8 @@ def save_artefact(
         Of the random numbers used.
     random_calibration : bool, optional
         Whether the record is of random inputs.
+    database : str, optional
+        Identity of the tuning database that was used.
 
     Raises
     ------
@@ -115,6 +118,7 @@ def save_artefact(
         batch=compiled.inputs[0][1][0],
         inputs=compiled.inputs,
         outputs=compiled.outputs,
+        database=database,
         layers=compiled.layers,
         peak_activation_bytes=compiled.peak_activation_bytes,
         parameter_bytes=compiled.parameter_bytes,

@@ -14,6 +14,7 @@ from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import CalibrationError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.kernels.gate import check_instructions
+from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.passes.pipeline import build_passes, kernel_passes, quantize_passes
 from tvm_probq.plan.plan import Plan
 
@@ -30,7 +31,11 @@ class Profile(Protocol):
 
 
 def compile_model(
-    model: Model, plan: Plan, record: CalibrationRecord | None, profile: Profile
+    model: Model,
+    plan: Plan,
+    record: CalibrationRecord | None,
+    profile: Profile,
+    tiles: Tiles | None = None,
 ) -> Compiled:
     """Compile a model for a target.
 
@@ -44,6 +49,9 @@ def compile_model(
         Calibration of the same model; None only for the mode ``float``.
     profile : Profile
         Where it is to run.
+    tiles : Tiles, optional
+        Loop sizes of the kernels, such as a tuning database; without, a fixed rule decides. The
+        results are the same.
 
     Raises
     ------
@@ -54,7 +62,7 @@ def compile_model(
     """
     target = profile.target()
     integer = quantized(model, plan, record)
-    lowered = tvm.transform.Sequential(kernel_passes(target))(integer)
+    lowered = tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
     executable = build(lowered, target)
     is_float = plan.default.mode == "float"
     if not is_float:

@@ -27,6 +27,8 @@ class LayerReport:
         Buffers of 16 bits and wider, and 8-bit buffers, inside the kernel.
     instruction : str
         The dot-product instruction found in the assembly, empty without one.
+    tile : str
+        Loop sizes of the kernel, where a tuning database gave them.
     stored_bytes : int
         Bytes of tensors of 32 bits stored between the layer and its requantization.
     macs : int
@@ -45,6 +47,7 @@ class LayerReport:
     workspace_bytes: int = 0
     scratch_bytes: int = 0
     instruction: str = ""
+    tile: str = ""
     stored_bytes: int = 0
     macs: int = 0
     reason: str = ""

@@ -17,6 +17,7 @@ from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.memory import tensor_bytes
 from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind
 from tvm_probq.passes.insert_surrogates import INPUT_BITS
+from tvm_probq.passes.lower_layers import TILE
 from tvm_probq.plan.plan import LayerPlan, Plan
 
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
@@ -96,6 +97,7 @@ def _kernel_facts(lowered: IRModule, call: Any) -> dict[str, Any]:
         "workspace_bytes": int(attrs.get("probq.workspace_bytes", 0)),
         "scratch_bytes": int(attrs.get("probq.scratch_bytes", 0)),
         "instruction": str(attrs.get("probq.instruction", "")),
+        "tile": str(attrs.get(TILE, "")),
         "stored_bytes": stored,
     }
 

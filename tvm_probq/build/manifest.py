@@ -58,6 +58,9 @@ class Manifest:
         Such as ``predicted`` and ``w8a8``.
     inputs, outputs : tuple of (name, shape, dtype)
         As in the ONNX file, batch fixed.
+    database : str
+        Tuning database that loop sizes came from, with the beginning of its SHA-256; empty
+        without one. Which layers it served, their reports say.
     layers : tuple of LayerReport
         In graph order.
     peak_activation_bytes, parameter_bytes : int
@@ -78,6 +81,7 @@ class Manifest:
     batch: int
     inputs: tuple[TensorForm, ...]
     outputs: tuple[TensorForm, ...]
+    database: str
     layers: tuple[LayerReport, ...]
     peak_activation_bytes: int
     parameter_bytes: int

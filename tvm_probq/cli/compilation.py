@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tvm_probq.data.cards import Card
     from tvm_probq.frontend.onnx import Model
     from tvm_probq.plan.plan import Plan
+    from tvm_probq.tuning.database import Database
 
+NO_DATABASE = "none"
 HELP = "quantize and compile an ONNX model to one file"
 
 
@@ -38,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=options.positive, default=1, metavar="N", help="samples a call (default 1)"
     )
+    parser.add_argument(
+        "--database",
+        metavar="FILE",
+        help="loop sizes from what `tvm-probq tune` wrote, or `none` for those of a fixed rule "
+        "(default: the database shipped for the target); the results are the same",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of random numbers (default 0)")
     plans.add_plan(parser)
     options.add_output(parser, "ARTEFACT", "the file to write")
@@ -49,6 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plan = plans.plan_from(args)
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
     plans.check_target(plan, profile)
+    database = _database(args.database, profile.name)
     card = sources.card_of(args)
     path = sources.model_path(args, card)
     model = sources.load(path, 1, args.shape)
@@ -59,7 +68,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tvm_probq.build import compile as building
 
     say(f"compiling {path} for {profile.name}", quiet=args.quiet)
-    compiled = building.compile_model(model, plan, record, profile)
+    compiled = building.compile_model(model, plan, record, profile, database)
+    tuned = sum(bool(layer.tile) for layer in compiled.layers)
     is_random = record is not None and record.data_hash.startswith(samples.RANDOM)
     manifest = artefact.save_artefact(
         compiled,
@@ -70,6 +80,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model_sha256=model.sha256,
         seed=args.seed,
         random_calibration=is_random,
+        database=database.identity if tuned and database is not None else "",
     )
     return {
         "artefact": str(args.output),
@@ -81,6 +92,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "calibration_samples": manifest.calibration_samples,
         "random_calibration": is_random,
         "layers": len(manifest.layers),
+        "database": manifest.database,
+        "tuned_layers": tuned,
         "peak_activation_bytes": manifest.peak_activation_bytes,
         "parameter_bytes": manifest.parameter_bytes,
     }
@@ -90,7 +103,7 @@ def show(result: dict[str, Any]) -> str:
     """Say what was written."""
     text = (
         f"{result['artefact']}: {result['mode']} {result['scheme']} for {result['target']}, "
-        f"batch {result['batch']}, {result['layers']} layers\n"
+        f"batch {result['batch']}, {result['layers']} layers, {result['tuned_layers']} tuned\n"
         f"file {result['size_bytes']} bytes, parameters {result['parameter_bytes']}, "
         f"activations at most {result['peak_activation_bytes']}"
     )
@@ -115,6 +128,15 @@ def _record(
         source = sources.samples_of(args, card, model)
     record = calibrate.new_record(model, source)
     return calibrate.collect(model, source, record, None, quiet=args.quiet)
+
+
+def _database(given: str | None, target: str) -> Database | None:
+    """Load the tuning database that the options name; None for default loop sizes."""
+    if given == NO_DATABASE:
+        return None
+    from tvm_probq.tuning.database import read_database, shipped_database
+
+    return shipped_database(target) if given is None else read_database(Path(given), target)
 
 
 def _check_one_source(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from tvm_probq.cli import (
     inspection,
     run,
     targets,
+    tune,
 )
 from tvm_probq.environment import enforce, installed, quick_check
 from tvm_probq.errors import ProbqError, UsageError
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "eval": evaluation,
     "bench": bench,
     "inspect": inspection,
+    "tune": tune,
     "targets": targets,
     "doctor": doctor,
 }

@@ -16,6 +16,17 @@ def positive(text: str) -> int:
     return value
 
 
+def positive_number(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
 def shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Read ``NAME=1,3,224,224``."""
     name, equals, sizes = text.rpartition("=")

@@ -39,7 +39,7 @@ def count_instruction(lib_or_asm: tvm.runtime.Module | str, mnemonic: str) -> in
     count : int
     """
     asm = lib_or_asm if isinstance(lib_or_asm, str) else lib_or_asm.inspect_source("asm")
-    pattern = re.compile(rf"^\s+{re.escape(mnemonic)}(\s|$)")
+    pattern = re.compile(rf"^\s+(\{{vex\}}\s+)?{re.escape(mnemonic)}(\s|$)")
     return sum(bool(pattern.match(_COMMENT.sub("", line))) for line in asm.splitlines())
 
 

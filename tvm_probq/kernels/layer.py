@@ -21,6 +21,7 @@ from tvm_probq.kernels.x86.depthwise import (
 from tvm_probq.kernels.x86.depthwise_dot import dot_weights, dot_workload, schedule_dot
 from tvm_probq.kernels.x86.geometry import VectorUnit, vector_unit
 from tvm_probq.kernels.x86.tiles import Tile, default_tile, dots_fit
+from tvm_probq.kernels.x86.traced import replay
 
 
 def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None = None) -> Kernel:
@@ -49,7 +50,8 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
     unit = vector_unit(spec, target)
     tile = tile or default_tile(spec, unit)
     if not spec.depthwise:
-        mod = schedule_conv(spec, unit, tile, conv_workload(spec, unit, tile))
+        work = conv_workload(spec, unit, tile)
+        mod = replay(work, tile.trace) if tile.trace else schedule_conv(spec, unit, tile, work)
     elif dots_fit(spec, unit):
         mod = schedule_dot(spec, tile, dot_workload(spec, tile)).mod
     else:

@@ -46,6 +46,7 @@ def inspection(manifest: Manifest, coverage: Mapping[str, float] | None = None) 
         "inputs": _forms(manifest.inputs),
         "outputs": _forms(manifest.outputs),
         "versions": manifest.versions,
+        "database": manifest.database,
         "model_sha256": manifest.model_sha256,
         "calibration_samples": manifest.calibration_samples,
         "random_calibration": manifest.random_calibration,
@@ -78,10 +79,16 @@ def _summary(result: Mapping[str, Any]) -> str:
         "calibration": samples if result["calibration_samples"] else "none",
         "peak activations": f"{result['peak_activation_bytes']} bytes",
         "parameters": f"{result['parameter_bytes']} bytes",
+        "tuning": _tuning(result),
         "made by": ", ".join(f"{name} {v}" for name, v in result["versions"].items()),
         "model": f"SHA-256 {result['model_sha256']}",
     }
     return "\n".join(f"{name:16}  {value}" for name, value in lines.items())
+
+
+def _tuning(result: Mapping[str, Any]) -> str:
+    tuned = sum(bool(layer["tile"]) for layer in result["layers"])
+    return f"{tuned} layers from {result['database']}" if result["database"] else "none"
 
 
 def _row(layer: Mapping[str, Any], measured: bool) -> list[Cell]:

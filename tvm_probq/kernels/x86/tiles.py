@@ -44,6 +44,9 @@ class Tile:
         Tasks the channel blocks are split into.
     tile_rows : int
         Output rows of the register tile, a divisor of `rows`; more than 1 only in tile registers.
+    trace : str
+        A schedule of MetaSchedule, as JSON, in the place of the template's; the sizes then only
+        decide the layout of weights and padding.
     """
 
     columns: int
@@ -52,6 +55,7 @@ class Tile:
     column_tiles: int
     channel_tasks: int
     tile_rows: int = 1
+    trace: str = ""
 
 
 def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:

@@ -1,0 +1,44 @@
+"""Layers of the same speed share a key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tvm_probq.tuning.key import layer_key
+from tvm_probq.tuning.tasks import tasks_of
+
+
+def test_a_key_is_readable(make_layer: Any) -> None:
+    spec = make_layer(14, 14, 64, 32, 3, residual=True, activation="hard_swish", weight_bits=4)
+    wanted = "conv 3x3/1x1 1x14x14x64 -> 14x14x32 pads 1,1,1,1 w4 codes hard_swish residual"
+    assert layer_key(spec) == wanted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"correction": False}, {"activation": "clip(0.0,6.0)"}, {"activation": "none"},
+     {"out_ranges": 32}],
+)  # fmt: skip
+def test_what_costs_nothing_is_left_out(make_layer: Any, change: dict[str, Any]) -> None:
+    spec = make_layer(14, 14, 64, 32, 3)
+    assert layer_key(replace(spec, **change)) == layer_key(spec)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"batch": 2}, {"pads": (0, 1, 1, 0)}, {"dilation": (1, 2)}, {"weight_bits": 4},
+     {"strides": (2, 2)}, {"output": "float32"}, {"residual": True}, {"groups": 2},
+     {"activation": "hard_sigmoid"}],
+)  # fmt: skip
+def test_what_decides_speed_is_in(make_layer: Any, change: dict[str, Any]) -> None:
+    spec = make_layer(14, 14, 64, 32, 3)
+    assert layer_key(replace(spec, **change)) != layer_key(spec)
+
+
+def test_tasks_count_layers_of_the_same_key(make_layer: Any) -> None:
+    spec, other = make_layer(14, 14, 64, 32), make_layer(14, 14, 32, 64)
+    tasks = tasks_of([spec, other, replace(spec, correction=False)])
+    assert [(task.spec, task.count) for task in tasks] == [(spec, 2), (other, 1)]

@@ -1,0 +1,78 @@
+"""A random input of a layer and what the simulator makes of it: the gate of every candidate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.simulator import numerics
+from tvm_probq.simulator.convolution import conv2d
+
+Array = npt.NDArray[Any]
+LARGEST = {4: 8, 8: 128}  # codes of weights by bits
+
+
+def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
+    """Draw the arguments of a layer's kernel.
+
+    Parameters
+    ----------
+    spec : LayerSpec
+        The layer.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By the names of `argument_shapes`; ``weights`` are the codes, not yet packed. The output's
+        scale fits the sums, so that most codes are inside the range.
+    """
+    rng = np.random.default_rng(seed)
+    n, oc = spec.batch, spec.out_channels
+    largest = LARGEST[spec.weight_bits]
+    taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
+
+    def qparams(ranges: int, scale: float) -> Array:
+        scales = (rng.random((n, ranges)) + 0.5) * scale
+        zeros = rng.integers(0, 256, scales.shape)
+        return np.stack([scales, zeros, np.full(scales.shape, 255)], 1)
+
+    weights = rng.integers(-largest, largest, (oc, *spec.kernel, spec.group_inputs))
+    found = {
+        "X": rng.integers(0, 256, (n, spec.height, spec.width, spec.in_channels), np.uint8),
+        "weights": weights.astype(np.int8),
+        "T": rng.random(oc) * 1e-3 + 1e-4,
+        "WS": weights.sum((1, 2, 3)).astype(np.int32),
+        "B": rng.normal(size=oc),
+        "XQ": qparams(spec.in_ranges, 0.02),
+        "CORR": rng.normal(size=(n, oc)),
+        "YQ": qparams(spec.out_ranges, 8e-6 * largest * math.sqrt(taps) + 0.01),
+        "R": rng.integers(0, 256, (n, spec.out_height, spec.out_width, oc), np.uint8),
+        "RQ": qparams(1, 0.01),
+    }
+    return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
+
+
+def expected(spec: LayerSpec, values: dict[str, Array]) -> Array:
+    """Give the layer's output on `random_arguments`, by the simulator."""
+    top, left, bottom, right = spec.pads
+    width = [(0, 0), (top, bottom), (left, right), (0, 0)]
+    x = numerics.pad_zero_point(values["X"], values["XQ"], width)
+    sums = conv2d(x, values["weights"], spec.strides, (0, 0, 0, 0), spec.dilation, spec.groups)
+    if spec.output == "int32":
+        return sums
+    accumulator = numerics.Accumulator(
+        sums, values["XQ"], values["T"], values["WS"], values["B"],
+        values["CORR"] if spec.correction else None,
+        values["R"] if spec.residual else None,
+        values["RQ"] if spec.residual else None,
+    )  # fmt: skip
+    activation = numerics.Activation(spec.activation.split("(")[0], *spec.clip)
+    if spec.output == "float32":
+        return numerics.dequantize_accumulator(accumulator, activation)
+    return numerics.requantize(accumulator, values["YQ"], activation)

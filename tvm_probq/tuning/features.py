@@ -1,0 +1,73 @@
+"""What the cost model sees of a layer and a tile: counts that decide a kernel's time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.tiles import Tile, default_tile
+from tvm_probq.tuning.space import scratch_bytes, task_count
+
+F32 = npt.NDArray[np.float32]
+
+
+def features(spec: LayerSpec, unit: VectorUnit, tiles: Sequence[Tile]) -> F32:
+    """Describe tiles of a layer.
+
+    Each row holds the layer's size, the counts of the tile, and those of the default tile that
+    its time is compared with; sizes are logarithms.
+
+    Parameters
+    ----------
+    spec : LayerSpec
+        The layer.
+    unit : VectorUnit
+        What its kernel is generated for.
+    tiles : sequence of Tile
+        From `tiles_of`.
+
+    Returns
+    -------
+    ndarray of float32, shape [len(tiles), F]
+    """
+    layer = _layer(spec, unit)
+    default = _tile(spec, unit, default_tile(spec, unit))
+    rows = []
+    for tile in tiles:
+        counts = _tile(spec, unit, tile)
+        rows.append(layer + counts + [a - b for a, b in zip(counts, default, strict=True)])
+    return np.array(rows, np.float32)
+
+
+def _layer(spec: LayerSpec, unit: VectorUnit) -> list[float]:
+    view = geometry(spec, unit)
+    flags = [spec.depthwise, spec.groups > 1, spec.residual, spec.linear, spec.output == "codes"]
+    sizes = [spec.macs, spec.in_channels, spec.out_channels, view.rows, view.columns]
+    sizes += [math.prod(view.reduction), spec.kernel[0], spec.strides[1], unit.step]
+    return [*map(float, flags), *(math.log2(s) for s in sizes), float(spec.weight_bits)]
+
+
+def _tile(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> list[float]:
+    view = geometry(spec, unit)
+    columns = spec.out_width if spec.depthwise else view.columns
+    rows = spec.out_height if spec.depthwise else view.rows
+    passes = -(-columns // tile.columns)
+    wanted = -(-spec.group_outputs // LANES) * (spec.groups if spec.depthwise else 1)
+    channel_passes = -(-wanted // tile.blocks)
+    padding = math.log2(channel_passes * tile.blocks / wanted)
+    tasks = task_count(spec, unit, tile)
+    reuse = tile.rows * tile.columns * tile.column_tiles  # positions for which weights are read
+    sums = tile.tile_rows * tile.columns * tile.blocks
+    sizes = [
+        tile.columns, tile.tile_rows, tile.blocks, sums, tile.rows, tile.column_tiles,
+        tile.channel_tasks, passes, channel_passes, tasks, scratch_bytes(spec, unit, tile), reuse,
+    ]  # fmt: skip
+    last = columns % tile.columns / tile.columns
+    loads = 1 / tile.columns + 1 / tile.blocks
+    share = math.log2(rows * columns / reuse)  # how often all weights are read
+    return [*(math.log2(s) for s in sizes), last, loads, padding, share]
