@@ -9,12 +9,13 @@ import tvm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import TILE_ROWS, TILE_STEPS, TILES, Chunks, RegisterTile
 from tvm_probq.kernels.x86.geometry import vector_unit
-from tvm_probq.kernels.x86.tiles import default_tile
+from tvm_probq.kernels.x86.tiles import Tile, default_tile
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "sapphirerapids"})
 SPEC = LayerSpec(
@@ -77,6 +78,12 @@ def test_sums_stay_in_tiles_and_their_registers_are_given_back() -> None:
     assert count_instruction(asm, "tdpbusd") > 0
     assert count_instruction(asm, "ldtilecfg") == count_instruction(asm, "tilerelease") == 1
     assert count_instruction(asm, "vpextrb") == 0
+
+
+@pytest.mark.parametrize("tile", [Tile(5, 2, 14, 1, 1), Tile(14, 2, 7, 1, 1, 2)], ids=str)
+def test_a_remainder_is_refused(tile: Tile) -> None:
+    with pytest.raises(KernelError, match="tile registers need whole tiles"):
+        layer_kernel(SPEC, TARGET, tile)
 
 
 @pytest.mark.parametrize(("channels", "packs"), [(64, True), (40, False)])

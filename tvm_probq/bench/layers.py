@@ -57,7 +57,7 @@ def layer_times(ours: Ours, model: Model, x: NDArray[Any]) -> dict[str, Any]:
         be measured; ``convolutions``, all of them together.
     """
     target = ours.profile.target()
-    lowered = tvm.transform.Sequential(kernel_passes(target))(ours.integer())
+    lowered = tvm.transform.Sequential(kernel_passes(target, ours.tiles()))(ours.integer())
     rows = kernel_rows(lowered, marked_tensors(model.mod), x.shape[0])
     instructions = {row["instruction"] for row in rows if row["instruction"]}
     before = {name: peak_gmacs(name, target) for name in instructions}

@@ -15,11 +15,15 @@ from tvm_probq.build.artefact import Artefact
 from tvm_probq.build.compile import compile_model, quantized
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.link import link_library
+from tvm_probq.build.manifest import Manifest
 from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.errors import UsageError
 from tvm_probq.frontend.onnx import Model
+from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.plan.plan import plan_of
 from tvm_probq.runtime.runner import load_library
 from tvm_probq.target.profile import TargetProfile
+from tvm_probq.tuning.database import shipped_database
 
 Array = NDArray[Any]
 
@@ -42,6 +46,8 @@ class Ours:
         Gives the integer graph.
     library : callable
         Gives the shared library.
+    tiles : callable
+        Gives the loop sizes of its kernels that came from tuning.
     """
 
     mode: str
@@ -52,6 +58,7 @@ class Ours:
     profile: TargetProfile
     integer: Callable[[], IRModule]
     library: Callable[[], bytes]
+    tiles: Callable[[], Tiles | None] = lambda: None
 
     def call(self, x: Array) -> Callable[[], object]:
         """What to time: one run on a tensor that is TVM's already."""
@@ -74,8 +81,20 @@ def of_artefact(artefact: Artefact, model: Model | None) -> Ours:
     return Ours(
         said.mode, said.scheme, load_library(artefact.library, artefact.path)["main"],
         said.peak_activation_bytes, said.parameter_bytes, profile, integer,
-        lambda: artefact.library,
+        lambda: artefact.library, lambda: _tiles_of(said),
     )  # fmt: skip
+
+
+def _tiles_of(said: Manifest) -> Tiles | None:
+    """The tiles that an artefact was compiled with, as far as they came with this package."""
+    shipped = shipped_database(said.target.name)
+    if said.database in ("", shipped.identity):
+        return shipped if said.database else None
+    raise UsageError(
+        "single kernels of this artefact cannot be timed",
+        why=f"its loop sizes came from {said.database}, which is not the database shipped here",
+        fix="leave out --layers, or compile it again with the shipped database",
+    )
 
 
 def of_model(
@@ -85,17 +104,20 @@ def of_model(
     scheme: str,
     profile: TargetProfile,
 ) -> dict[str, Ours]:
-    """Compile a model in several modes, by mode."""
+    """Compile a model in several modes, by mode, with the tuned tiles that come with the target."""
+    tiles = shipped_database(profile.name)
     return {
-        mode: _of_compiled(compile_model(model, plan_of(scheme, mode), record, profile), profile)
+        mode: _of_compiled(
+            compile_model(model, plan_of(scheme, mode), record, profile, tiles), profile, tiles
+        )
         for mode in modes
     }
 
 
-def _of_compiled(compiled: Compiled, profile: TargetProfile) -> Ours:
+def _of_compiled(compiled: Compiled, profile: TargetProfile, tiles: Tiles) -> Ours:
     main = relax.VirtualMachine(compiled.executable, tvm.cpu())["main"]
     return Ours(
         compiled.mode, compiled.scheme, main, compiled.peak_activation_bytes,
         compiled.parameter_bytes, profile, lambda: compiled.integer_module,
-        lambda: link_library(compiled),
+        lambda: link_library(compiled), lambda: tiles,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def surrogate_share(
         See `fair_clock`.
     """
     target = predicted.profile.target()
-    passes = [p for p in kernel_passes(target) if p.info.name not in MERGING]
+    passes = [p for p in kernel_passes(target, predicted.tiles()) if p.info.name not in MERGING]
     lowered = tvm.transform.Sequential(passes)(predicted.integer())
     kinds = (*PREDICTION_KERNELS, *OBSERVING_KERNELS)
     executable = build(lowered, target, ahead_of_time=False)

@@ -25,7 +25,7 @@ from tvm_probq.target.host import ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA
 TASK = "probq.task"  # annotation of the loop over tasks
 BLOCK = "conv_o"
 LOOPS = ("n", "g", "o", "h", "w", "lane", "kh", "kw", "kc", "ks", "ki")  # of the block
-PREFETCH_BYTES = 128 * 1024  # of weights, from which on their next block is fetched ahead
+PREFETCH_BYTES = 32 * 1024  # of weights, from which on their next block is fetched ahead
 CONFIG_BYTES = 64
 ROW_BYTES = 64
 

@@ -7,11 +7,12 @@ from typing import Any
 from tvm import s_tir
 from tvm.ir import IRModule
 
+from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, use_tiles
 from tvm_probq.kernels.x86.amx_shape import Chunks, RegisterTile
 from tvm_probq.kernels.x86.conv_workload import Workload
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.narrow import pack_codes
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS, Tile
@@ -23,6 +24,8 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     The order is task (sample, row block, column block, channel task) > channel block > row >
     column tile > reduction > register tile; nothing of full size is left between the stages.
     """
+    if unit.tiles:
+        check_whole_tiles(spec, geometry(spec, unit), tile)
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
     if work.vectors and unit.tiles:
@@ -41,7 +44,8 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     task = sch.fuse(n, rb, wb, g, cg) if spec.groups == 1 else sch.fuse(n, rb, wb)
     if spec.macs >= PARALLEL_MACS:
         sch.parallel(task)
-    sch.annotate(wo, "pragma_loop_partition_hint", 1)
+    if not unit.tiles:  # whose tiles are whole
+        sch.annotate(wo, "pragma_loop_partition_hint", 1)
     if work.packed:
         wi, wp = sch.split(wi, [None, work.packed])
         place_codes(sch, wi, task)
@@ -71,6 +75,18 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         sch.unroll(wi)
         func = sch.mod["main"]
     return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
+
+
+def check_whole_tiles(spec: LayerSpec, view: Geometry, tile: Tile) -> None:
+    """Raise `KernelError` unless register tiles of AMX cover the output without a remainder."""
+    if view.columns % tile.columns or view.rows % tile.rows or tile.rows % tile.tile_rows:
+        raise KernelError(
+            "tile registers need whole tiles",
+            where=str(spec),
+            why=f"{view.rows} x {view.columns} positions are no multiple of "
+            f"{tile.tile_rows} x {tile.columns}",
+            fix="choose rows and columns that divide them",
+        )
 
 
 def place_codes(sch: s_tir.Schedule, loop: Any, task: Any) -> None:
