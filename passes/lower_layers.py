@@ -23,6 +23,7 @@ from tvm_probq.kernels.calls import RESIDUAL
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.quantization.accumulator import prove_accumulator
 from tvm_probq.simulator.arithmetic import Array
 
 OPAQUE = 8  # op_pattern kOpaque: fusion must leave a scheduled kernel alone
@@ -221,6 +222,7 @@ def _spec(
         residual=args is not None and args.residual is not None,
         in_ranges=shape_of(x_qparams)[2],
         out_ranges=1 if y_qparams is None else shape_of(y_qparams)[2], flat=flat,
+        small_weights=prove_accumulator(weights).pairs_fit,
     )  # fmt: skip
 
 

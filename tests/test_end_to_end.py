@@ -195,14 +195,26 @@ def test_every_network(name: str, mode: str, case: Any) -> None:
         check(small.compile(plan_of("w4a8", mode), batch=3), small.samples[:3])
 
 
-@pytest.mark.parametrize("target", ["x86-avx2", "x86-64"])
-@pytest.mark.parametrize("mode", ["predicted"])
-def test_other_targets_give_the_same_bits(mode: str, target: str, case: Any) -> None:
+@pytest.mark.parametrize("target", ["x86-avx-vnni", "x86-avx512", "x86-avx2", "x86-64"])
+@pytest.mark.parametrize("scheme", ["w8a8", "w6a8", "w4a8"])
+def test_other_targets_give_the_same_bits(scheme: str, target: str, case: Any) -> None:
     mix = case("mixed")
-    x = mix.samples[:1]
-    found = check(mix.compile(plan_of("w8a8", mode), target=target), x)
+    x = mix.samples[:3]
+    found = check(mix.compile(plan_of(scheme), batch=3, target=target), x)
     if load_profile(BEST).runs_here:
-        assert_same_bits(found, run(mix.compile(plan_of("w8a8", mode)).executable, x))
+        assert_same_bits(found, run(mix.compile(plan_of(scheme), batch=3).executable, x))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "instructions"), [("w8a8", {"vpmaddwd"}), ("w6a8", {"vpmaddubsw"})]
+)
+def test_avx2_multiplies_bytes_only_where_weights_are_proven_small(
+    scheme: str, instructions: set[str], case: Any
+) -> None:
+    layers = case("mixed").compile(plan_of(scheme), target="x86-avx2").layers
+    dense = [layer for layer in layers if layer.macs]
+    assert {layer.instruction for layer in dense if layer.op != "depthwise"} == instructions
+    assert all(("two products" in layer.accumulator) == (scheme == "w6a8") for layer in dense)
 
 
 def test_a_batch_is_its_samples_one_by_one(case: Any) -> None:

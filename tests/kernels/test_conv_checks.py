@@ -61,6 +61,13 @@ def test_codes_beyond_four_bits_are_refused() -> None:
         pack_weights(replace(SPEC, weight_bits=4), weights, TARGET)
 
 
+@pytest.mark.parametrize("code", [65, -65])
+def test_codes_beyond_their_proof_are_refused(code: int) -> None:
+    weights = np.full((24, 3, 3, 16), code, np.int8)
+    with pytest.raises(KernelError, match="two products do not fit 16 bits.*unset small_weights"):
+        pack_weights(replace(SPEC, small_weights=True), weights, TARGET)
+
+
 @pytest.mark.parametrize(
     "kind",
     [

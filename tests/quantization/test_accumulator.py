@@ -50,7 +50,24 @@ def test_the_width_holds_twice_the_bound_and_no_bit_more(codes: Any) -> None:
     assert 2 * proof.bound <= 2 ** (proof.bits - 1) - 1
     assert proof.bits == 1 or 2 * proof.bound > 2 ** (proof.bits - 2) - 1
     assert proof.dtype == "int32"
-    assert str(proof) == f"int32: {proof.bits} bits needed, |sum| <= {proof.bound}"
+    text = f"int32: {proof.bits} bits needed, |sum| <= {proof.bound}"
+    assert str(proof) == text + f", two products <= {proof.pair_bound}" * proof.pairs_fit
+
+
+@given(CODES)
+def test_two_products_of_proven_weights_fit_16_bits(codes: Any) -> None:
+    flat = codes.ravel().astype(np.int64)
+    pairs = 255 * np.add.outer(flat, flat)
+    proof = prove_accumulator(codes)
+    assert np.abs(pairs).max() <= proof.pair_bound
+    assert proof.pairs_fit == (np.abs(flat).max() <= 64)
+    if proof.pairs_fit:
+        assert -(2**15) <= pairs.min() <= pairs.max() < 2**15
+
+
+@pytest.mark.parametrize(("code", "fits"), [(64, True), (-64, True), (65, False), (-65, False)])
+def test_the_largest_weight_whose_pairs_fit(code: int, fits: bool) -> None:
+    assert prove_accumulator(np.full((1, 2), code, np.int8)).pairs_fit == fits
 
 
 def test_a_sum_too_long_for_int32() -> None:

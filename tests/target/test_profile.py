@@ -14,7 +14,7 @@ from tvm_probq.errors import TargetError
 from tvm_probq.target import profile as profiles
 from tvm_probq.target.profile import TargetProfile, host_profile, load_profile, profile_names
 
-SHIPPED = ("x86-64", "x86-amx", "x86-avx2", "x86-vnni")
+SHIPPED = ("x86-64", "x86-amx", "x86-avx-vnni", "x86-avx2", "x86-avx512", "x86-vnni")
 TEXT = """\
 description = "mine"
 instruction = ""
@@ -130,6 +130,8 @@ def test_a_missing_file_is_explained(tmp_path: Path) -> None:
         ('mcpu = "x86-64"', 'mcpu = "zen99"', "LLVM knows no CPU 'zen99' for x86_64.*correct mcpu"),
         ('kind = "llvm"', 'kind = "gpu9"', "TVM rejects the target.*gpu9"),
         ('kind = "llvm"', 'kind = "llvm"\nspeed = 1', "TVM rejects the target.*speed"),
+        ('["sse2"]', '["sse-2"]', "the profile's feature 'sse-2' is none of its.*LLVM's x86-64"),
+        ('["sse2"]', '["avx2"]', "the profile's feature 'avx2' is none .*correct features or mcpu"),
     ],
 )
 def test_a_bad_target_is_explained(

@@ -24,7 +24,7 @@ class LayerReport:
     accumulator : str
         Such as ``int32: 27 bits needed``.
     workspace_bytes, scratch_bytes : int
-        Buffers of 16 bits and wider, and 8-bit buffers, inside the kernel.
+        Buffers of 32 bits, and of 8 and 16 bits, inside the kernel.
     instruction : str
         The dot-product instruction found in the assembly, empty without one.
     tile : str

@@ -12,6 +12,7 @@ from tvm.runtime import DataType
 
 from tvm_probq.errors import KernelError
 
+SUM_BITS = 32
 _COMMENT = re.compile(r"(#|//|;).*")
 _COMPACT = tvm.transform.Sequential(
     [
@@ -54,7 +55,7 @@ def workspace(mod: tvm.IRModule | tirx.PrimFunc) -> tuple[int, int]:
     Returns
     -------
     workspace_bytes, scratch_bytes : int
-        Elements of 16 bits and wider (accumulators); 8-bit elements (padded rows, say).
+        Elements of 32 bits (accumulators); narrower ones (padded rows, say, or widened codes).
 
     Raises
     ------
@@ -78,7 +79,7 @@ def _split(func: tirx.PrimFunc) -> tuple[int, int]:
     for buffer in found:
         bits = DataType(buffer.dtype).bits
         size = _elements(buffer) * bits // 8
-        wide, narrow = (wide + size, narrow) if bits > 8 else (wide, narrow + size)
+        wide, narrow = (wide + size, narrow) if bits >= SUM_BITS else (wide, narrow + size)
     return wide, narrow
 
 

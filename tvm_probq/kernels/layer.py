@@ -53,7 +53,7 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
         work = conv_workload(spec, unit, tile)
         mod = replay(work, tile.trace) if tile.trace else schedule_conv(spec, unit, tile, work)
     elif dots_fit(spec, unit):
-        mod = schedule_dot(spec, tile, dot_workload(spec, tile)).mod
+        mod = schedule_dot(spec, unit, tile, dot_workload(spec, unit, tile)).mod
     else:
         mod = schedule_depthwise(spec, tile, depthwise_workload(spec, tile)).mod
     wide, narrow = workspace(mod)
@@ -125,4 +125,4 @@ def packed_shape(
 def _packed(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
     if not spec.depthwise:
         return packed_weights(spec, unit, tile)
-    return dot_weights(spec) if dots_fit(spec, unit) else depthwise_weights(spec)
+    return dot_weights(spec, unit) if dots_fit(spec, unit) else depthwise_weights(spec)

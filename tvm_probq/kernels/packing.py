@@ -8,6 +8,7 @@ import numpy.typing as npt
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import Chunks
+from tvm_probq.quantization.accumulator import prove_accumulator
 
 Codes = npt.NDArray[np.int8]
 Packed = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
@@ -21,7 +22,8 @@ def check_codes(spec: LayerSpec, weights: Codes) -> None:
     Raises
     ------
     KernelError
-        For another dtype or shape, or a code outside of -8..7 with 4-bit weights.
+        For another dtype or shape, a code outside of -8..7 with 4-bit weights, or one that is
+        larger than it was proven to be.
     """
     wanted = (spec.out_channels, *spec.kernel, spec.group_inputs)
     if weights.dtype != np.int8 or weights.shape != wanted:
@@ -37,6 +39,13 @@ def check_codes(spec: LayerSpec, weights: Codes) -> None:
             where=str(spec),
             why=f"the codes reach from {weights.min()} to {weights.max()}",
             fix="quantize the weights to -8..7, or store 8 bits",
+        )
+    if spec.small_weights and not prove_accumulator(weights).pairs_fit:
+        raise KernelError(
+            "two products do not fit 16 bits",
+            where=str(spec),
+            why=f"the codes reach from {weights.min()} to {weights.max()}, not within -64..64",
+            fix="unset small_weights",
         )
 
 
@@ -60,7 +69,7 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     if len(shape) == TILED_RANK:
         return _pack_chunks(spec, weights, shape)
     blocks, rows, columns, steps = shape[:4]
-    step = shape[5] * (1 if spec.weight_bits == 8 or shape[4] < LANES else 2)
+    step = shape[5] if spec.weight_bits == 8 else 2 * shape[5]
     merged = weights.reshape(spec.groups, spec.group_outputs, rows, columns, -1)
     per_group = blocks // spec.groups * LANES
     padded = np.zeros((spec.groups, per_group, rows, columns, steps * step), np.int8)
@@ -69,9 +78,7 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     packed = np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1, 5))
     if spec.weight_bits == 8:
         return packed
-    if shape[4] == LANES:  # neighbouring steps share a byte
-        return nibbles(packed[..., 0::2], packed[..., 1::2])
-    return nibbles(packed[..., : LANES // 2, :], packed[..., LANES // 2 :, :])
+    return nibbles(packed[..., 0::2], packed[..., 1::2])
 
 
 def _pack_chunks(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
@@ -99,11 +106,12 @@ def pack_depthwise(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> P
 
 
 def pack_depthwise_dots(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
-    """Codes ``[C, KH, KW, 1]`` to ``[KH, fours, C, 4]``, zeros behind the last tap of a row."""
+    """Codes ``[C, KH, KW, 1]`` to ``[KH, groups, C, taps]``, zeros behind the last tap of a row."""
     rows, quads, channels = shape[:3]
-    padded = np.zeros((channels, rows, quads * 4), np.int8)
+    step = shape[3] if spec.weight_bits == 8 else 2 * shape[3]
+    padded = np.zeros((channels, rows, quads * step), np.int8)
     padded[: spec.out_channels, :, : spec.kernel[1]] = weights[..., 0]
-    packed = padded.reshape(channels, rows, quads, 4).transpose(1, 2, 0, 3)
+    packed = padded.reshape(channels, rows, quads, step).transpose(1, 2, 0, 3)
     if spec.weight_bits == 8:
         return np.ascontiguousarray(packed)
     return nibbles(packed[..., 0::2], packed[..., 1::2])

@@ -37,6 +37,9 @@ class LayerSpec:
         ``in_ranges > 1`` only for a depthwise layer.
     flat : bool
         Input and output have rank 2, ``[N, IC]`` and ``[N, OC]``.
+    small_weights : bool
+        Whether weights of 8 bits are proven to be within -64..64
+        (`tvm_probq.quantization.accumulator.AccumulatorProof.pairs_fit`).
     """
 
     batch: int
@@ -57,6 +60,12 @@ class LayerSpec:
     in_ranges: int
     out_ranges: int
     flat: bool = False
+    small_weights: bool = False
+
+    @property
+    def pairs_fit(self) -> bool:
+        """Whether every sum of two products fits 16 bits."""
+        return self.small_weights or self.weight_bits == 4
 
     @property
     def out_height(self) -> int:
@@ -132,9 +141,9 @@ class Kernel:
     instruction : str
         Mnemonic that must appear in the assembly, or "" when there is none.
     workspace_bytes : int
-        Buffers of 16 bits and wider inside the kernel.
+        Buffers of 32 bits inside the kernel.
     scratch_bytes : int
-        8-bit buffers inside the kernel.
+        Buffers of 8 and 16 bits inside the kernel.
     """
 
     func: tirx.PrimFunc

@@ -8,6 +8,7 @@ from tvm_probq.errors import UnsupportedError
 from tvm_probq.simulator.arithmetic import Array
 
 CODE_MAX = 255
+PAIR_MAX = 2**15 - 1  # largest sum of two products of an instruction that saturates them
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,23 @@ class AccumulatorProof:
         Signed width that holds ``2 * bound``.
     dtype : str
         Narrowest type of the kernels that does.
+    pair_bound : int
+        ``2 * 255 * max |w|``: no sum of two products exceeds it, whichever weights are paired.
     """
 
     bound: int
     bits: int
     dtype: str
+    pair_bound: int = 0
+
+    @property
+    def pairs_fit(self) -> bool:
+        """Whether every sum of two products fits 16 bits: all weights are within -64..64."""
+        return self.pair_bound <= PAIR_MAX
 
     def __str__(self) -> str:
-        return f"{self.dtype}: {self.bits} bits needed, |sum| <= {self.bound}"
+        pairs = f", two products <= {self.pair_bound}" if self.pairs_fit else ""
+        return f"{self.dtype}: {self.bits} bits needed, |sum| <= {self.bound}{pairs}"
 
 
 def prove_accumulator(codes: Array, where: str = "") -> AccumulatorProof:
@@ -42,8 +52,9 @@ def prove_accumulator(codes: Array, where: str = "") -> AccumulatorProof:
     UnsupportedError
         When int32 does not hold the sums.
     """
-    per_channel = np.abs(codes.astype(np.int64)).reshape(codes.shape[0], -1).sum(1)
-    bound = int(per_channel.max(initial=0)) * CODE_MAX
+    sizes = np.abs(codes.astype(np.int64)).reshape(codes.shape[0], -1)
+    bound = int(sizes.sum(1).max(initial=0)) * CODE_MAX
+    pair_bound = 2 * CODE_MAX * int(sizes.max(initial=0))
     bits = (2 * bound).bit_length() + 1
     if bits > 32:
         raise UnsupportedError(
@@ -51,4 +62,4 @@ def prove_accumulator(codes: Array, where: str = "") -> AccumulatorProof:
             why="int32 is the widest accumulator of the kernels",
             fix="quantize its weights to fewer bits, or keep the layer float",
         )  # fmt: skip
-    return AccumulatorProof(bound, bits, "int32")
+    return AccumulatorProof(bound, bits, "int32", pair_bound)

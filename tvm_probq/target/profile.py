@@ -66,7 +66,7 @@ class TargetProfile:
         Raises
         ------
         TargetError
-            If TVM rejects the description, or LLVM does not know the CPU.
+            If TVM rejects the description, LLVM does not know the CPU, or it has none of a feature.
         """
         # Imported here, so that listing profiles does not wait for TVM.
         from tvm.target import Target
@@ -76,7 +76,7 @@ class TargetProfile:
             config.setdefault("num-cores", self.threads)
         self._check_cpu()
         try:
-            return Target(config)
+            target = Target(config)
         except (ValueError, TypeError, RuntimeError) as error:
             raise TargetError(
                 "TVM rejects the target",
@@ -84,6 +84,8 @@ class TargetProfile:
                 why=str(error),
                 fix="correct [tvm_target] in the profile",
             ) from error
+        self._check_features(target)
+        return target
 
     def require_bits(self, weight_bits: int, activation_bits: int, *, where: str = "") -> None:
         """Check that the target has kernels for these widths.
@@ -101,6 +103,21 @@ class TargetProfile:
                     f"the target {self.name} has no kernels for {kind}s of {bits} bits",
                     where=where,
                     fix=f"use one of {', '.join(map(str, known))}, or another target",
+                )
+
+    def _check_features(self, target: Target) -> None:
+        """Refuse features that the target lacks: a misspelt one would seem to be missing here."""
+        from tvm.target.codegen import target_has_features
+
+        if self.tvm_target.get("kind") != "llvm":
+            return
+        for feature in self.features:
+            if not target_has_features(feature, target):
+                raise TargetError(
+                    f"the profile's feature {feature!r} is none of its target's",
+                    where=f"target profile {self.name}",
+                    why=f"LLVM's {self.tvm_target.get('mcpu', 'default CPU')} does not have it",
+                    fix="correct features or mcpu; features have LLVM's names",
                 )
 
     def _check_cpu(self) -> None:

@@ -140,9 +140,10 @@ def _inner(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) ->
         sch.unroll(loop)
     init = sch.decompose_reduction(conv, kh)
     hide_centre(sch, conv)
-    if unit.instruction:
-        sch.blockize(o)
-        sch.tensorize(lane, dot_intrinsic(spec.weight_bits))
+    sch.blockize(o)
+    register, lane = sch.split(lane, [None, unit.lanes])
+    sch.unroll(register)
+    sch.tensorize(lane, dot_intrinsic(unit, spec.weight_bits))
     for loop in sch.get_loops(init)[-3:-1]:
         sch.unroll(loop)
     sch.vectorize(sch.get_loops(init)[-1])

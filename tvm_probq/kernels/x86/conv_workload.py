@@ -25,7 +25,7 @@ class Workload:
     func : tirx.PrimFunc
         Blocks "pad" (optional), the vectors of `Epilogue`, "conv", "value", "out" (optional).
     padded : bool
-        Whether there is an 8-bit scratch block "pad".
+        Whether there is a scratch block "pad" of codes, of 8 bits or widened to 16.
     channels : Channels
         Layout of the output channels.
     vectors : tuple of str
@@ -44,8 +44,7 @@ class Workload:
 def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of the packed weights: blocks of 16 channels, kernel, steps, lanes, bytes.
 
-    Four-bit codes (plus 8) share a byte with the next step's byte, or, without a dot product,
-    with the channel 8 lanes further.
+    Four-bit codes (plus 8) share a byte with the next one of their channel.
     """
     kernel_rows, kernel_columns, steps = geometry(spec, unit).reduction
     blocks = spec.groups * channel_blocks(spec.group_outputs, tile.blocks)
@@ -55,7 +54,7 @@ def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple
         return (*outer[:3], chunks.count, chunks.length, LANES, unit.step), "int8"
     if spec.weight_bits == 8:
         return (*outer, LANES, unit.step), "int8"
-    return (*outer, LANES, unit.step // 2) if unit.step > 1 else (*outer, LANES // 2, 1), "uint8"
+    return (*outer, LANES, unit.step // 2), "uint8"
 
 
 def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
@@ -89,7 +88,7 @@ def _source(
         last = (columns - 1) * spec.strides[1] + (taps_columns - 1) * spec.dilation[1]
         return last * spec.in_channels + group_bytes
 
-    if not any(spec.pads) and reach(view.columns) <= view.row_bytes:
+    if not (unit.wide or any(spec.pads) or reach(view.columns) > view.row_bytes):
         return x
     rows = (view.rows - 1) * spec.strides[0] + (taps_rows - 1) * spec.dilation[0] + 1
     tiles = -(-view.columns // tile.columns)
@@ -101,7 +100,8 @@ def _source(
         row_inside = tirx.all(h >= top, h < view.in_rows + top)
         inside = tirx.all(b >= left, b < view.row_bytes + left)
         code = tirx.if_then_else(inside, x[n, h - top, b - left], zero)
-        return tirx.if_then_else(row_inside, code, zero)
+        code = tirx.if_then_else(row_inside, code, zero)
+        return code.astype("int16") if unit.wide else code
 
     return te.compute((spec.batch, rows, width), value, name="pad")
 
@@ -122,10 +122,7 @@ def _total(
     def weight(o: Any, lane: Any) -> Any:
         if spec.weight_bits == 8:
             return weights[o, kh, kw, ks, lane, ki].astype("int32")
-        if unit.step > 1:
-            pair, shift = weights[o, kh, kw, ks, lane, ki // 2], ki % 2 * 4
-        else:
-            pair, shift = weights[o, kh, kw, ks, lane % 8, 0], lane // 8 * 4
+        pair, shift = weights[o, kh, kw, ks, lane, ki // 2], ki % 2 * 4
         return ((pair >> shift.astype("uint8")) & tirx.const(15, "uint8")).astype("int32") - 8
 
     def product(n: Any, g: Any, o: Any, h: Any, w: Any, lane: Any) -> Any:

@@ -15,14 +15,8 @@ from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
 from tvm_probq.kernels.x86.epilogue import Epilogue
-from tvm_probq.kernels.x86.geometry import LANES, Channels
+from tvm_probq.kernels.x86.geometry import Channels, channel_layout
 from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS, Tile
-
-
-def channel_layout(spec: LayerSpec) -> Channels:
-    """Whole vectors of 16 or 8 channels; other counts are padded to vectors of 16."""
-    real = spec.out_channels
-    return Channels(1, real, real if real % 8 == 0 else -(-real // LANES) * LANES)
 
 
 def depthwise_weights(spec: LayerSpec) -> tuple[tuple[int, ...], str]:
@@ -70,13 +64,14 @@ def padded_source(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue, width: int)
     return te.compute((spec.batch, rows, width, layout.padded), value, name="pad")
 
 
-def place_pad(sch: s_tir.Schedule, work: Workload, task: Any) -> None:
+def place_pad(sch: s_tir.Schedule, tile: Tile, work: Workload, task: Any) -> None:
     """Pad the rows of one task at its start, the border and the inside apart."""
     pad = sch.get_sblock("pad")
     sch.compute_at(pad, task, preserve_unit_loops=True)
     column, channel = sch.get_loops(pad)[-2:]
     sch.annotate(column, "pragma_loop_partition_hint", 1)
-    sch.vectorize(sch.split(channel, [None, math.gcd(work.channels.padded, 64)])[1])
+    lanes = math.gcd(work.channels.padded // tile.channel_tasks, 64)
+    sch.vectorize(sch.split(channel, [None, lanes])[1])
 
 
 def _total(spec: LayerSpec, channels: Channels, source: te.Tensor, weights: te.Tensor) -> te.Tensor:
@@ -112,8 +107,9 @@ def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Sch
     rb, h = sch.split(h, [None, tile.rows])
     wo, wi = sch.split(w, [None, tile.columns])
     co, cv = sch.split(c, [None, work.channels.vector])
-    sch.reorder(n, rb, g, h, co, wo, wi, cv)
-    task = sch.fuse(n, rb, g)
+    cg, co = sch.split(co, [tile.channel_tasks, None])
+    sch.reorder(n, rb, g, cg, h, co, wo, wi, cv)
+    task = sch.fuse(n, rb, g, cg)
     if spec.macs >= DEPTHWISE_PARALLEL_MACS:
         sch.parallel(task)
     sch.annotate(wo, "pragma_loop_partition_hint", 1)
@@ -122,7 +118,7 @@ def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Sch
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, task)
     if work.padded:
-        place_pad(sch, work, task)
+        place_pad(sch, tile, work, task)
     _taps(sch, conv)
     sch.unroll(wi)
     sch.vectorize(cv)

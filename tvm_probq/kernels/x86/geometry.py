@@ -22,16 +22,30 @@ class VectorUnit:
     Attributes
     ----------
     step : int
-        Input bytes multiplied by one instruction: 4 with a dot product, 1 without.
+        Input codes whose products one instruction adds up in each lane: 4 or 2.
     accumulators : int
         Blocks of 16 int32 sums that fit the registers beside the operands.
     instruction : str
-        The dot product's mnemonic or "".
+        The dot product's mnemonic.
+    lanes : int
+        int32 lanes of a register.
     """
 
     step: int
     accumulators: int
     instruction: str
+    lanes: int = LANES
+
+    @property
+    def room(self) -> int:
+        """Blocks of sums and of weights that fit the registers beside two other operands."""
+        registers = 32 if self.lanes == LANES else 16
+        return (registers - 2) * self.lanes // LANES
+
+    @property
+    def wide(self) -> bool:
+        """Whether codes and weights are widened to 16 bits before they are multiplied."""
+        return self.instruction in ("vpmaddwd", "pmaddwd")
 
     @property
     def packs(self) -> bool:
@@ -64,9 +78,14 @@ def vector_unit(spec: LayerSpec, target: tvm.target.Target) -> VectorUnit:
     if target_has_features("avx512vnni", target):
         # 16 accumulators are 1024 bytes: from there on TVM puts them on the heap, not in registers.
         return VectorUnit(4, 15, "vpdpbusd")
+    if target_has_features("avxvnni", target):
+        return VectorUnit(4, 6, "vpdpbusd", 8)
+    pairs = (4, "vpmaddubsw") if spec.pairs_fit else (2, "vpmaddwd")
     if target_has_features("avx512bw", target):
-        return VectorUnit(1, 12, "")
-    return VectorUnit(1, 6 if target_has_features("avx2", target) else 3, "")
+        return VectorUnit(pairs[0], 15, pairs[1])
+    if target_has_features("avx2", target):
+        return VectorUnit(pairs[0], 6, pairs[1], 8)
+    return VectorUnit(2, 3, "pmaddwd", 4)
 
 
 @dataclass(frozen=True)
@@ -129,3 +148,9 @@ class Channels:
     def exact(self) -> bool:
         """Whether no lane is padding."""
         return self.real == self.padded
+
+
+def channel_layout(spec: LayerSpec) -> Channels:
+    """Channels of a depthwise layer: vectors of 16 or 8, other counts padded to vectors of 16."""
+    real = spec.out_channels
+    return Channels(1, real, real if real % 8 == 0 else -(-real // LANES) * LANES)

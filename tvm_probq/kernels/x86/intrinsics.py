@@ -1,8 +1,12 @@
-"""Tensor intrinsics of AVX512-VNNI for 8 and 4-bit weights: dense and depthwise dot products.
+"""Tensor intrinsics of x86 for 8 and 4-bit weights: dense and depthwise dot products.
+
+Three instructions, each on registers of 16 or 8 sums: VPDPBUSD of AVX512-VNNI and AVX-VNNI; where
+there is none, VPMADDWD (with SSE2, 4 sums) on codes and weights widened to 16 bits, or VPMADDUBSW,
+which saturates its 16-bit sums of two products and so is for weights that are proven to be small.
 
 TVM 0.27's own ``dot_16x4_vnni`` passes ``<16 x i32>``, which LLVM 22 rejects (it wants
 ``<64 x i8>``), and importing it costs many seconds; so the few needed here are registered by us.
-Source: Intel SDM, VPDPBUSD, "Multiply and Add Unsigned and Signed Bytes".
+Source: Intel SDM, VPDPBUSD, "Multiply and Add Unsigned and Signed Bytes"; PMADDWD, PMADDUBSW.
 """
 
 from __future__ import annotations
@@ -14,10 +18,12 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 from tvm.target.codegen import llvm_version_major
 
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit
+
 _DOT = """
 @T.prim_func(s_tir=True)
 def main(
-    A: T.Buffer(({a_shape}), "uint8", offset_factor=1),
+    A: T.Buffer(({a_shape}), "{codes_dtype}", offset_factor=1),
     B: T.Buffer(({lanes}, {width}), "{dtype}", offset_factor=1),
     C: T.Buffer(({lanes},), "int32", offset_factor=1),
 ) -> None:
@@ -26,22 +32,23 @@ def main(
         T.writes(C[0:{lanes}])
 """
 _DOT_MEANING = """
-        for i, k in T.grid({lanes}, 4):
+        for i, k in T.grid({lanes}, {step}):
             with T.sblock("update"):
                 vi, vk = T.axis.remap("SR", [i, k])
                 C[vi] = C[vi] + T.cast(A[{a_index}], "int32") * {weight}
 """
 _DOT_CODE = """
-        C[T.ramp(T.int32(0), 1, {lanes})] = T.call_llvm_pure_intrin(
-            T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.{bits}"),
-            C.vload([0], dtype="int32x{lanes}"),
-            T.reinterpret({codes}, dtype="{operand}"),
-            T.reinterpret({weight}, dtype="{operand}"),
-            dtype="int32x{lanes}",
-        )
+        C[T.ramp(T.int32(0), 1, {lanes})] = {sum}
 """
-_BROADCAST = "T.broadcast(T.reinterpret(A.vload([0], 'uint8x4'), dtype='int32'), {lanes})"
-_FOURS = "A.vload([0, 0], 'uint8x{full}')"
+_SUMS = "C.vload([0], dtype='int32x{lanes}')"
+_CALL = (
+    "T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id('llvm.x86.{name}'), {operands},"
+    " dtype='{dtype}')"
+)
+_BROADCAST = (
+    "T.broadcast(T.reinterpret(A.vload([0], '{codes_dtype}x{step}'), dtype='int32'), {lanes})"
+)
+_OWN = "A.vload([0, 0], '{codes_dtype}x{full}')"
 _BYTE = "T.cast(B[vi, vk], 'int32')"
 _NIBBLE = (
     "(T.cast(T.bitwise_and(T.shift_right(B[vi, vk // 2], T.cast(vk % 2 * 4, 'uint8')),"
@@ -57,84 +64,127 @@ _NIBBLES = (
 _INTERLEAVE = """
 @T.prim_func(s_tir=True)
 def main(
-    A: T.Buffer((4, {lanes}), "uint8", {strides}offset_factor=1),
-    C: T.Buffer(({lanes}, 4), "uint8", offset_factor=1),
+    A: T.Buffer(({step}, {lanes}), "uint8", {strides}offset_factor=1),
+    C: T.Buffer(({lanes}, {step}), "{dtype}", offset_factor=1),
 ) -> None:
     with T.sblock("root"):
-        T.reads(A[0:4, 0:{lanes}])
-        T.writes(C[0:{lanes}, 0:4])
+        T.reads(A[0:{step}, 0:{lanes}])
+        T.writes(C[0:{lanes}, 0:{step}])
 """
 _INTERLEAVE_MEANING = """
-        for i, k in T.grid({lanes}, 4):
+        for i, k in T.grid({lanes}, {step}):
             with T.sblock("copy"):
                 vi, vk = T.axis.remap("SS", [i, k])
-                C[vi, vk] = A[vk, vi]
+                C[vi, vk] = {element}
 """
 _INTERLEAVE_CODE = """
-        C.vstore([0, 0], T.Shuffle([{loads}], {order}))
+        {stores}
 """
+# The part of LLVM's name between "llvm.x86." and the register's width, by lanes.
+_MULTIPLY_WORDS = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}
+_MULTIPLY_BYTES = {16: "avx512.pmaddubs.w.512", 8: "avx2.pmadd.ub.sw"}
 
 
 @cache
-def dot_intrinsic(weight_bits: int, lanes: int = 16, depthwise: bool = False) -> str:
-    """Name of the registered intrinsic ``C[lanes] += A . B[lanes, 4]``.
+def dot_intrinsic(unit: VectorUnit, weight_bits: int, depthwise: bool = False) -> str:
+    """Name of the registered intrinsic ``C[lanes] += A . B[lanes, step]``.
 
     Parameters
     ----------
+    unit : VectorUnit
+        Gives the instruction, the step and the lanes.
     weight_bits : int
-        8: B is int8 ``[lanes, 4]``.  4: B is uint8 ``[lanes, 2]``, the low nibble first, codes
-        plus 8.
-    lanes : int
-        16 or 8 output channels.
+        8: B is int8 ``[lanes, step]``.  4: B is uint8 ``[lanes, step / 2]``, the low nibble first,
+        codes plus 8.
     depthwise : bool
-        A is uint8 ``[lanes, 4]``, four codes for each channel, instead of ``[4]`` for all.
+        A is ``[lanes, step]``, codes of each channel, instead of ``[step]`` for all.
 
     Returns
     -------
     name : str
         For ``Schedule.tensorize``.
     """
-    narrow, full = weight_bits == 4, lanes * 4
-    words = _WORDS.format(half=full // 2)
+    narrow, lanes, step = weight_bits == 4, unit.lanes, unit.step
+    full = lanes * step
+    shape = f"{lanes}, {step}" if depthwise else f"{step},"
     parts = {
         "lanes": lanes,
-        "bits": lanes * 32,
-        "width": 2 if narrow else 4,
+        "step": step,
+        "full": full,
+        "codes_dtype": "int16" if unit.wide else "uint8",
+        "width": step // 2 if narrow else step,
         "dtype": "uint8" if narrow else "int8",
-        "operand": f"int8x{full}" if llvm_version_major() >= 22 else f"int32x{lanes}",
-        "a_shape": f"{lanes}, 4" if depthwise else "4,",
-        "a_region": f"0:{lanes}, 0:4" if depthwise else "0:4",
+        "a_shape": shape,
+        "a_region": f"0:{lanes}, 0:{step}" if depthwise else f"0:{step}",
         "a_index": "vi, vk" if depthwise else "vk",
-        "codes": (_FOURS if depthwise else _BROADCAST).format(lanes=lanes, full=full),
     }
-    vector = _NIBBLES.format(words=words, half=full // 2, full=full)
-    plain = f"B.vload([0, 0], dtype='int8x{full}')"
+    codes = (_OWN if depthwise else _BROADCAST).format(**parts)
+    if narrow:
+        words = _WORDS.format(half=full // 2)
+        weights = _NIBBLES.format(words=words, half=full // 2, full=full)
+    else:
+        weights = f"B.vload([0, 0], dtype='int8x{full}')"
     meaning = (_DOT + _DOT_MEANING).format(weight=_NIBBLE if narrow else _BYTE, **parts)
-    code = (_DOT + _DOT_CODE).format(weight=vector if narrow else plain, **parts)
-    return _register(f"vpdpbusd_w{weight_bits}_{lanes}_{depthwise:d}", meaning, code)
+    code = (_DOT + _DOT_CODE).format(sum=_sum(unit, codes, weights), **parts)
+    name = f"{unit.instruction}_w{weight_bits}_{lanes}_{depthwise:d}"
+    return _register(name, meaning, code)
+
+
+def _sum(unit: VectorUnit, codes: str, weights: str) -> str:
+    """The code of the sums plus the products of two registers."""
+    lanes, full = unit.lanes, unit.lanes * unit.step
+    sums = _SUMS.format(lanes=lanes)
+    if unit.instruction == "vpdpbusd":
+        operand = f"int8x{full}" if llvm_version_major() >= 22 else f"int32x{lanes}"
+        operands = [f"T.reinterpret({text}, dtype='{operand}')" for text in (codes, weights)]
+        return _call(f"avx512.vpdpbusd.{lanes * 32}", [sums, *operands], f"int32x{lanes}")
+    words = f"int16x{lanes * 2}"
+    if unit.wide:
+        pairs = [f"T.reinterpret({codes}, dtype='{words}')", f"T.cast({weights}, '{words}')"]
+    else:
+        operands = [f"T.reinterpret({text}, dtype='int8x{full}')" for text in (codes, weights)]
+        products = _call(_MULTIPLY_BYTES[lanes], operands, words)
+        pairs = [products, f"T.broadcast(T.int16(1), {lanes * 2})"]
+    return f"{sums} + {_call(_MULTIPLY_WORDS[lanes], pairs, f'int32x{lanes}')}"
+
+
+def _call(name: str, operands: list[str], dtype: str) -> str:
+    return _CALL.format(name=name, operands=", ".join(operands), dtype=dtype)
 
 
 @cache
-def interleave_intrinsic(lanes: int) -> str:
-    """Name of the registered intrinsic that brings four pixels of each channel together.
+def interleave_intrinsic(unit: VectorUnit, lanes: int) -> str:
+    """Name of the registered intrinsic that brings neighbouring pixels of each channel together.
 
     Parameters
     ----------
+    unit : VectorUnit
+        Gives the number of pixels, its step, and whether they become 16 bits wide.
     lanes : int
-        16 or 8 channels; uint8 ``[4, lanes]`` becomes ``[lanes, 4]``.
+        16 or 8 channels; uint8 ``[step, lanes]`` becomes ``[lanes, step]``.
 
     Returns
     -------
     name : str
         For ``Schedule.tensorize``.
     """
-    loads = ", ".join(f"A.vload([{k}, 0], 'uint8x{lanes}')" for k in range(4))
-    order = [k * lanes + i for i in range(lanes) for k in range(4)]
-    meaning = (_INTERLEAVE + _INTERLEAVE_MEANING).format(lanes=lanes, strides="")
-    code = (_INTERLEAVE + _INTERLEAVE_CODE).format(
-        lanes=lanes, strides='strides=("s", 1), ', loads=loads, order=order
-    )
-    return _register(f"interleave_{lanes}", meaning, code)
+    step = unit.step
+    loads = ", ".join(f"A.vload([{k}, 0], 'uint8x{lanes}')" for k in range(step))
+    stores = []
+    # Of 128 bits for AVX-512, where LLVM puts wider ones together from these.
+    piece = 16 // step if unit.lanes == LANES else lanes
+    for first in range(0, lanes, piece):
+        order = [k * lanes + i for i in range(first, first + piece) for k in range(step)]
+        vector = f"T.Shuffle([{loads}], {order})"
+        vector = f"T.cast({vector}, 'int16x{piece * step}')" if unit.wide else vector
+        stores.append(f"C.vstore([{first}, 0], {vector})")
+    element = "T.cast(A[vk, vi], 'int16')" if unit.wide else "A[vk, vi]"
+    parts = {"lanes": lanes, "step": step, "dtype": "int16" if unit.wide else "uint8"}
+    meaning = _INTERLEAVE + _INTERLEAVE_MEANING
+    meaning = meaning.format(strides="", element=element, **parts)
+    code = _INTERLEAVE + _INTERLEAVE_CODE
+    code = code.format(strides='strides=("s", 1), ', stores="\n        ".join(stores), **parts)
+    return _register(f"interleave_{step}_{lanes}_{piece}", meaning, code)
 
 
 def _register(name: str, meaning: str, code: str) -> str:

@@ -8,12 +8,20 @@ from itertools import product
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, NEAR_BYTES, TILE_ROWS, Chunks, RegisterTile
-from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import (
+    LANES,
+    Geometry,
+    VectorUnit,
+    channel_layout,
+    geometry,
+)
 
 SCRATCH_BYTES = 48 * 1024  # a padded row block of this size stays near the core
 BLOCK_BYTES = 24 * 1024  # input of one task without scratch, read again for every channel block
 MIN_TASKS = 4
 LATENCY = 5  # cycles from one product of a sum to the next
+OPERANDS = 0.2, 0.2  # time of loading codes of a column, weights of a block, against a product
+NARROW_OPERANDS = 0.1, 0.8  # the same with registers of 8 sums: a block's weights are two
 SHORT_REDUCTION = 48  # products a sum: below, the epilogue shows
 SHORT_TILE = 8
 DOT_COLUMNS = 8
@@ -27,6 +35,8 @@ NEAR_CYCLES, FAR_CYCLES = 1.0, 2.0  # to load a row of one from the first or the
 PASS_SHARE = 0.1  # what each further pass costs a register tile of AMX
 TILE_OVERHEAD = 40  # cycles to start a pass of AMX and to store its sums
 MOST_POSITIONS = 64  # of a register tile: 4 KiB of sums for each channel block
+TALL, TALL_DOTS = 8, 14  # rows of a depthwise task
+PART_CHANNELS = 48  # of a depthwise task at least
 QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
 
 
@@ -73,7 +83,8 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     tiles = -(-view.columns // columns)
     row_bytes = (view.reduction[0] * spec.dilation[0], spec.in_channels)
     column_bytes = columns * spec.strides[1] * row_bytes[1]
-    limit = SCRATCH_BYTES if any(spec.pads) else BLOCK_BYTES
+    limit = SCRATCH_BYTES if any(spec.pads) or unit.wide else BLOCK_BYTES
+    limit = limit // 2 if unit.wide else limit
     fewest = MIN_TASKS
     if unit.tiles:
         limit, fewest = TILED_BYTES if any(spec.pads) else NEAR_BYTES, MIN_TILED_TASKS
@@ -92,32 +103,51 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     return Tile(columns, blocks, rows, wide, split, tile_rows)
 
 
-def quads(spec: LayerSpec) -> int:
-    """Fours of taps of one kernel row."""
-    return -(-spec.kernel[1] // 4)
+def quads(spec: LayerSpec, unit: VectorUnit) -> int:
+    """Groups of taps, fours or twos, of one kernel row."""
+    return -(-spec.kernel[1] // unit.step)
 
 
 def dots_fit(spec: LayerSpec, unit: VectorUnit) -> bool:
-    """Whether a depthwise layer gains by interleaving four pixels for the dot product.
+    """Whether a depthwise layer gains by interleaving pixels for the dot product.
 
     Columns must share the interleaved pixels; strided 3x3 kernels use each of them too rarely.
     """
-    shared = quads(spec) == 1 or 4 % spec.strides[1] == 0
+    shared = quads(spec, unit) == 1 or unit.step % spec.strides[1] == 0
     pays = spec.strides == (1, 1) or min(spec.kernel) > 3
-    return unit.instruction != "" and spec.dilation[1] == 1 and shared and pays
+    return spec.dilation[1] == 1 and shared and pays
 
 
 def depthwise_tile(spec: LayerSpec, unit: VectorUnit, dots: bool) -> Tile:
     """A sound tile of a depthwise layer: columns as equal as possible, rows that fit the cache."""
-    most = DOT_COLUMNS if dots else min(unit.accumulators, 14)
+    most = min(unit.accumulators, DOT_COLUMNS if dots else 14)
     columns = -(-spec.out_width // -(-spec.out_width // most))
     tiles = -(-spec.out_width // columns)
-    width = (spec.out_width * spec.strides[1] + spec.kernel[1]) * spec.in_channels
+    parts = channel_parts(spec) if dots else 1
+    width = _scratch_row(spec) // parts
     limit = SCRATCH_BYTES // width // spec.strides[0] - spec.kernel[0] // spec.strides[0]
-    rows = _divisor(spec.out_height, max(1, min(limit, 8 + 6 * dots)))
+    rows = _divisor(spec.out_height, max(1, min(limit, TALL_DOTS if dots else TALL)))
     in_rows = (rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
     wide = _divisor(tiles, max(1, QUADS_BYTES // (in_rows * columns * LANES * 4)))
-    return Tile(columns, 1, rows, wide if dots else tiles, 1)
+    return Tile(columns, 1, rows, wide if dots else tiles, parts)
+
+
+def channel_parts(spec: LayerSpec) -> int:
+    """Least number of tasks for the channels whose padded rows fit near the core.
+
+    Neighbouring row blocks interleave the rows that they share twice, so they should be tall.
+    """
+    layout = channel_layout(spec)
+    tall = min(TALL_DOTS, spec.out_height) * spec.strides[0] + spec.kernel[0]
+    most = max(1, layout.padded // PART_CHANNELS)
+    parts = [d for d in _divisors(layout.padded // layout.vector) if d <= most]
+    fitting = [d for d in parts if tall * _scratch_row(spec) // d <= SCRATCH_BYTES]
+    return min(fitting, default=parts[-1])
+
+
+def _scratch_row(spec: LayerSpec) -> int:
+    """Bytes of a padded row of all channels."""
+    return (spec.out_width * spec.strides[1] + spec.kernel[1]) * spec.in_channels
 
 
 def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> tuple[int, int]:
@@ -131,13 +161,25 @@ def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> 
     best, choice = float("inf"), (1, 1)
     for blocks in range(1, min(wanted, unit.accumulators) + 1):
         for tall in range(1, min(columns, max(1, limit // blocks)) + 1):
-            # A sum waits for its previous product, then operands are loaded.
-            cycles = max(tall * blocks, LATENCY) + 0.2 * (tall + blocks)
-            tiles = columns // tall + (1 + SHORT_COLUMNS if columns % tall else 0)
-            time = tiles * -(-wanted // blocks) * cycles * (1.02 if columns % tall else 1.0)
+            if tall > 1 and (tall + 1) * blocks > unit.room:
+                break
+            cycles, rest = _step_cycles(unit, tall, blocks), columns % tall
+            last = (1 + SHORT_COLUMNS) * cycles if rest else 0.0
+            if rest and unit.lanes < LANES:
+                last = _step_cycles(unit, rest, blocks)
+            time = (columns // tall * cycles + last) * -(-wanted // blocks)
+            time *= 1.02 if rest else 1.0
             if time < best:
                 best, choice = time, (tall, blocks)
     return choice
+
+
+def _step_cycles(unit: VectorUnit, tall: int, blocks: int) -> float:
+    """Expected time of one step of a register tile, in products of a block of 16 sums."""
+    # A sum waits for its previous product, or, where products are added apart, hardly at all.
+    waits = LATENCY if unit.instruction == "vpdpbusd" else 1
+    codes, weights = OPERANDS if unit.lanes == LANES else NARROW_OPERANDS
+    return max(tall * blocks, waits) + codes * tall + weights * blocks
 
 
 def matrix_tile(spec: LayerSpec, view: Geometry) -> tuple[int, int, int]:
