@@ -24,7 +24,8 @@ OPERANDS = 0.2, 0.2  # time of loading codes of a column, weights of a block, ag
 NARROW_OPERANDS = 0.1, 0.8  # the same with registers of 8 sums: a block's weights are two
 SHORT_REDUCTION = 48  # products a sum: below, the epilogue shows
 SHORT_TILE = 8
-DOT_COLUMNS = 8
+DOT_COLUMNS, PLAIN_COLUMNS = 8, 14  # of a depthwise layer with and without dot products
+FEW_COLUMNS = 4  # of one without, where 16 registers hold sums of 8 lanes and all taps' weights
 SHORT_COLUMNS = 0.3  # what a last, short column tile costs more than a whole one
 PARALLEL_MACS = 1 << 20
 DEPTHWISE_PARALLEL_MACS = 1 << 18  # a quarter of a dense layer's speed
@@ -120,7 +121,8 @@ def dots_fit(spec: LayerSpec, unit: VectorUnit) -> bool:
 
 def depthwise_tile(spec: LayerSpec, unit: VectorUnit, dots: bool) -> Tile:
     """A sound tile of a depthwise layer: columns as equal as possible, rows that fit the cache."""
-    most = min(unit.accumulators, DOT_COLUMNS if dots else 14)
+    plain = PLAIN_COLUMNS if unit.lanes == LANES else FEW_COLUMNS
+    most = min(unit.accumulators, DOT_COLUMNS if dots else plain)
     columns = -(-spec.out_width // -(-spec.out_width // most))
     tiles = -(-spec.out_width // columns)
     parts = channel_parts(spec) if dots else 1
