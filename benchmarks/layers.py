@@ -12,7 +12,9 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import timing
+from tvm_probq.bench import timing
+from tvm_probq.bench.machine import machine
+from tvm_probq.bench.threads import use_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +36,9 @@ LIMITS = {8: 128, 7: 64, 6: 32, 4: 8}  # largest weights by bits
 def main() -> None:
     """Measure and print."""
     args = _arguments()
-    timing.use_one_thread()
+    use_threads(1)
     # Imported here: TVM reads the number of threads once.
+    from tvm_probq.report.tables import table
     from tvm_probq.target.profile import load_profile
 
     profiles = [p for p in map(load_profile, args.profiles) if _runs(p)]
@@ -44,11 +47,11 @@ def main() -> None:
         spec = _spec(*shape, args.weight_bits)
         calls = {p.name: _repeated(_caller(spec, p, args.weight_bits)) for p in profiles}
         times = timing.interleaved({n: call for n, (call, _) in calls.items()}, args.turns)
-        ms = {n: times[n].cpu_ms / count for n, (_, count) in calls.items()}
+        ms = {n: times[n].ms("thread_cpu") / count for n, (_, count) in calls.items()}
         rows.append([str(spec), *(f"{spec.macs / t * 1e-6:.0f}" for t in ms.values())])
         print(f"{rows[-1][0]}: {', '.join(rows[-1][1:])} GMAC/s", flush=True)
-    facts = ", ".join(f"{key} {value}" for key, value in timing.machine().items())
-    print("\n" + timing.table(["GMAC/s", *(p.name for p in profiles)], rows) + f"\n\n{facts}")
+    facts = ", ".join(f"{key} {value}" for key, value in machine().items())
+    print("\n" + table(["GMAC/s", *(p.name for p in profiles)], rows) + f"\n{facts}")
 
 
 def _runs(profile: TargetProfile) -> bool:
@@ -98,7 +101,7 @@ def _caller(spec: LayerSpec, profile: TargetProfile, bits: int) -> Callable[[], 
 
 def _repeated(call: Callable[[], object]) -> tuple[Callable[[], None], int]:
     """A call repeated, so that the clock is read rarely; and how often."""
-    once = timing.interleaved({"once": call}, 3)["once"].cpu_ms / timing.MS_PER_NS
+    once = timing.interleaved({"once": call}, 3)["once"].ms("thread_cpu") / timing.MS_PER_NS
     count = max(1, round(TURN_NS / once))
 
     def repeat() -> None:

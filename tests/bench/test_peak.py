@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import tvm
 
-from tvm_probq.bench.peak import BYTES, NAME, PEAKS, ROUNDS, check_peak, compile_peak, peak_gmacs
+from tvm_probq.bench.peak import (
+    BYTES,
+    NAME,
+    NARROW,
+    PEAKS,
+    ROUNDS,
+    check_peak,
+    compile_peak,
+    peak_gmacs,
+)
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.target.profile import load_profile
@@ -71,3 +80,10 @@ def test_a_spilled_sum_is_an_error() -> None:
         with pytest.raises(KernelError, match="on the stack"):
             check_peak(LOOP + f"\tvmovdqa64\t%zmm3, {address}\n" + LOOP, "vpdpbusd")
     check_peak("\tvmovups\t%xmm0, 8(%rsp)\n" + LOOP, "vpdpbusd")
+
+
+def test_without_avx512_the_peak_is_that_of_256_bits() -> None:
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "alderlake"})
+    text = str(compile_peak(NARROW, target).inspect_source("asm"))
+    check_peak(text, "vpdpbusd")
+    assert "zmm" not in text

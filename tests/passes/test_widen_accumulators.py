@@ -44,12 +44,13 @@ def test_a_matrix_product() -> None:
             return gv
 
     after = CHANGE(Before)
+    PROOF = '{"0": "int32: 14 bits needed, |sum| <= 2295, two products <= 3060"}'
 
     @I.ir_module
     class Expected:
         @R.function
         def main(q: R.Tensor((1, 2), "uint8"), p: R.Tensor((1, 3, 1), "float32")):
-            R.func_attr({PROOFS: '{"0": "int32: 14 bits needed, |sum| <= 2295"}'})
+            R.func_attr({PROOFS: PROOF})
             with R.dataflow():
                 acc = R.matmul(q, R.const([[1, 2, -3], [4, 5, 6]], "int8"), out_dtype="int32")
                 gv = R.probq.dequantize_accumulator(

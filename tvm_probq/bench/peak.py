@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 from tvm.script import tirx as T
-from tvm.target.codegen import llvm_version_major
+from tvm.target.codegen import llvm_version_major, target_has_features
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
@@ -33,18 +33,18 @@ def peak(
 _VPDPBUSD = """
     sums = T.alloc_buffer(({total},), "int32", scope="local")
     for i in T.unroll({count}):
-        sums[T.ramp(i * 16, 1, 16)] = T.broadcast(0, 16)
+        sums[T.ramp(i * {lanes}, 1, {lanes})] = T.broadcast(0, {lanes})
     for _ in T.serial({rounds}):
         for i in T.unroll({count}):
-            sums[T.ramp(i * 16, 1, 16)] = T.call_llvm_pure_intrin(
-                T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512"),
-                sums[T.ramp(i * 16, 1, 16)],
-                T.reinterpret(A[T.ramp(0, 1, 64)], dtype="{operand}"),
-                T.reinterpret(B[T.ramp(0, 1, 64)], dtype="{operand}"),
-                dtype="int32x16",
+            sums[T.ramp(i * {lanes}, 1, {lanes})] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.{bits}"),
+                sums[T.ramp(i * {lanes}, 1, {lanes})],
+                T.reinterpret(A[T.ramp(0, 1, {width})], dtype="{operand}"),
+                T.reinterpret(B[T.ramp(0, 1, {width})], dtype="{operand}"),
+                dtype="int32x{lanes}",
             )
     for i in T.unroll({count}):
-        C[T.ramp(i * 16, 1, 16)] = sums[T.ramp(i * 16, 1, 16)]
+        C[T.ramp(i * {lanes}, 1, {lanes})] = sums[T.ramp(i * {lanes}, 1, {lanes})]
 """
 # Palette 1, eight registers of 16 rows of 64 bytes; the last two hold the operands.
 _TDPBUSD = """
@@ -112,6 +112,8 @@ PEAKS = {
     "vpdpbusd": Peak(_VPDPBUSD, macs=64, count=12, lanes=16),
     "tdpbusd": Peak(_tiles(6), macs=16 * 16 * 64, count=6, lanes=256),
 }
+# The same instruction where there is AVX-VNNI and no AVX-512.
+NARROW = Peak(_VPDPBUSD, macs=32, count=12, lanes=8)
 
 
 def peak_gmacs(instruction: str, target: tvm.target.Target) -> float | None:
@@ -137,6 +139,8 @@ def peak_gmacs(instruction: str, target: tvm.target.Target) -> float | None:
     if instruction not in PEAKS:
         return None
     peak = PEAKS[instruction]
+    if instruction == "vpdpbusd" and not target_has_features("avx512vnni", target):
+        peak = NARROW
     library = compile_peak(peak, target)
     check_peak(str(library.inspect_source("asm")), instruction)
     operands = (np.full(BYTES, 3, np.uint8), np.full(BYTES, -2, np.int8))
@@ -151,7 +155,8 @@ def compile_peak(peak: Peak, target: tvm.target.Target) -> Any:
     """Compile a kernel."""
     text = (_HEAD + peak.body).format(
         name=NAME, bytes=BYTES, count=peak.count, total=peak.count * peak.lanes, rounds=ROUNDS,
-        operand="int8x64" if llvm_version_major() >= 22 else "int32x16",
+        lanes=peak.lanes, bits=peak.lanes * 32, width=peak.lanes * 4,
+        operand=f"int8x{peak.lanes * 4}" if llvm_version_major() >= 22 else f"int32x{peak.lanes}",
     )  # fmt: skip
     func = tvm.script.from_source(text, extra_vars={"T": T})
     return tirx.build(tvm.IRModule({NAME: func}), target=target)
