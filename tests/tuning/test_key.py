@@ -31,7 +31,7 @@ def test_what_costs_nothing_is_left_out(make_layer: Any, change: dict[str, Any])
     "change",
     [{"batch": 2}, {"pads": (0, 1, 1, 0)}, {"dilation": (1, 2)}, {"weight_bits": 4},
      {"strides": (2, 2)}, {"output": "float32"}, {"residual": True}, {"groups": 2},
-     {"activation": "hard_sigmoid"}],
+     {"activation": "hard_sigmoid"}, {"small_weights": True}],
 )  # fmt: skip
 def test_what_decides_speed_is_in(make_layer: Any, change: dict[str, Any]) -> None:
     spec = make_layer(14, 14, 64, 32, 3)

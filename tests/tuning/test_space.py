@@ -12,7 +12,9 @@ from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.geometry import vector_unit
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS, default_tile
+from tvm_probq.quantization.accumulator import prove_accumulator
 from tvm_probq.tuning.bench import Bench
+from tvm_probq.tuning.example import random_arguments
 from tvm_probq.tuning.features import features
 from tvm_probq.tuning.space import SCRATCH_LIMIT, scratch_bytes, task_count, tiles_of
 
@@ -69,3 +71,21 @@ def test_features_are_finite_and_tell_tiles_apart(spec: LayerSpec, target: Any) 
     assert found.shape[0] == len(tiles)
     assert np.isfinite(found).all()
     assert len(np.unique(found, axis=0)) == len(tiles)
+
+
+@pytest.mark.parametrize("mcpu", ["cascadelake", "alderlake", "haswell", "x86-64"])
+@pytest.mark.parametrize("small", [False, True])
+def test_channels_of_a_depthwise_layer_are_split_evenly(
+    make_layer: Any, mcpu: str, small: bool
+) -> None:
+    spec = make_layer(28, 28, 96, 96, 5, groups=96, small_weights=small)
+    unit = vector_unit(spec, tvm.target.Target({"kind": "llvm", "mcpu": mcpu}))
+    tiles = tiles_of(spec, unit)
+    assert {tile.channel_tasks for tile in tiles} == {1, 2, 3, 6}
+    assert all(task_count(spec, unit, t) == 28 // t.rows * t.channel_tasks for t in tiles)
+
+
+def test_example_weights_keep_to_their_proof(make_layer: Any) -> None:
+    for small in (False, True):
+        values = random_arguments(make_layer(14, 14, 64, 96, small_weights=small))
+        assert prove_accumulator(values["weights"]).pairs_fit == small

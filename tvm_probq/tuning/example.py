@@ -14,6 +14,7 @@ from tvm_probq.simulator.convolution import conv2d
 
 Array = npt.NDArray[Any]
 LARGEST = {4: 8, 8: 128}  # codes of weights by bits
+SMALL = 64  # of weights proven to be small
 
 
 def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
@@ -35,6 +36,8 @@ def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     n, oc = spec.batch, spec.out_channels
     largest = LARGEST[spec.weight_bits]
+    if spec.small_weights:
+        largest = min(largest, SMALL)
     taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
 
     def qparams(ranges: int, scale: float) -> Array:

@@ -27,6 +27,8 @@ def layer_key(spec: LayerSpec) -> str:
     if spec.dilation != (1, 1):
         parts.append("dilation " + "x".join(map(str, spec.dilation)))
     parts += [f"w{spec.weight_bits}", spec.output]
+    if spec.small_weights and spec.weight_bits == 8:
+        parts.append("small")
     if not spec.linear:
         parts.append(spec.activation)
     if spec.residual:

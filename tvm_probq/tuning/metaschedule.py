@@ -24,7 +24,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.conv_workload import Workload, conv_workload
-from tvm_probq.kernels.x86.geometry import VectorUnit
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.database import Entry
@@ -42,9 +42,9 @@ WARM_UP_SAMPLES = 16
 
 
 def suits_metaschedule(spec: LayerSpec, unit: VectorUnit) -> bool:
-    """Whether the rule applies: a dense layer, a dot product, bytes, no padded channels."""
+    """Whether the rule applies: dense, bytes, no padded channels, AVX-512 VNNI."""
     dense = spec.groups == 1 and spec.weight_bits == 8 and spec.out_channels % 16 == 0
-    return dense and bool(unit.instruction) and not unit.tiles
+    return dense and unit.instruction == "vpdpbusd" and unit.lanes == LANES
 
 
 class TraceSearch(LayerSearch):
@@ -79,7 +79,7 @@ class TraceSearch(LayerSearch):
         self._database = ms.database.MemoryDatabase()
         self._model = ms.cost_model.XGBModel(num_warmup_samples=WARM_UP_SAMPLES, num_tuning_cores=1)
         self._context = ms.TuneContext(
-            mod=self._module, target=target, space_generator=_space(task.spec, work),
+            mod=self._module, target=target, space_generator=_space(task.spec, unit, work),
             search_strategy=ms.search_strategy.EvolutionarySearch(
                 population_size=POPULATION, genetic_num_iters=GENERATIONS,
                 init_min_unmeasured=BATCH,
@@ -166,9 +166,9 @@ def import_own_intrinsics() -> None:
             del sys.modules[name]
 
 
-def _space(spec: LayerSpec, work: Workload) -> Any:
+def _space(spec: LayerSpec, unit: VectorUnit, work: Workload) -> Any:
     rule = ms.schedule_rule.MultiLevelTilingWithIntrin(
-        dot_intrinsic(spec.weight_bits), structure="SSRSRS", tile_binds=None,
+        dot_intrinsic(unit, spec.weight_bits), structure="SSRSRS", tile_binds=None,
         max_innermost_factor=64, vector_load_lens=None, reuse_read=None, reuse_write=None,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from itertools import product
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, channel_layout, geometry
 from tvm_probq.kernels.x86.tiles import (
     MIN_TASKS,
     MIN_TILED_TASKS,
@@ -56,15 +56,18 @@ def tiles_of(spec: LayerSpec, unit: VectorUnit) -> list[Tile]:
 def scratch_bytes(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
     """Estimate the bytes of input that one task reads, which is what a padded one copies.
 
-    A depthwise task copies whole rows, and with dot products it also interleaves four pixels of
-    one vector of channels.
+    A depthwise task copies whole rows of its channels, and with dot products it also interleaves
+    the pixels of one vector of channels.  Where codes are widened, a dense task copies 16 bits.
     """
     rows = (tile.rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
     positions = tile.columns * tile.column_tiles
     reach = (spec.kernel[1] - 1) * spec.dilation[1] + 1
     wide = -(-spec.out_width // positions) * positions if spec.depthwise else positions
     found = rows * ((wide - 1) * spec.strides[1] + reach) * spec.in_channels
-    if spec.depthwise and dots_fit(spec, unit):
+    if not spec.depthwise:
+        return 2 * found if unit.wide else found
+    found //= tile.channel_tasks
+    if dots_fit(spec, unit):
         found += rows * (positions + reach) * 4 * LANES
     return found
 
@@ -72,7 +75,7 @@ def scratch_bytes(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
 def task_count(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
     """Count what can run in parallel."""
     if spec.depthwise:
-        return spec.batch * (spec.out_height // tile.rows)
+        return spec.batch * (spec.out_height // tile.rows) * tile.channel_tasks
     view = geometry(spec, unit)
     columns = -(-view.columns // (tile.columns * tile.column_tiles))
     return spec.batch * (view.rows // tile.rows) * columns * tile.channel_tasks
@@ -125,12 +128,14 @@ def _matrix_tiles(spec: LayerSpec, unit: VectorUnit) -> Iterator[RegisterSizes]:
 
 
 def _depthwise_tiles(spec: LayerSpec, unit: VectorUnit) -> Iterator[Tile]:
-    dots = dots_fit(spec, unit)
+    dots, layout = dots_fit(spec, unit), channel_layout(spec)
+    vectors = layout.padded // layout.vector
+    parts = [d for d in _divisors(vectors) if dots and d <= MOST_CHANNEL_TASKS] or [1]
     for columns in range(1, min(DEPTHWISE_COLUMNS, unit.accumulators, spec.out_width) + 1):
         count = -(-spec.out_width // columns)
-        for rows in _divisors(spec.out_height):
+        for rows, split in product(_divisors(spec.out_height), parts):
             for wide in _divisors(count) if dots else [count]:
-                tile = Tile(columns, 1, rows, wide, 1)
+                tile = Tile(columns, 1, rows, wide, split)
                 if scratch_bytes(spec, unit, tile) <= SCRATCH_LIMIT:
                     yield tile
 
