@@ -152,11 +152,16 @@ def requantize(acc: Accumulator, y_qparams: F32, activation: Activation) -> Arra
 
 def measure(values: F32, qmax: Any, per_channel: bool = False) -> F32:
     """Parameters of the smallest interval that holds `values`, per sample (and channel)."""
+    return make_qparams(*ends(values, per_channel), qmax)
+
+
+def ends(values: F32, per_channel: bool = False) -> tuple[F32, F32]:
+    """Smallest and largest of `values` and zero, per sample (and channel); NaN is left out."""
     axes = tuple(range(1, values.ndim - (1 if per_channel else 0)))
     shape = (values.shape[0], -1)
     low = np.fmin.reduce(values, axis=axes, initial=np.float32(0), keepdims=True).reshape(shape)
     high = np.fmax.reduce(values, axis=axes, initial=np.float32(0), keepdims=True).reshape(shape)
-    return make_qparams(low, high, qmax)
+    return low, high
 
 
 def pad_zero_point(x: Array, qparams: F32, pad_width: list[tuple[int, int]]) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant_value, ints
-from tvm_probq.simulator import numerics, surrogates
+from tvm_probq.simulator import numerics, products, surrogates
 from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.float_ops import Evaluate
 from tvm_probq.simulator.surrogates import Fit, moments_of
@@ -87,8 +87,13 @@ def _surrogate(call: Any, args: list[Any]) -> F32:
     )
     if named.residual is not None:
         r_sums, r_qparams = (values[r] for r in named.residual)
-        residual = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
-        centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
+        other = moments_of(r_sums, r_qparams, named.residual_count)
+        if named.kind == "multiply":
+            channels = surrogates.multiply_moments(centre, variance, *other)
+            centre, variance = surrogates.tensor_moments(*channels)
+        else:
+            residual = surrogates.tensor_moments(*other)
+            centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
     activation = ops.parse_activation(named.activation)
     return surrogates.to_qparams(centre, variance, fit, activation)
 
@@ -100,6 +105,8 @@ def _predict(
         table = surrogates.IidTable(constants[0])
         return surrogates.predict_iid(table, stat, qparams[:, 0], named.count)
     mean, variance = moments_of(stat, qparams, named.count)
+    if named.kind == "multiply":
+        return mean, variance
     if named.kind == "add":
         return surrogates.tensor_moments(mean, variance)
     if named.kind == "moments_tensor":
@@ -166,6 +173,17 @@ def _add(call: Any, args: list[Any]) -> Array:
     a, a_qparams, b, b_qparams, y_qparams = args
     activation = ops.parse_activation(str(call.attrs["activation"]))
     return numerics.add(a, a_qparams, b, b_qparams, y_qparams, activation)
+
+
+@_defines("multiply")
+def _multiply(call: Any, args: list[Any]) -> Array:
+    return products.multiply(*args, ops.parse_activation(str(call.attrs["activation"])))
+
+
+@_defines("product_range")
+def _product_range(call: Any, args: list[Any]) -> F32:
+    activation = ops.parse_activation(str(call.attrs["activation"]))
+    return products.product_range(*args, int(call.attrs["qmax"]), activation)
 
 
 @_defines("rescale")
