@@ -9,7 +9,6 @@ from tvm.ir import Call, IRModule
 from tvm_probq import ops
 from tvm_probq.calibration.marked import (
     Marked,
-    ELEMENTWISE,
     elementwise_behind,
     layer_calls,
     marked_tensors,
@@ -22,10 +21,9 @@ from tvm_probq.passes.propagate_quantized import move_codes
 from tvm_probq.passes.quantize_weights import is_quantized
 from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.surrogate.attach import (
+    add_surrogate,
     attach_correction,
     attach_surrogate,
-    elementwise_surrogate,
-    product_range,
     static_qparams,
     sums_of,
 )
@@ -164,26 +162,20 @@ class _Inserter:
             pairs = [codes_behind(rewriter, f) for f in fields]
             if all(p is not None for p in pairs):
                 return rewriter.emit(ops.merge_ranges([p[1] for p in pairs if p], qmax=qmax))
+        if marked.kind == "multiply":
+            exact = _product_range(rewriter, y, qmax)
+            if exact is not None:
+                return rewriter.emit(exact)
         if plan.mode == "predicted":
             predicted = self._predicted(rewriter, marked, plan, y)
             if predicted is not None:
                 return predicted
-        if marked.kind == "multiply":
-            factors = _operand_pairs(rewriter, y)
-            if factors is not None:
-                return rewriter.emit(product_range(factors, qmax, marked.activation))
         return rewriter.emit(ops.observe(y, qmax=qmax))
 
     def _predicted(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
         """Parameters from the surrogate, None where there is nothing to predict from."""
-        if marked.kind in ELEMENTWISE:
-            pairs = _operand_pairs(rewriter, y)
-            if pairs is None:
-                return None
-            return elementwise_surrogate(
-                rewriter, marked.kind, self.record.tensor(marked.name), plan, pairs,
-                lambda: [self._sums(rewriter, p) for p in pairs], marked.activation,
-            )  # fmt: skip
+        if marked.kind == "add":
+            return self._add_surrogate(rewriter, marked, plan, y)
         if marked.layer is None or marked.name not in self.inputs:
             return None
         pair = self.inputs[marked.name]
@@ -194,14 +186,29 @@ class _Inserter:
             lambda: self._sums(rewriter, pair), residual, residual_sums,
         )  # fmt: skip
 
+    def _add_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+        """Parameters of a sum of two stored tensors, from the sums of both."""
+        found = elementwise_behind(rewriter.value, y, "add")
+        pairs = [codes_behind(rewriter, a) for a in found[0].args] if found else [None]
+        if any(p is None for p in pairs):
+            return None
+        sums = [self._sums(rewriter, p) for p in pairs if p is not None]
+        return add_surrogate(
+            rewriter, self.record.tensor(marked.name), plan, [p for p in pairs if p], sums,
+            marked.activation,
+        )  # fmt: skip
 
-def _operand_pairs(rewriter: Rewriter, y: Any) -> list[Pair] | None:
-    """Codes and parameters of both operands of the sum or product that makes `y`, a gate second."""
-    found = elementwise_behind(rewriter.value, y)
-    both = None if found is None else operands(found[0])
-    pairs = [codes_behind(rewriter, x) for x in both or ()]
-    given = [p for p in pairs if p is not None]
-    return given if len(given) == 2 else None
+
+def _product_range(rewriter: Rewriter, y: Any, qmax: int) -> Call | None:
+    """The exact range of the product of two stored tensors that `y` is."""
+    found = elementwise_behind(rewriter.value, y, "multiply")
+    factors = None if found is None else operands(found[0])
+    if found is None or factors is None:
+        return None
+    a, b = (codes_behind(rewriter, x) for x in factors)
+    if a is None or b is None:
+        return None
+    return ops.product_range(*a, *b, qmax=qmax, activation=found[1])
 
 
 def codes_behind(rewriter: Rewriter, x: Any) -> Pair | None:

@@ -9,7 +9,7 @@ from tvm_probq import ops
 from tvm_probq.build.compiled import LayerReport
 from tvm_probq.build.proofs import accumulator_proofs
 from tvm_probq.calibration.fit import choose_fit
-from tvm_probq.calibration.marked import ELEMENTWISE, Marked, marked_tensors
+from tvm_probq.calibration.marked import Marked, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.expressions import is_call, is_constant
@@ -113,7 +113,7 @@ def _surrogate(
         return f"static ({plan.observer})"
     if is_call(qparams, "probq.surrogate"):
         kind = str(qparams.attrs["kind"])
-        if record is None or kind in ELEMENTWISE:
+        if record is None or kind == "add":
             return kind
         return f"{kind.split('_')[0]} ({choose_fit(record.tensor(m.name), plan).rule})"
     if is_call(qparams, "probq.pool_range", "probq.merge_ranges", "probq.product_range"):

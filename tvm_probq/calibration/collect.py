@@ -15,17 +15,17 @@ from tvm_probq.calibration.features import (
     channel_moments,
     channel_predictor,
     correlation,
-    elementwise_moments,
     residual_moments,
     tap_means,
 )
-from tvm_probq.calibration.losses import CANDIDATES, EXACT, IntervalLosses, sigma_of
+from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, sigma_of
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
 from tvm_probq.ir.expressions import is_call
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
+from tvm_probq.simulator.surrogates import add_residual
 from tvm_probq.surrogate.directions import principal_basis
 
 WARM_UP_SAMPLES = 64
@@ -98,8 +98,8 @@ class Collector:
             for name, m in self.marked.items()
             if m.layer is not None and m.layer.residual is not None
         }
-        self.elementwise = {
-            m.elementwise: name for name, m in self.marked.items() if m.elementwise is not None
+        self.additions = {
+            m.addition: name for name, m in self.marked.items() if m.addition is not None
         }
         self.predictors: dict[str, Predictors] = {}
         self.channel_predictors: dict[str, Any] = {}
@@ -111,10 +111,9 @@ class Collector:
         """Remember a layer's operands; gives the marker when `call` is one."""
         if call in self.products:
             self.inputs[self.products[call]] = args[0]
-        if call in self.elementwise:
-            name = self.elementwise[call]
-            gate_first = args[0].shape != value.shape
-            self.branches[name], self.residuals[name] = args[::-1] if gate_first else args
+        if call in self.additions:
+            name = self.additions[call]
+            self.branches[name], self.residuals[name] = args
         if call in self.residual_adds:
             name = self.residual_adds[call]
             layer = self.marked[name].layer
@@ -142,8 +141,7 @@ class Collector:
                 return
             if marked.name in self.residuals:
                 pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
-                if marked.kind != "multiply":
-                    correlations.setdefault(marked.name, []).append(correlation(*pair))
+                correlations.setdefault(marked.name, []).append(correlation(*pair))
             if marked.layer is None:
                 return
             means.setdefault(marked.name, []).append(channel_moments(self.inputs[marked.name])[0])
@@ -178,8 +176,8 @@ class Collector:
         tensor = self.record.tensor(marked.name)
         tensor.histogram.update(y)
         tensor.extremes += (float(y.min()), float(y.max()))
-        if marked.elementwise is not None and marked.name in self.branches:
-            self._add_elementwise_losses(marked, y)
+        if marked.addition is not None and marked.name in self.branches:
+            self._add_sum_losses(marked, y)
         if marked.layer is None:
             return
         x = self.inputs.pop(marked.name)
@@ -224,16 +222,15 @@ class Collector:
         seen[:2] = np.minimum(seen[:2], CANDIDATES[-1])
         tensor.channels = np.maximum(tensor.channels, seen)
 
-    def _add_elementwise_losses(self, marked: Marked, y: Array) -> None:
-        """Losses of a sum or product of two stored tensors, predicted from the moments of both."""
-        tensor, kind = self.record.tensor(marked.name), marked.kind
-        pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
-        centre, variance = elementwise_moments(kind, *pair, tensor.correlation)
-        losses = tensor.losses.setdefault(kind, IntervalLosses())
+    def _add_sum_losses(self, marked: Marked, y: Array) -> None:
+        """Losses of a sum of two stored tensors, predicted from the moments of both."""
+        tensor = self.record.tensor(marked.name)
+        a, b = self.branches.pop(marked.name), self.residuals.pop(marked.name)
+        moments = residual_moments(a), residual_moments(b)
+        centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
+        losses = tensor.losses.setdefault("add", IntervalLosses())
         activation = ops.parse_activation(marked.activation)
         losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
-        if kind == "multiply":
-            tensor.losses.setdefault(EXACT, IntervalLosses()).update_exact(y)
 
 
 def _residual_add(marked: Marked) -> int:

@@ -12,7 +12,6 @@ from tvm_probq.simulator.surrogates import (
     MomentsDiagonal,
     MomentsTensor,
     add_residual,
-    multiply_moments,
     patch_sums,
     predict_channel,
     predict_diagonal,
@@ -120,13 +119,6 @@ def mixture(constants: MomentsTensor | MomentsDiagonal, mean: F32, variance: F32
     if isinstance(constants, MomentsDiagonal):
         return tensor_moments(*predict_diagonal(constants, mean, variance))
     return predict_tensor(constants, mean, variance)
-
-
-def elementwise_moments(kind: str, a: Array, b: Array, rho: float) -> Moments:
-    """Mean and variance ``[N, 1]`` of a sum (``"add"``) or product of two float tensors."""
-    if kind == "add":
-        return add_residual(*residual_moments(a), residual_moments(b), rho)
-    return tensor_moments(*multiply_moments(*channel_moments(a), *channel_moments(b)))
 
 
 def residual_moments(x: Array) -> Moments:

@@ -25,8 +25,7 @@ class ChosenFit:
     Attributes
     ----------
     kind, rule : str
-        ``moments`` or ``iid``, for sums and products ``add``, ``multiply`` or ``exact``; and
-        ``coverage`` or ``mse``.
+        ``moments`` or ``iid``; ``coverage`` or ``mse``.
     alpha, beta : float
         Deviations below and above the predicted mean.
     error : float
@@ -60,7 +59,7 @@ def choose_fit(tensor: TensorRecord, plan: LayerPlan) -> ChosenFit:
         for kind in kinds
         for rule in rules
     ]
-    return min(fits, key=lambda fit: fit.error * (IID_HANDICAP if fit.kind == "iid" else 1.0))
+    return min(fits, key=lambda fit: fit.error * (1.0 if fit.kind == "moments" else IID_HANDICAP))
 
 
 def fit_interval(

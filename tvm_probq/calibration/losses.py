@@ -11,7 +11,6 @@ from tvm_probq.simulator.surrogates import map_interval
 
 CANDIDATES = np.geomspace(0.35, 40.0, 40)
 SAMPLE_BINS = 1024
-EXACT = "exact"  # the losses of the tensor's own range, where codes tell it before
 
 
 @dataclass
@@ -44,11 +43,6 @@ class IntervalLosses:
             self.worst[row] = np.maximum(self.worst[row], share)
             self.squared[row] += squared
         self.width += (high[None, :] - low[:, None]) ** 2
-        self.samples += 1
-
-    def update_exact(self, y: Array) -> None:
-        """Add one sample of a tensor that is stored under its own range, which clips nothing."""
-        self.width += (max(float(y.max()), 0.0) - min(float(y.min()), 0.0)) ** 2
         self.samples += 1
 
     def to_json(self) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from tvm.ir import Call, IRModule
 from tvm_probq.ir.expressions import is_call, shape_of
 from tvm_probq.ir.layers import Definitions, Layer, find_layers
 
-ELEMENTWISE = ("add", "multiply")
-
 
 @dataclass(frozen=True)
 class Marked:
@@ -24,9 +22,8 @@ class Marked:
         The marker.
     layer : Layer or None
         The product behind it, for kinds ``conv2d``, ``dense``, ``output`` and skipped layers.
-    elementwise, activation : Call or None, str
-        For the kinds ``add`` and ``multiply``: the sum or product of two stored tensors and what
-        follows it.
+    addition, activation : Call or None, str
+        For the kind ``add``: the sum of two stored tensors and what follows it.
     feeds_depthwise : bool
         Whether only depthwise layers read the tensor, so that each channel may have its own range.
     """
@@ -36,7 +33,7 @@ class Marked:
     reason: str
     call: Call
     layer: Layer | None
-    elementwise: Call | None = None
+    addition: Call | None = None
     activation: str = "none"
     feeds_depthwise: bool = False
 
@@ -61,15 +58,13 @@ def marked_tensors(mod: IRModule) -> dict[str, Marked]:
         if is_call(call, "probq.layer"):
             layer = layers.get(definitions.value(call.args[0]))
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
-            behind = None
-            if kind in ELEMENTWISE:
-                behind = elementwise_behind(definitions.value, call.args[0])
-            elementwise, activation = behind or (None, "none")
+            sum_of = None
+            if kind == "add":
+                sum_of = elementwise_behind(definitions.value, call.args[0], kind)
+            operands, activation = sum_of or (None, "none")
             users = definitions.users.get(definitions.var_of[call], [])
             depthwise = bool(users) and all(u in depthwise_products for u in users)
-            found[name] = Marked(
-                name, kind, reason, call, layer, elementwise, activation, depthwise
-            )
+            found[name] = Marked(name, kind, reason, call, layer, operands, activation, depthwise)
     return found
 
 
@@ -78,11 +73,16 @@ def layer_calls(marked: dict[str, Marked]) -> dict[Any, str]:
     return {m.layer.product: name for name, m in marked.items() if m.layer is not None}
 
 
-def elementwise_behind(value: Callable[[Any], Any], y: Any) -> tuple[Call, str] | None:
-    """The sum or product that makes `y`, and the activation between; `value` looks variables up."""
+def elementwise_behind(
+    value: Callable[[Any], Any], y: Any, operator: str
+) -> tuple[Call, str] | None:
+    """The `operator` (``"add"`` or ``"multiply"``) that makes `y`, and the activation between.
+
+    `value` looks a variable up.
+    """
     call, activation = value(y), "none"
     if is_call(call, "probq.quantize"):
         call = value(call.args[0])
     if is_call(call, "probq.activation"):
         activation, call = str(call.attrs["kind"]), value(call.args[0])
-    return (call, activation) if is_call(call, *ELEMENTWISE) else None
+    return (call, activation) if is_call(call, operator) else None

@@ -12,7 +12,7 @@ from tvm_probq.ops.activation import parse_activation
 from tvm_probq.ops.predict_ops import expect_sums
 from tvm_probq.ops.registry import make_call, register
 
-KINDS = ("moments_tensor", "moments_channel", "moments_diagonal", "iid", "add", "multiply")
+KINDS = ("moments_tensor", "moments_channel", "moments_diagonal", "iid", "add")
 PER_CHANNEL_KINDS = ("moments_channel", "moments_diagonal")
 _FIT = 3  # spread, rule, levels
 
@@ -70,15 +70,14 @@ def surrogate(
         float32 ``[N, 3, G]`` of the layer's input.
     constants : sequence of relax.Expr
         The fields, in order, of the kind's class in :mod:`tvm_probq.simulator.surrogates`;
-        ``"moments_tensor"`` may leave out the basis, ``"add"`` and ``"multiply"`` have none.
+        ``"moments_tensor"`` may leave out the basis, ``"add"`` has none.
     spread : relax.Expr
         float32 ``[2, G]``: G = 1 gives one range, else one a channel (``"moments_channel"`` and
         ``"moments_diagonal"`` alone, without residual).
     rule, levels : relax.Expr
         float32 ``[2]`` and ``[B]``, see :class:`tvm_probq.simulator.surrogates.Fit`.
     residual : pair of relax.Expr, optional
-        Sums and parameters of the residual; for ``"add"`` and ``"multiply"`` those of the second
-        operand, which a product needs and whose channels are those of the first.
+        Sums and parameters of the residual; for ``"add"`` those of the second operand.
     kind : str
         One of `KINDS`.
     count, residual_count : int
@@ -117,16 +116,11 @@ def _infer(call: Call) -> Any:
     checks.expect_dims(call, "rule", checks.dims_of(call, after + 1, "rule", "float32", 1), 2)
     checks.dims_of(call, after + 2, "levels", "float32", 1)
     if args.residual is not None:
-        r_batch, r_channels = expect_sums(
+        r_batch, _ = expect_sums(
             call, after + _FIT, after + _FIT + 1, "residual", "residual_qparams"
         )
         if checks.differ(r_batch, batch):
             raise checks.fail(call, f"the residual has the batch {r_batch}", f"stat has {batch}")
-        if args.kind == "multiply" and checks.differ(r_channels, channels):
-            what = f"the second factor has {r_channels} channels"
-            raise checks.fail(call, what, f"the first one has {channels}")
-    elif args.kind == "multiply":
-        raise checks.fail(call, "the second factor is missing", "a product has two")
     _expect_groups(call, args, spread[1], outputs)
     return checks.qparams_type(batch, spread[1])
 
@@ -146,7 +140,6 @@ def _infer_constants(call: Call, args: SurrogateArgs, channels: Any) -> Any:
         "moments_tensor": ("basis", "gram", "linear", "scalars", "power"),
         "iid": ("table",),
         "add": (),
-        "multiply": (),
     }.get(args.kind, ("weights", "power", "bias"))
     if args.kind == "moments_tensor" and len(args.constants) == len(names) - 1:
         names = names[1:]

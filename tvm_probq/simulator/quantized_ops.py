@@ -87,13 +87,8 @@ def _surrogate(call: Any, args: list[Any]) -> F32:
     )
     if named.residual is not None:
         r_sums, r_qparams = (values[r] for r in named.residual)
-        other = moments_of(r_sums, r_qparams, named.residual_count)
-        if named.kind == "multiply":
-            channels = surrogates.multiply_moments(centre, variance, *other)
-            centre, variance = surrogates.tensor_moments(*channels)
-        else:
-            residual = surrogates.tensor_moments(*other)
-            centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
+        residual = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
+        centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
     activation = ops.parse_activation(named.activation)
     return surrogates.to_qparams(centre, variance, fit, activation)
 
@@ -105,8 +100,6 @@ def _predict(
         table = surrogates.IidTable(constants[0])
         return surrogates.predict_iid(table, stat, qparams[:, 0], named.count)
     mean, variance = moments_of(stat, qparams, named.count)
-    if named.kind == "multiply":
-        return mean, variance
     if named.kind == "add":
         return surrogates.tensor_moments(mean, variance)
     if named.kind == "moments_tensor":

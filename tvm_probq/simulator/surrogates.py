@@ -204,18 +204,6 @@ def add_residual(
     return centre + r_centre, fma(f32(rho) * f32(2.0), cross, variance + r_variance)
 
 
-def multiply_moments(
-    mean: F32, variance: F32, other_mean: F32, other_variance: F32
-) -> tuple[F32, F32]:  # fmt: skip
-    """Mean and variance ``[N, C]`` of the product of two tensors that are independent.
-
-    Exact where the other one is a gate, one value a channel, whose variance is 0.
-    """
-    energy = fma(mean, mean, variance)
-    spread = fma(variance, other_mean * other_mean, energy * other_variance)
-    return mean * other_mean, spread
-
-
 def to_qparams(centre: F32, variance: F32, fit: Fit, activation: Activation) -> F32:
     """Output parameters ``[N, 3, G]`` of the interval around the predicted mean."""
     sigma = np.sqrt(maximum(variance, 0.0))

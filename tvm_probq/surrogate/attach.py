@@ -8,7 +8,6 @@ import numpy as np
 
 from tvm_probq import ops
 from tvm_probq.calibration.fit import ChosenFit, choose_fit
-from tvm_probq.calibration.losses import EXACT
 from tvm_probq.calibration.observers import static_range
 from tvm_probq.calibration.record import TensorRecord
 from tvm_probq.ir.expressions import constant, ints, shape_of
@@ -162,33 +161,18 @@ def _statistics(
     return "moments_tensor", stat, [*constants, c.gram, c.linear, c.scalars, c.power], count
 
 
-def elementwise_surrogate(
-    rewriter: Rewriter, kind: str, tensor: TensorRecord, plan: LayerPlan, pairs: list[Pair],
-    sums: Callable[[], list[Any]], activation: str,
+def add_surrogate(
+    rewriter: Rewriter, tensor: TensorRecord, plan: LayerPlan, pairs: list[Pair], sums: list[Any],
+    activation: str,
 ) -> Any:  # fmt: skip
-    """Emit the prediction for a sum (``"add"``) or product of two stored tensors.
-
-    It reads the sums of both, or the codes of both where calibration found their exact range to be
-    the better one; that has one bit-width.
-    """
-    given = {kind: tensor.losses[kind]} if kind in tensor.losses and plan.bits_from else None
-    known = tensor if given is None else replace(tensor, losses=given)
-    fit = choose_fit(known, replace(plan, surrogate="auto"))
-    if fit.kind == EXACT:
-        qmax = 2**plan.activation_bits - 1
-        return rewriter.emit(product_range(pairs, qmax, activation), name="qparams")
-    stats = sums()
-    counts = [sums_count(rewriter, s) for s in stats]
+    """Emit the prediction for a sum of two stored tensors from the sums of both."""
+    fit = choose_fit(tensor, replace(plan, surrogate="auto"))
+    counts = [sums_count(rewriter, s) for s in sums]
     call = ops.surrogate(
-        stats[0], pairs[0][1], [], *_fitted(fit, tensor, plan), (stats[1], pairs[1][1]),
-        kind=kind, count=counts[0], residual_count=counts[1], activation=activation,
+        sums[0], pairs[0][1], [], *_fitted(fit, tensor, plan), (sums[1], pairs[1][1]),
+        kind="add", count=counts[0], residual_count=counts[1], activation=activation,
     )  # fmt: skip
     return rewriter.emit(call, name="qparams")
-
-
-def product_range(pairs: list[Pair], qmax: int, activation: str) -> Any:
-    """The exact range of the product of two stored tensors."""
-    return ops.product_range(*pairs[0], *pairs[1], qmax=qmax, activation=activation)
 
 
 def _fitted(fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan) -> tuple[Any, Any, Any]:

@@ -77,19 +77,6 @@ def tensor_moments(moments: Moments, channels: int) -> tuple[Any, Any]:
     return centre, let(variances.total() / count + between.total() / count)
 
 
-def multiply_moments(first: ChannelMoments, second: ChannelMoments) -> Moments:
-    """Mean and variance of each channel of the product of two independent tensors."""
-
-    def at(c: Any, lanes: int) -> tuple[Any, Any]:
-        mean, variance = first.both(c, lanes)
-        other_mean, other_variance = second.both(c, lanes)
-        energy = fma(mean, mean, variance)
-        spread = fma(variance, other_mean * other_mean, fence(energy * other_variance))
-        return fence(mean * other_mean), let(spread)
-
-    return at
-
-
 def add_residual(
     layer: tuple[Any, Any], residual: tuple[Any, Any], correlation: Any
 ) -> tuple[Any, Any]:

@@ -5,18 +5,11 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.errors import KernelError
 from tvm_probq.kernels.small.correction import Projection
 from tvm_probq.kernels.small.elementwise import qparams_argument
 from tvm_probq.kernels.small.emit import Argument, build_kernel, wide_blocks
 from tvm_probq.kernels.small.interval import Fit, write_interval
-from tvm_probq.kernels.small.moments import (
-    ChannelMoments,
-    Moments,
-    add_residual,
-    multiply_moments,
-    tensor_moments,
-)
+from tvm_probq.kernels.small.moments import ChannelMoments, Moments, add_residual, tensor_moments
 from tvm_probq.kernels.small.parameters import NO_ACTIVATION, Parameters
 from tvm_probq.kernels.small.predictors import (
     Mixture,
@@ -62,7 +55,7 @@ class SurrogateSpec:
     activation : Activation
         What follows the layer.
     residual : ResidualSpec, optional
-        The residual, or the second operand of ``"add"`` or ``"multiply"``.
+        The residual, or the second operand of ``"add"``.
     """
 
     kind: str
@@ -154,11 +147,6 @@ def emit_surrogate(
     if z is not None:
         _write_mixture(spec, tensors, n, predict_tensor(constants[-4:], moments, z))
         return
-    if spec.kind == "multiply":
-        product = multiply_moments(moments, _residual_moments(spec, tensors, n))
-        mixture = tensor_moments(product, spec.channels)
-        write_interval(tensors.fit, spec.activation, mixture, Parameters(tensors.out, n), 0, 1)
-        return
     per_channel, outputs = _channel_moments(spec, constants, moments)
     if spec.ranges == 1:
         _write_mixture(spec, tensors, n, tensor_moments(per_channel, outputs))
@@ -182,16 +170,9 @@ def _channel_moments(
 
 
 def _write_mixture(spec: SurrogateSpec, tensors: Tensors, n: Any, mixture: Mixture) -> None:
-    if spec.residual is not None:
-        moments = _residual_moments(spec, tensors, n)
+    if spec.residual is not None and tensors.residual is not None:
+        sums, qparams = tensors.residual
+        moments = ChannelMoments(sums, n, Parameters(qparams, n), spec.residual.count)
         other = tensor_moments(moments.both, moments.channels)
         mixture = add_residual(mixture, other, tensors.fit.correlation)
     write_interval(tensors.fit, spec.activation, mixture, Parameters(tensors.out, n), 0, 1)
-
-
-def _residual_moments(spec: SurrogateSpec, tensors: Tensors, n: Any) -> ChannelMoments:
-    """Moments of the residual or second operand."""
-    if spec.residual is None or tensors.residual is None:
-        raise KernelError("a second operand is missing", where=f"surrogate of kind {spec.kind}")
-    sums, qparams = tensors.residual
-    return ChannelMoments(sums, n, Parameters(qparams, n), spec.residual.count)
