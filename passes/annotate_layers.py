@@ -42,8 +42,9 @@ class AnnotateLayers:
         lv3 = R.probq.layer(lv2, name="conv1", kind="conv2d")
 
     Kinds: ``conv2d``, ``dense`` (products with constant weights), ``pool``, ``add``, ``multiply``
-    (elementwise, of two tensors or of one with its gate), ``concat``, ``input``, and ``float`` for what another operator hands to a quantized one, with the reason.
-    A product whose result only leaves the function is marked ``output`` and stays float32.
+    (elementwise, of two tensors or of a tensor and its gate), ``concat``, ``input``, and ``float``
+    for what another operator hands to a quantized one, with the reason.  A product whose result
+    only leaves the function is marked ``output`` and stays float32.
 
     Parameters
     ----------
@@ -172,7 +173,9 @@ class _Marks:
             return self.of_calls[call][1] != "float"
         if moves_codes(call):
             return self._is_integer(call.args[0])
-        return is_global_pool(call) or is_call(call, "concat") or self._elementwise(call) is not None
+        return (
+            is_global_pool(call) or is_call(call, "concat") or self._elementwise(call) is not None
+        )
 
     def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
         self.of_calls[call] = (self._unique(kind), kind, "")

@@ -176,9 +176,7 @@ class _Grid:
         exact_blocks(self.length, lambda c, lanes: body(c, lanes, self._rows(c)), WIDE)
         if self.rest:
             start = self.full * self.length
-            exact_blocks(
-                self.rest, lambda c, lanes: body(c, lanes, nullcontext(start + c)), WIDE
-            )
+            exact_blocks(self.rest, lambda c, lanes: body(c, lanes, nullcontext(start + c)), WIDE)
 
     @contextmanager
     def _rows(self, c: Any) -> Iterator[Any]:
