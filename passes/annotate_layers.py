@@ -8,7 +8,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
-from tvm_probq.ir.expressions import describe, is_call, is_tensor, shape_of
+from tvm_probq.ir.expressions import describe, is_call, is_constant, shape_of
 from tvm_probq.ir.layers import (
     SHAPE_OPS,
     Definitions,
@@ -16,6 +16,7 @@ from tvm_probq.ir.layers import (
     find_layers,
     is_global_pool,
     moves_codes,
+    operands,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
@@ -40,9 +41,10 @@ class AnnotateLayers:
         lv2 = R.probq.activation(lv1, kind="clip(0.0,inf)")
         lv3 = R.probq.layer(lv2, name="conv1", kind="conv2d")
 
-    Kinds: ``conv2d``, ``dense`` (products with constant weights), ``pool``, ``add``, ``concat``,
-    ``input``, and ``float`` for what another operator hands to a quantized one, with the reason.
-    A product whose result only leaves the function is marked ``output`` and stays float32.
+    Kinds: ``conv2d``, ``dense`` (products with constant weights), ``pool``, ``add``, ``multiply``
+    (elementwise, of two tensors or of a tensor and its gate), ``concat``, ``input``, and ``float``
+    for what another operator hands to a quantized one, with the reason.  A product whose result
+    only leaves the function is marked ``output`` and stays float32.
 
     Parameters
     ----------
@@ -132,8 +134,8 @@ class _Marks:
             return True
         elif moves_codes(call):
             return self._mark_source(call.args[0])
-        elif (addition := self._addition(call)) is not None:
-            self._mark_call(call, "add", list(addition.args))
+        elif (inner := self._elementwise(call)) is not None:
+            self._mark_call(call, describe(inner), list(inner.args))
         elif is_call(call, "concat") and int(call.attrs.axis) % len(shape_of(call)):
             fields = self.definitions.value(call.args[0]).fields
             self._mark_call(call, "concat", list(fields))
@@ -144,17 +146,36 @@ class _Marks:
             self.of_calls[call] = (self._unique(describe(call).replace(".", "_")), "float", reason)
         return not isinstance(call, relax.TupleGetItem)
 
-    def _addition(self, call: Any) -> Call | None:
-        """The sum of two tensors behind `call`, which may be the clip after it."""
+    def _elementwise(self, call: Any) -> Call | None:
+        """The sum or product of two tensors behind `call`, which may be the clip after it."""
         if is_call(call, "probq.activation") and isinstance(call.args[0], relax.Var):
             inner = self.definitions.value(call.args[0])
             linear = ops.parse_activation(str(call.attrs["kind"])).linear
-            if not linear or not is_call(inner, "add"):
+            if not linear or not is_call(inner, "add", "multiply"):
                 return None
             if self.definitions.only_user(inner) is None or inner in self.of_calls:
                 return None
             call = inner
-        return call if is_call(call, "add") and _is_plain_sum(call) else None
+        found = operands(call)
+        if found is None or any(is_constant(self.definitions.value(x)) for x in found):
+            return None
+        if is_call(call, "multiply") and shape_of(found[0]) == shape_of(found[1]):
+            # One rounding more in between is not worth it where a factor is float anyway.
+            return call if all(map(self._is_integer, found)) else None
+        return call
+
+    def _is_integer(self, var: Any) -> bool:
+        """Whether a tensor is, or can be, computed in integers."""
+        call = self.definitions.value(var)
+        if isinstance(call, relax.Var):
+            return True
+        if call in self.of_calls:
+            return self.of_calls[call][1] != "float"
+        if moves_codes(call):
+            return self._is_integer(call.args[0])
+        return (
+            is_global_pool(call) or is_call(call, "concat") or self._elementwise(call) is not None
+        )
 
     def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
         self.of_calls[call] = (self._unique(kind), kind, "")
@@ -188,12 +209,3 @@ def _default_name(layer: Layer, index: int) -> str:
 
 def _product_kind(layer: Layer) -> str:
     return "dense" if is_call(layer.product, "matmul") else "conv2d"
-
-
-def _is_plain_sum(add: Call) -> bool:
-    """Whether two images or two vectors of one shape are added: what the surrogates can sum up."""
-    return len(shape_of(add)) in (2, 4) and all(_same_shape(add, a) for a in add.args)
-
-
-def _same_shape(call: Call, arg: Any) -> bool:
-    return isinstance(arg, relax.Var) and is_tensor(arg) and shape_of(arg) == shape_of(call)

@@ -15,6 +15,7 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.small import (
     call_kernel,
     correction_spec,
+    measured_pool_kernel,
     predict_kernel,
     sums_strides,
     surrogate_spec,
@@ -39,8 +40,9 @@ class FusePredictions:
         y_qp, shift = both[0], both[1]
 
     The kernel also hands out the sums where a later layer reads them.  Surrogates of the kind
-    ``iid`` read other sums and stay as they are.  Holds before: `InsertRequantize`.  Holds after:
-    a layer predicted by its moments calls one prediction kernel.
+    ``iid`` read other sums and stay as they are.  Global pooling and the range of its result become
+    one kernel too.  Holds before: `InsertRequantize`.  Holds after: a layer predicted by its
+    moments calls one prediction kernel.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -70,7 +72,25 @@ class _Fuser:
             sums = rewriter.value(new.args[0])
             if is_call(sums, "probq.sums"):
                 return self._fuse(rewriter, old, new, sums)
+        if is_call(new, "probq.global_avg_pool"):
+            return self._measured_pool(rewriter, new)
         return new
+
+    def _measured_pool(self, rewriter: Rewriter, new: Call) -> relax.Expr:
+        """A pooling under the range of its own result; any other as it is."""
+        x, x_qparams, y_qparams = new.args
+        found = rewriter.value(y_qparams)
+        if not is_call(found, "probq.pool_range"):
+            return new
+        if not (found.args[0].same_as(x) and found.args[1].same_as(x_qparams)):
+            return new
+        kernel = measured_pool_kernel(
+            shape_of(x), shape_of(x_qparams)[2], int(found.attrs["qmax"])
+        )  # fmt: skip
+        types = [y_qparams.ty, new.ty]
+        both = rewriter.emit(call_kernel(rewriter.builder_, kernel, [x, x_qparams], types))
+        self.replaced[y_qparams] = rewriter.emit(relax.TupleGetItem(both, 0))
+        return relax.TupleGetItem(both, 1)
 
     def _current(self, rewriter: Rewriter, arg: Any) -> Any:
         """What an argument stands for now, behind aliases."""

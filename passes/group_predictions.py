@@ -15,7 +15,7 @@ from tvm_probq.kernels.merge import merge_kernels
 # What finds a range or a correction before a layer runs.
 PREDICTIONS = (
     "observe", "predict", "sums", "patch_sums", "surrogate", "correction", "pool_range",
-    "merge_ranges",
+    "merge_ranges", "product_range",
 )  # fmt: skip
 APART = ("measure",)  # reads the accumulator of a layer that has already run
 
@@ -40,8 +40,8 @@ class GroupPredictions:
     A prediction moves to the first kernel that needs it, itself or for another prediction; what
     only that kernel reads is allocated inside.  Predictions that something else reads first (a
     float operator, ``measure``) stay where they are.  Holds before: `FusePredictions` and
-    `LowerLayers`; not yet `ReuseResiduals`, behind which tensors change.  Holds after: a layer, an
-    addition or a pooling is one PrimFunc together with its prediction.
+    `LowerLayers`; not yet `ReuseResiduals`, behind which tensors change.  Holds after: a layer, a
+    sum, a product or a pooling is one PrimFunc together with its prediction.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:

@@ -9,12 +9,13 @@ from tvm.ir import Call, IRModule
 from tvm_probq import ops
 from tvm_probq.calibration.marked import (
     Marked,
-    addition_behind,
+    elementwise_behind,
     layer_calls,
     marked_tensors,
 )
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.ir.expressions import constant, is_call, shape_of
+from tvm_probq.ir.layers import operands
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.passes.propagate_quantized import move_codes
 from tvm_probq.passes.quantize_weights import is_quantized
@@ -161,6 +162,10 @@ class _Inserter:
             pairs = [codes_behind(rewriter, f) for f in fields]
             if all(p is not None for p in pairs):
                 return rewriter.emit(ops.merge_ranges([p[1] for p in pairs if p], qmax=qmax))
+        if marked.kind == "multiply":
+            exact = _product_range(rewriter, y, qmax)
+            if exact is not None:
+                return rewriter.emit(exact)
         if plan.mode == "predicted":
             predicted = self._predicted(rewriter, marked, plan, y)
             if predicted is not None:
@@ -183,7 +188,7 @@ class _Inserter:
 
     def _add_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
         """Parameters of a sum of two stored tensors, from the sums of both."""
-        found = addition_behind(rewriter.value, y)
+        found = elementwise_behind(rewriter.value, y, "add")
         pairs = [codes_behind(rewriter, a) for a in found[0].args] if found else [None]
         if any(p is None for p in pairs):
             return None
@@ -192,6 +197,18 @@ class _Inserter:
             rewriter, self.record.tensor(marked.name), plan, [p for p in pairs if p], sums,
             marked.activation,
         )  # fmt: skip
+
+
+def _product_range(rewriter: Rewriter, y: Any, qmax: int) -> Call | None:
+    """The exact range of the product of two stored tensors that `y` is."""
+    found = elementwise_behind(rewriter.value, y, "multiply")
+    factors = None if found is None else operands(found[0])
+    if found is None or factors is None:
+        return None
+    a, b = (codes_behind(rewriter, x) for x in factors)
+    if a is None or b is None:
+        return None
+    return ops.product_range(*a, *b, qmax=qmax, activation=found[1])
 
 
 def codes_behind(rewriter: Rewriter, x: Any) -> Pair | None:

@@ -1,4 +1,4 @@
-"""Keep codes through operators that move values; compute pooling, sums and joins on codes."""
+"""Keep codes through operators that move values; compute pools, sums, products, joins on codes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import ints, is_call, shape_of
-from tvm_probq.ir.layers import is_global_pool, moves_codes
+from tvm_probq.ir.layers import is_global_pool, moves_codes, operands
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 TO_LAST = (0, 2, 3, 1)
@@ -30,8 +30,8 @@ class PropagateQuantized:
         q3 = R.nn.max_pool2d(q2)
         lv2 = R.probq.dequantize(q3, qp2)
 
-    Holds before: nothing.  Holds after: additions, joins, global pooling and operators that move
-    values work on codes wherever their operands are codes.
+    Holds before: nothing.  Holds after: sums, products, joins, global pooling and operators that
+    move values work on codes wherever their operands are codes.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -92,7 +92,7 @@ def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         return _global_pool(rewriter, value, qparams)
     if is_call(value, "concat"):
         return _concat(rewriter, value, qparams)
-    return _add(rewriter, value, qparams)
+    return _elementwise(rewriter, value, qparams)
 
 
 def _codes(rewriter: Rewriter, x: Any) -> tuple[Any, Any] | None:
@@ -118,16 +118,18 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
     return relax.op.concat(rescaled, int(concat.attrs.axis))
 
 
-def _add(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:
-    """``quantize(activation(a + b))`` of two stored tensors."""
+def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:
+    """``quantize(activation(a + b))``, or of a product, of two stored tensors."""
     activation = "none"
     if is_call(value, "probq.activation"):
         activation = str(value.attrs["kind"])
         value = rewriter.value(value.args[0])
-    if not is_call(value, "add") or not ops.parse_activation(activation).linear:
+    both = operands(value)
+    if both is None or not ops.parse_activation(activation).linear:
         return None
-    pairs = [_codes(rewriter, a) for a in value.args]
-    if any(p is None for p in pairs) or shape_of(value.args[0]) != shape_of(value.args[1]):
+    pairs = [_codes(rewriter, x) for x in both]
+    if any(p is None for p in pairs):
         return None
     (a, a_qparams), (b, b_qparams) = [p for p in pairs if p is not None]
-    return ops.add(a, a_qparams, b, b_qparams, qparams, activation=activation)
+    make = ops.add if is_call(value, "add") else ops.multiply
+    return make(a, a_qparams, b, b_qparams, qparams, activation=activation)

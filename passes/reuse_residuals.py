@@ -1,4 +1,4 @@
-"""Write a layer's output over its residual where nothing reads the residual again."""
+"""Write a layer's output over its residual, or a product over its factor, where that dies."""
 
 from typing import Any
 
@@ -9,9 +9,16 @@ from tvm.ir import Call, IRModule
 from tvm_probq.ir.expressions import is_call
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
-from tvm_probq.kernels.calls import RESIDUAL
+from tvm_probq.kernels.calls import (
+    KERNEL_CALLS,
+    RESIDUAL,
+    kernel_kind,
+    kernel_of,
+    result_types,
+)
 from tvm_probq.kernels.merge import write_over
 
+OPERATORS = ("probq.multiply",)  # not yet lowered, yet their kernels may write over an operand
 VIEWS = ("probq.layer", "reshape", "flatten", "squeeze", "expand_dims")
 
 
@@ -28,8 +35,9 @@ class ReuseResiduals:
         y = R.call_tir_inplace(cls.layer, (q, w, ..., r, r_qp), out_ty=..., inplace_indices=[8])
 
     A kernel reads each element of the residual just before it writes the same element of the
-    output.  Holds before: `LowerLayers`, which names the residual's position in the kernel's
-    attribute ``probq.residual``.  Holds after: a dying residual costs no second tensor.
+    output; so does that of an elementwise product with its first factor.  Holds before:
+    `LowerLayers`, which names the residual's position in the kernel's attribute ``probq.residual``.
+    Holds after: a dying residual costs no second tensor.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -40,14 +48,15 @@ class ReuseResiduals:
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
             if old not in dying:
                 return None
-            name, index = new.args[0], dying[old]
-            if name not in done:
-                done[name] = rewriter.builder_.add_func(
-                    write_over(mod[name], index), "inplace_layer"
-                )
-            types = list(new.ty.fields) if isinstance(new.ty, relax.TupleType) else [new.ty]
+            index = dying[old]
+            kernel, tensors = kernel_of(mod, new)
+            key = new.args[0] if is_call(new, "call_tir") else new
+            if key not in done:
+                name = f"inplace_{kernel_kind(mod, new)}"
+                done[key] = rewriter.builder_.add_func(write_over(kernel, index), name)
+            types = result_types(new.ty)
             places = [-1] * (len(types) - 1) + [index]
-            return relax.op.call_tir_inplace(done[name], new.args[1], places, types)
+            return relax.op.call_tir_inplace(done[key], relax.Tuple(tensors), places, types)
 
         return rewrite(mod, visit)
 
@@ -58,17 +67,17 @@ def _dying_residuals(mod: IRModule) -> dict[Any, int]:
     order = definitions.order
     found = {}
     for call in order:
-        if not is_call(call, "call_tir"):
+        if not is_call(call, "call_tir", *OPERATORS):
             continue
-        attrs = mod[call.args[0]].attrs
-        if attrs is None or RESIDUAL not in attrs:
+        kernel, tensors = kernel_of(mod, call)
+        if kernel.attrs is None or RESIDUAL not in kernel.attrs:
             continue
-        index = int(attrs[RESIDUAL])
-        names = _aliases(definitions, call.args[1][index])
+        index = int(kernel.attrs[RESIDUAL])
+        names = _aliases(definitions, tensors[index])
         readers = [u for v in names for u in definitions.users.get(v, [])]
         others = [u for u in readers if not is_call(u, *VIEWS)]
         returned = any(v in definitions.outputs for v in names)
-        shared = sum(any(a.same_as(n) for n in names) for a in call.args[1]) > 1
+        shared = sum(any(a.same_as(n) for n in names) for a in tensors) > 1
         if names and not shared and not returned and all(order[u] <= order[call] for u in others):
             found[call] = index
     return found
@@ -82,9 +91,7 @@ def _aliases(definitions: Definitions, tensor: Any) -> list[Any]:
         call = definitions.value(tensor)
     of_tuple = isinstance(call, relax.TupleGetItem)
     owner = definitions.value(call.tuple_value) if of_tuple else call
-    if not is_call(
-        owner, "call_tir", "call_tir_inplace", "probq.pad", "probq.add", "probq.requantize"
-    ):
+    if not is_call(owner, *KERNEL_CALLS, *OPERATORS, "probq.pad", "probq.add", "probq.requantize"):
         return []
     names = [tensor]
     for name in names:

@@ -7,6 +7,7 @@ import pytest
 import tvm
 
 from tvm_probq import ops
+from tvm_probq.kernels.small.ranges import measured_pool_kernel
 from tvm_probq.simulator import numerics
 from tvm_probq.simulator.numerics import Activation
 
@@ -118,6 +119,22 @@ def test_pooling(evaluate: Any, same_bits: Any, rng: Any, qparams: Any, channels
         same_bits(found, numerics.global_avg_pool(q, p, y))
         [found] = evaluate(lambda q, p: ops.pool_range(q, p, qmax=255), [q, p])
         same_bits(found, numerics.pool_range(q, p, 255))
+
+
+@pytest.mark.parametrize("channels", [1, 10, 24, 130])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_pooling_under_its_own_range(
+    run_kernel: Any, same_bits: Any, rng: Any, qparams: Any, batch: int, channels: int
+) -> None:
+    q = _codes(rng, (batch, 5, 7, channels))
+    for ranges in {1, channels}:
+        p = qparams(batch, ranges)
+        p[0, 0] = np.inf
+        kernel = measured_pool_kernel(q.shape, ranges, 63)
+        outputs = np.zeros((batch, 3, 1), "float32"), np.zeros((batch, channels), "uint8")
+        found, codes = run_kernel(kernel, [q, p], outputs)
+        same_bits(found, numerics.pool_range(q, p, 63))
+        same_bits(codes, numerics.global_avg_pool(q, p, found))
 
 
 def test_merge_ranges(evaluate: Any, same_bits: Any, qparams: Any) -> None:

@@ -144,6 +144,17 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         (2, 3, 1),
         "float32",
     ),
+    "multiply": (
+        [IMAGE, QP, IMAGE, QP, QP],
+        lambda *v: ops.multiply(*v, activation="clip(0.0,6.0)"), (2, 4, 4, 8), "uint8",
+    ),
+    "multiply_by_a_gate": (
+        [IMAGE, QP, ((2, 1, 1, 8), "uint8"), QP, QP], ops.multiply, (2, 4, 4, 8), "uint8",
+    ),
+    "product_range": (
+        [IMAGE, QP, ((2, 1, 1, 8), "uint8"), QP],
+        lambda *v: ops.product_range(*v, qmax=15), (2, 3, 1), "float32",
+    ),
     "add": (
         [IMAGE, QP, IMAGE, QP, QP],
         lambda a, ap, b, bp, y: ops.add(a, ap, b, bp, y, activation="clip(0.0,6.0)"),

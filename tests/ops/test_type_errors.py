@@ -61,6 +61,22 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ops.add(_u8(2, 8), QP, _u8(2, 8), QP, QP, activation="hard_swish"),
         "only a clip",
     ),
+    "multiply shapes": (
+        lambda: ops.multiply(_u8(2, 4, 4, 8), QP, _u8(2, 1, 4, 8), QP, QP),
+        "b has the shape",
+    ),
+    "gate channels": (
+        lambda: ops.multiply(_u8(2, 4, 4, 8), QP, _u8(2, 1, 1, 7), QP, QP),
+        "must be .2, 1, 1, 8",
+    ),
+    "multiply activation": (
+        lambda: ops.multiply(_u8(2, 8), QP, _u8(2, 8), QP, QP, activation="hard_swish"),
+        "only a clip",
+    ),
+    "product qmax": (
+        lambda: ops.product_range(_u8(2, 8), QP, _u8(2, 8), QP, qmax=0),
+        "at least 1",
+    ),
     "sums": (lambda: ops.sums(_u8(2, 8), strides=(1, 0)), "strides is"),
     "groups": (lambda: ops.patch_sums(_u8(2, 4, 4, 8), QP, kernel=(3, 3), groups=3), "3 groups"),
     "pads": (lambda: ops.patch_sums(_u8(2, 4, 4, 8), QP, kernel=(3, 3), pads=(1, 1)), "pads is"),

@@ -82,6 +82,31 @@ def residual(net: Any) -> str:
     return net("Relu", net("Add", net.conv(x, 8, 8), x))
 
 
+def gated(net: Any, gate_first: bool = False, dense: bool = False) -> str:
+    x = stem(net)
+    pooled = net("GlobalAveragePool", x)
+    if dense:
+        wide = net.gemm(net("Flatten", pooled), 8, 8)
+        gate = net("Reshape", net("HardSigmoid", wide, alpha=1 / 6, beta=0.5), [0, 8, 1, 1])
+    else:
+        gate = net("HardSigmoid", net.conv(pooled, 8, 8, 1), alpha=1 / 6, beta=0.5)
+    return net("Mul", gate, x) if gate_first else net("Mul", x, gate)
+
+
+def gated_by_sigmoid(net: Any) -> str:
+    x = stem(net)
+    return net("Mul", x, net("Sigmoid", net.conv(net("GlobalAveragePool", x), 8, 8, 1)))
+
+
+def silu(net: Any) -> str:
+    x = net.conv("x", 3, 8)
+    return net("Mul", x, net("Sigmoid", x))
+
+
+def branches(net: Any) -> str:
+    return net("Relu", net("Mul", net.conv("x", 3, 8), stem(net)))
+
+
 # What lies between a first and a last convolution, the channels it has, and the kinds of all.
 MIDDLES: dict[str, tuple[Any, int, list[str]]] = {
     "relu": (stem, 8, ["conv2d"]),
@@ -96,6 +121,17 @@ MIDDLES: dict[str, tuple[Any, int, list[str]]] = {
     "concat": (lambda n: n("Concat", stem(n), stem(n), axis=1), 16, ["conv2d", "conv2d", "concat"]),
     "concat_of_input": (lambda n: n("Concat", "x", stem(n), axis=1), 11, ["conv2d", "concat"]),
     "pool": (lambda n: n("GlobalAveragePool", stem(n)), 8, ["conv2d", "pool"]),
+    "gate": (gated, 8, ["conv2d", "pool", "conv2d", "multiply"]),
+    "gate_first": (lambda n: gated(n, True), 8, ["conv2d", "pool", "conv2d", "multiply"]),
+    "dense_gate": (lambda n: gated(n, dense=True), 8, ["conv2d", "pool", "dense", "multiply"]),
+    "sigmoid_gate": (
+        gated_by_sigmoid, 8, ["conv2d", "pool", "conv2d", "float", "multiply"],
+    ),
+    "silu": (silu, 8, ["conv2d", "float"]),
+    "product": (branches, 8, ["conv2d", "conv2d", "multiply"]),
+    "product_with_a_constant": (
+        lambda n: n("Mul", stem(n), np.full((1, 8, 1, 1), 2, np.float32)), 8, ["conv2d", "float"],
+    ),
     "max_pool": (lambda n: n("MaxPool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d"]),
     "average_pool": (
         lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d", "float"],

@@ -222,3 +222,22 @@ def test_a_prediction_with_two_results(whole: bool, target: Any, calls_of: Any) 
     after = check_by_hand(by_hand(body), target)
     pooling = ["call_tir", "probq.global_avg_pool"] if whole else ["call_tir"]
     assert calls_of(after) == [*pooling, "probq.rescale"]
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "predicted"])
+@pytest.mark.parametrize("channels", [8, 13])
+def test_a_gated_network_equals_the_simulator(
+    mode: str, channels: int, onnx_net: Any, imported: Any, calibrated: Any, target: Any
+) -> None:
+    net = onnx_net(3, 7, 7)
+    x = net("HardSwish", net.conv("x", 3, channels))
+    gate = net.conv(net("GlobalAveragePool", x), channels, channels, 1)
+    gated = net("Mul", net("HardSigmoid", gate, alpha=1 / 6, beta=0.5), x)
+    net.conv(net("Relu", net("Mul", net.conv(gated, channels, channels), gated)), channels, 4)
+    record = calibrated(imported(net, steps=6))
+    mod = imported(net, steps=6, batch=3)
+    integer = tvm.transform.Sequential(quantize_passes(plan_of("w8a8", mode), record))(mod)
+    lowered = tvm.transform.Sequential(kernel_passes(target))(integer)
+    x = np.random.default_rng(2).normal(size=(3, 3, 7, 7)).astype(np.float32)
+    (found,) = run(lowered, target, x)
+    np.testing.assert_array_equal(found, Simulator(integer)(x))

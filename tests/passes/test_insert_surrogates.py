@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tvm
 
 from tvm_probq.ir.expressions import is_call, is_constant, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.pipeline import quantize_passes
 from tvm_probq.plan.plan import LayerPlan, Plan, plan_of
 from tvm_probq.simulator.interpreter import Simulator
 
@@ -116,3 +118,43 @@ def test_a_module_without_markers_is_left_alone(
     net = onnx_net(3, 4, 4)
     net("Relu", net.conv("x", 3, 8))
     unchanged(InsertSurrogates(plan_of("w8a8"), annotated_net[1]), imported(net, steps=5))
+
+
+@pytest.fixture(scope="module")
+def gated_net(onnx_net: Any, imported: Any, calibrated: Any) -> tuple[Any, Any]:
+    """A squeeze-excite block whose gate stands first, and its record."""
+    net = onnx_net(3, 8, 8)
+    x = net("HardSwish", net.conv("x", 3, 24))
+    squeezed = net("Relu", net.conv(net("GlobalAveragePool", x), 24, 8, 1))
+    gate = net("HardSigmoid", net.conv(squeezed, 8, 24, 1), alpha=1 / 6, beta=0.5)
+    net.conv(net("Mul", gate, x), 24, 5, 1)
+    mod = imported(net, steps=6)
+    return mod, calibrated(mod)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("static", "constant"), ("dynamic", "product_range"), ("predicted", "product_range")],
+)
+def test_a_product_gets_its_exact_range(
+    mode: str, wanted: str, gated_net: tuple[Any, Any]
+) -> None:  # fmt: skip
+    mod, record = gated_net
+    after = InsertSurrogates(plan_of("w8a8", mode), record)(mod)
+    assert sources(after)["multiply"] == wanted
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "predicted"])
+def test_a_gated_network_is_integer_and_close(
+    mode: str, gated_net: tuple[Any, Any], calls_of: Any
+) -> None:
+    mod, record = gated_net
+    after = tvm.transform.Sequential(quantize_passes(plan_of("w8a8", mode), record))(mod)
+    calls = calls_of(after)
+    assert calls.count("probq.multiply") == 1
+    assert calls.count("probq.quantize") == 1  # the input
+    assert not {"multiply", "probq.dequantize"} & set(calls)
+    assert ("probq.observe" in calls) == (mode != "static")  # of the input
+    x = np.random.default_rng(3).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    want = Simulator(mod)(x)
+    assert np.abs(Simulator(after)(x) - want).max() < 0.1 * np.abs(want).max()

@@ -77,6 +77,54 @@ def test_a_sum_with_its_activation() -> None:
     tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
 
 
+def test_a_product_with_its_gate_first() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(
+            g: R.Tensor((1, 1, 1, 4), "uint8"), x: R.Tensor((1, 2, 2, 4), "uint8"),
+            gp: R.Tensor((1, 3, 1), "float32"), xp: R.Tensor((1, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                lv = R.multiply(R.probq.dequantize(g, gp), R.probq.dequantize(x, xp))
+                gv = R.probq.quantize(lv, xp, layout="NHWC")
+                R.output(gv)
+            return gv
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(
+            g: R.Tensor((1, 1, 1, 4), "uint8"), x: R.Tensor((1, 2, 2, 4), "uint8"),
+            gp: R.Tensor((1, 3, 1), "float32"), xp: R.Tensor((1, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                gv = R.probq.multiply(x, xp, g, gp, xp, activation="none")
+                R.output(gv)
+            return gv
+
+    tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
+
+
+def test_a_product_of_other_shapes_stays_float(unchanged: Any) -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(
+            x: R.Tensor((1, 2, 2, 4), "uint8"), row: R.Tensor((1, 1, 2, 4), "uint8"),
+            p: R.Tensor((1, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                lv = R.probq.dequantize(x, p)
+                lv1 = R.probq.dequantize(row, p)
+                lv2 = R.multiply(lv, lv1)
+                gv = R.probq.quantize(lv2, p, layout="NHWC")
+                R.output(gv)
+            return gv
+
+    unchanged(CHANGE, Before)
+
+
 def test_a_join() -> None:
     @I.ir_module
     class Before:

@@ -70,3 +70,28 @@ def test_without_residuals(onnx_net: Any, lowered: Any, unchanged: Any) -> None:
     net = onnx_net(3, 6, 6)
     net.conv(net("Relu", net.conv("x", 3, 8)), 8, 4)
     unchanged(CHANGE, lowered(net))
+
+
+def gated(net: Any, x: str) -> str:
+    """`x` times a gate made of it."""
+    gate = net.conv(net("GlobalAveragePool", x), 8, 8, 1)
+    return net("Mul", x, net("HardSigmoid", gate, alpha=1 / 6, beta=0.5))
+
+
+def test_a_product_over_its_dying_factor(onnx_net: Any, lowered: Any, calls_of: Any) -> None:
+    net = onnx_net(3, 6, 6)
+    net.conv(gated(net, net("Relu", net.conv("x", 3, 8))), 8, 4)
+    before = lowered(net)
+    after = CHANGE(before)
+    tvm.relax.analysis.well_formed(after)
+    assert calls_of(before).count("probq.multiply") == 1
+    assert "probq.multiply" not in calls_of(after)
+    assert calls_of(after).count("call_tir_inplace") == 1
+    tvm.ir.assert_structural_equal(CHANGE(after), after)
+
+
+def test_a_factor_that_is_read_again(onnx_net: Any, lowered: Any, unchanged: Any) -> None:
+    net = onnx_net(3, 6, 6)
+    x = net("Relu", net.conv("x", 3, 8))
+    net.conv(net("Concat", gated(net, x), x, axis=1), 16, 4)
+    unchanged(CHANGE, lowered(net))

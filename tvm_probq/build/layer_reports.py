@@ -116,7 +116,7 @@ def _surrogate(
         if record is None or kind == "add":
             return kind
         return f"{kind.split('_')[0]} ({choose_fit(record.tensor(m.name), plan).rule})"
-    if is_call(qparams, "probq.pool_range", "probq.merge_ranges"):
+    if is_call(qparams, "probq.pool_range", "probq.merge_ranges", "probq.product_range"):
         return "exact, from the input's codes"
     return "measured"
 

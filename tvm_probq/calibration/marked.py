@@ -58,7 +58,9 @@ def marked_tensors(mod: IRModule) -> dict[str, Marked]:
         if is_call(call, "probq.layer"):
             layer = layers.get(definitions.value(call.args[0]))
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
-            sum_of = addition_behind(definitions.value, call.args[0]) if kind == "add" else None
+            sum_of = None
+            if kind == "add":
+                sum_of = elementwise_behind(definitions.value, call.args[0], kind)
             operands, activation = sum_of or (None, "none")
             users = definitions.users.get(definitions.var_of[call], [])
             depthwise = bool(users) and all(u in depthwise_products for u in users)
@@ -71,11 +73,16 @@ def layer_calls(marked: dict[str, Marked]) -> dict[Any, str]:
     return {m.layer.product: name for name, m in marked.items() if m.layer is not None}
 
 
-def addition_behind(value: Callable[[Any], Any], y: Any) -> tuple[Call, str] | None:
-    """The addition that makes `y`, and the activation between; `value` looks a variable up."""
+def elementwise_behind(
+    value: Callable[[Any], Any], y: Any, operator: str
+) -> tuple[Call, str] | None:
+    """The `operator` (``"add"`` or ``"multiply"``) that makes `y`, and the activation between.
+
+    `value` looks a variable up.
+    """
     call, activation = value(y), "none"
     if is_call(call, "probq.quantize"):
         call = value(call.args[0])
     if is_call(call, "probq.activation"):
         activation, call = str(call.attrs["kind"]), value(call.args[0])
-    return (call, activation) if is_call(call, "add") else None
+    return (call, activation) if is_call(call, operator) else None

@@ -10,6 +10,7 @@ from tvm.ir import Call
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant, is_tensor, shape_of
 from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
+from tvm_probq.ops.product_ops import is_gated
 from tvm_probq.simulator.arithmetic import Array
 
 PRODUCTS = ("nn.conv2d", "matmul")
@@ -143,6 +144,25 @@ def is_global_pool(call: Any) -> bool:
         and call.attrs.axis is not None
         and sorted(int(a) % 4 for a in call.attrs.axis) == [1, 2]
     )
+
+
+def operands(call: Any) -> tuple[Any, Any] | None:
+    """Both tensors of a sum or product of two images or two vectors, None for anything else.
+
+    They have the shape of the result; the second one of a product may be a gate ``[N, 1, 1, C]``,
+    which stands first in some networks.
+    """
+    if not is_call(call, "add", "multiply") or not is_tensor(call):
+        return None
+    if not all(isinstance(x, relax.Var) and is_tensor(x) for x in call.args):
+        return None
+    a, b = call.args
+    if shape_of(a) != shape_of(call):
+        a, b = b, a
+    gated = is_call(call, "multiply") and is_gated(shape_of(a), shape_of(b))
+    if len(shape_of(call)) not in (2, 4) or shape_of(a) != shape_of(call):
+        return None
+    return (a, b) if gated or shape_of(b) == shape_of(a) else None
 
 
 def find_layers(definitions: Definitions) -> list[Layer]:

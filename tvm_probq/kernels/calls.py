@@ -6,12 +6,12 @@ from tvm import relax, tirx
 from tvm.ir import Call, IRModule
 
 from tvm_probq.ir.expressions import ints, is_call, op_name
+from tvm_probq.kernels.merge import RESIDUAL as RESIDUAL
 from tvm_probq.kernels.small import KERNELS
 from tvm_probq.ops.registry import PREFIX
 
 KERNEL_CALLS = ("call_tir", "call_tir_inplace")
 LAYER = "layer"
-RESIDUAL = "probq.residual"  # attribute of a layer kernel: which argument is its residual
 _INSTRUCTION = "probq.instruction"
 _KERNEL = "probq.kernel"
 

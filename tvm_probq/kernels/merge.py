@@ -9,6 +9,8 @@ from tvm.s_tir import SBlock, SBlockRealize, renew_defs
 
 Tensor = tuple[tuple[int, ...], str]
 INSIDE = "probq.inside_bytes"
+# Attribute: which argument of a kernel, a layer's residual say, its output may be written over.
+RESIDUAL = "probq.residual"
 
 
 def merge_kernels(

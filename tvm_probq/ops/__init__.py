@@ -11,6 +11,7 @@ from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
 from tvm_probq.ops.pooling_ops import global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
+from tvm_probq.ops.product_ops import multiply, product_range
 from tvm_probq.ops.registry import is_probq
 from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
 from tvm_probq.ops.tensor_ops import (
@@ -40,11 +41,13 @@ __all__ = [
     "layer",
     "measure",
     "merge_ranges",
+    "multiply",
     "observe",
     "pad",
     "parse_activation",
     "patch_sums",
     "pool_range",
+    "product_range",
     "quantize",
     "requantize",
     "rescale",

@@ -14,7 +14,7 @@ from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.simulator.numerics import spread
 
-LAYERS = ("conv2d", "dense", "add")
+LAYERS = ("conv2d", "dense", "add", "multiply")
 
 
 def coverage(

@@ -43,8 +43,8 @@ def make_qparams(low: Any, high: Any, qmax: Any) -> F32:
 
 
 def quantize(x: F32, qparams: F32) -> Array:
-    """Real values to codes: ``rint(clip(x / scale + zero_point))``."""
-    value = x / spread(qparams, 0, x.ndim) + spread(qparams, 1, x.ndim)
+    """Real values to codes: ``rint(clip(fma(x, 1 / scale, zero_point)))``."""
+    value = fma(x, f32(1.0) / spread(qparams, 0, x.ndim), spread(qparams, 1, x.ndim))
     return to_codes(value, f32(0.0), spread(qparams, 2, x.ndim))
 
 
@@ -64,15 +64,17 @@ def activate(v: F32, activation: Activation) -> F32:
         return v
     if activation.kind == "clip":
         return minimum(maximum(v, activation.low), activation.high)
+    return sixfold(v, activation) * f32(1.0 / 6.0)
+
+
+def sixfold(v: F32, activation: Activation) -> F32:
+    """Six times a hard activation."""
+    gate = minimum(maximum(v + f32(3.0), 0.0), 6.0)
     if activation.kind == "hard_swish":
-        return (v * _gate(v)) * f32(1.0 / 6.0)
+        return v * gate
     if activation.kind == "hard_sigmoid":
-        return _gate(v) * f32(1.0 / 6.0)
+        return gate
     raise ValueError(f"unknown activation {activation.kind!r}")
-
-
-def _gate(v: F32) -> F32:
-    return minimum(maximum(v + f32(3.0), 0.0), 6.0)
 
 
 def code_bounds(activation: Activation, qparams: F32, ndim: int) -> tuple[F32, F32]:
@@ -142,7 +144,8 @@ def requantize(acc: Accumulator, y_qparams: F32, activation: Activation) -> Arra
     ndim = acc.sums.ndim
     scale, zero = spread(y_qparams, 0, ndim), spread(y_qparams, 1, ndim)
     if not activation.linear:
-        value = dequantize_accumulator(acc, activation) / scale + zero
+        value = sixfold(dequantize_accumulator(acc, Activation()), activation)
+        value = fma(value, f32(1.0 / 6.0) / scale, zero)
         return to_codes(value, f32(0.0), spread(y_qparams, 2, ndim))
     v = fma(acc.centred(), acc.step() / scale, acc.offset() / scale + zero)
     if acc.residual is not None and acc.residual_qparams is not None:
@@ -152,11 +155,16 @@ def requantize(acc: Accumulator, y_qparams: F32, activation: Activation) -> Arra
 
 def measure(values: F32, qmax: Any, per_channel: bool = False) -> F32:
     """Parameters of the smallest interval that holds `values`, per sample (and channel)."""
+    return make_qparams(*ends(values, per_channel), qmax)
+
+
+def ends(values: F32, per_channel: bool = False) -> tuple[F32, F32]:
+    """Smallest and largest of `values` and zero, per sample (and channel); NaN is left out."""
     axes = tuple(range(1, values.ndim - (1 if per_channel else 0)))
     shape = (values.shape[0], -1)
     low = np.fmin.reduce(values, axis=axes, initial=np.float32(0), keepdims=True).reshape(shape)
     high = np.fmax.reduce(values, axis=axes, initial=np.float32(0), keepdims=True).reshape(shape)
-    return make_qparams(low, high, qmax)
+    return low, high
 
 
 def pad_zero_point(x: Array, qparams: F32, pad_width: list[tuple[int, int]]) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant_value, ints
-from tvm_probq.simulator import numerics, surrogates
+from tvm_probq.simulator import numerics, products, surrogates
 from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.float_ops import Evaluate
 from tvm_probq.simulator.surrogates import Fit, moments_of
@@ -166,6 +166,17 @@ def _add(call: Any, args: list[Any]) -> Array:
     a, a_qparams, b, b_qparams, y_qparams = args
     activation = ops.parse_activation(str(call.attrs["activation"]))
     return numerics.add(a, a_qparams, b, b_qparams, y_qparams, activation)
+
+
+@_defines("multiply")
+def _multiply(call: Any, args: list[Any]) -> Array:
+    return products.multiply(*args, ops.parse_activation(str(call.attrs["activation"])))
+
+
+@_defines("product_range")
+def _product_range(call: Any, args: list[Any]) -> F32:
+    activation = ops.parse_activation(str(call.attrs["activation"]))
+    return products.product_range(*args, int(call.attrs["qmax"]), activation)
 
 
 @_defines("rescale")

@@ -6,6 +6,7 @@ They run on any CPU that LLVM knows, and equal :mod:`tvm_probq.simulator` bit fo
 from tvm_probq.kernels.small.correction import CorrectionSpec
 from tvm_probq.kernels.small.legalize import KERNELS, call_kernel, register_rules
 from tvm_probq.kernels.small.predict import predict_kernel
+from tvm_probq.kernels.small.ranges import measured_pool_kernel
 from tvm_probq.kernels.small.specs import (
     correction_spec,
     shapes_of,
@@ -21,6 +22,7 @@ __all__ = [
     "SurrogateSpec",
     "call_kernel",
     "correction_spec",
+    "measured_pool_kernel",
     "predict_kernel",
     "register_rules",
     "shapes_of",

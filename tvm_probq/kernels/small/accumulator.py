@@ -22,6 +22,7 @@ from tvm_probq.kernels.small.parameters import (
     Parameters,
     activate,
     code_bounds,
+    sixfold,
     to_codes,
 )
 from tvm_probq.kernels.small.ranges import RunningRange, lanes_for
@@ -67,9 +68,10 @@ def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
             )
         layer.prepare(None, None)
         lower, upper = const(0.0, lanes), y.qmax(c, lanes)
+        step = let(const(1.0 / 6.0, lanes) / scale)
 
         def at(i: Any) -> None:
-            value = activate(layer.value(i), act) / scale + zero
+            value = fma(sixfold(layer.value(i), act), step, zero)
             store(out, to_codes(value, lower, upper), n, i, c, lanes=lanes)
 
         return at

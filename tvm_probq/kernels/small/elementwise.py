@@ -45,9 +45,10 @@ def quantize_kernel(shape: Shape, ranges: int) -> tirx.PrimFunc:
         p = Parameters(qparams, n)
 
         def block(c: Any, lanes: int) -> None:
-            scale, zero, qmax = p.scale(c, lanes), p.zero(c, lanes), p.qmax(c, lanes)
+            step = let(const(1.0, lanes) / p.scale(c, lanes))
+            zero, qmax = p.zero(c, lanes), p.qmax(c, lanes)
             with loop(x.shape[1]) as i:
-                value = load(x, n, i, c, lanes=lanes) / scale + zero
+                value = fma(load(x, n, i, c, lanes=lanes), step, zero)
                 store(out, to_codes(value, const(0.0, lanes), qmax), n, i, c, lanes=lanes)
 
         wide_blocks(int(x.shape[2]), block)

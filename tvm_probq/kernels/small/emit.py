@@ -102,13 +102,13 @@ def scratch(dtype: str, *shape: int) -> Any:
     return ir.alloc_buffer(shape, dtype, scope="global")
 
 
-def loop(extent: Any) -> Any:
-    """A serial loop, to be used as ``with loop(n) as i``.
+def loop(extent: Any, around: int = 1) -> Any:
+    """A serial loop, to be used as ``with loop(n) as i``; `around` a loop of that length, if any.
 
     LLVM takes a wide vector for one instruction and unrolls nests of known length altogether,
     to kilobytes of spilled code; so a length of some size goes through a fence, which hides it.
     """
-    if not isinstance(extent, int) or extent <= UNROLLED:
+    if not isinstance(extent, int) or extent * around <= UNROLLED:
         return ir.serial(extent)
     hidden = tirx.FloatImm("float32", float(extent))
     fence = tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", hidden)

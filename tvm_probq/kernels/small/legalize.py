@@ -7,6 +7,7 @@ from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm.relax.transform.legalize_ops.common import register_legalize
 
+from tvm_probq.kernels.merge import RESIDUAL
 from tvm_probq.kernels.small.accumulator import (
     dequantize_accumulator_kernel,
     measure_kernel,
@@ -24,6 +25,7 @@ from tvm_probq.kernels.small.elementwise import (
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
 from tvm_probq.kernels.small.pooling import global_avg_pool_kernel
+from tvm_probq.kernels.small.products import multiply_kernel, product_range_kernel
 from tvm_probq.kernels.small.ranges import (
     merge_ranges_kernel,
     observe_kernel,
@@ -32,6 +34,7 @@ from tvm_probq.kernels.small.ranges import (
 from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
+    product_spec,
     shapes_of,
     sums_strides,
     surrogate_spec,
@@ -77,6 +80,10 @@ def _add(call: Call) -> tirx.PrimFunc:
     a, a_qparams, _, b_qparams, y_qparams = shapes_of(*call.args)
     ranges = (a_qparams[2], b_qparams[2], y_qparams[2])
     return add_kernel(a, ranges, parse_activation(str(call.attrs["activation"])))
+
+
+def _multiply(call: Call) -> tirx.PrimFunc:
+    return multiply_kernel(product_spec(call)).with_attr(RESIDUAL, 0)
 
 
 def _rescale(call: Call) -> tirx.PrimFunc:
@@ -141,6 +148,8 @@ KERNELS: dict[str, Make] = {
     "requantize": _requantize,
     "measure": lambda c: measure_kernel(accumulator_spec(c), int(c.attrs["qmax"])),
     "add": _add,
+    "multiply": _multiply,
+    "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
     "merge_ranges": _merge_ranges,
     "global_avg_pool": _global_avg_pool,

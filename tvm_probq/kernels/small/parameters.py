@@ -82,14 +82,17 @@ def activate(value: Any, activation: Activation) -> Any:
         return value
     if activation.kind == "clip":
         return minimum(maximum(value, float(activation.low)), float(activation.high))
+    return sixfold(value, activation) * const(1.0 / 6.0, lanes_of(value))
+
+
+def sixfold(value: Any, activation: Activation) -> Any:
+    """Six times a hard activation."""
     value = let(value)
-    lanes = lanes_of(value)
-    gate = minimum(maximum(value + const(3.0, lanes), 0.0), 6.0)
-    sixth = const(np.float32(1.0 / 6.0), lanes)
+    gate = minimum(maximum(value + const(3.0, lanes_of(value)), 0.0), 6.0)
     if activation.kind == "hard_swish":
-        return (value * gate) * sixth
+        return value * gate
     if activation.kind == "hard_sigmoid":
-        return gate * sixth
+        return gate
     raise KernelError(f"unknown activation {activation.kind!r}", where="small kernels")
 
 

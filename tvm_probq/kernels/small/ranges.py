@@ -14,16 +14,19 @@ from tvm_probq.kernels.small.emit import (
     let,
     load,
     loop,
+    scratch,
+    store,
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import (
     const,
+    fma,
     maximum,
     minimum,
     nan_maximum,
     nan_minimum,
 )
-from tvm_probq.kernels.small.parameters import Parameters
+from tvm_probq.kernels.small.parameters import Parameters, to_codes
 from tvm_probq.kernels.small.pooling import channel_mean
 
 
@@ -86,6 +89,39 @@ def pool_range_kernel(shape: tuple[Any, ...], ranges: int, qmax: int) -> tirx.Pr
 
     arguments = [Argument("x", shape, "uint8"), qparams_argument("x_qparams", batch, ranges)]
     return build_kernel("pool_range", [*arguments, qparams_argument("out", batch, 1)], batch, body)
+
+
+def measured_pool_kernel(shape: tuple[Any, ...], ranges: int, qmax: int) -> tirx.PrimFunc:
+    """Kernel of `pool_range` and of `global_avg_pool` under it, which adds the codes up once.
+
+    The arguments are x uint8 ``[N, H, W, C]``, x_qparams, then the outputs: parameters
+    ``[N, 3, 1]`` and codes ``[N, C]``.
+    """
+    batch, channels = shape[0], shape[3]
+
+    def body(n: Any, x: Any, x_qparams: Any, y_qparams: Any, out: Any) -> None:
+        x, p, y = rows_view(x, True), Parameters(x_qparams, n), Parameters(y_qparams, n)
+        seen, means = RunningRange(lanes_for(channels)), scratch("float32", channels)
+
+        def measure(c: Any, lanes: int) -> None:
+            mean = channel_mean(x, p, n, c, lanes)
+            store(means, mean, c, lanes=lanes)
+            seen.see(mean * p.scale(c, lanes), lanes)
+
+        def quantize(c: Any, lanes: int) -> None:
+            ratio = p.scale(c, lanes) / y.scale(c, lanes)
+            value = fma(load(means, c, lanes=lanes), ratio, y.zero(c, lanes))
+            codes = to_codes(value, const(0.0, lanes), y.qmax(c, lanes))
+            store(out, codes, n, c, lanes=lanes)
+
+        wide_blocks(channels, measure)
+        y.write(*seen.ends(), const(qmax))
+        wide_blocks(channels, quantize)
+
+    arguments = [Argument("x", shape, "uint8"), qparams_argument("x_qparams", batch, ranges)]
+    arguments.append(qparams_argument("y_qparams", batch, 1))
+    output = Argument("out", (batch, channels), "uint8")
+    return build_kernel("measured_pool", [*arguments, output], batch, body)
 
 
 def merge_ranges_kernel(batch: Any, ranges: Sequence[int], qmax: int) -> tirx.PrimFunc:

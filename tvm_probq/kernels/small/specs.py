@@ -7,9 +7,11 @@ from tvm.ir import Call
 
 from tvm_probq.kernels.small.accumulator import AccumulatorSpec
 from tvm_probq.kernels.small.correction import CorrectionSpec
+from tvm_probq.kernels.small.products import ProductSpec
 from tvm_probq.kernels.small.surrogate import ResidualSpec, SurrogateSpec
 from tvm_probq.ops.accumulator_ops import AccumulatorArgs
 from tvm_probq.ops.activation import parse_activation
+from tvm_probq.ops.product_ops import is_gated
 from tvm_probq.ops.surrogate_op import surrogate_args
 
 Shape = tuple[Any, ...]
@@ -61,3 +63,11 @@ def correction_spec(call: Call) -> CorrectionSpec:
     shapes = shapes_of(*call.args)
     rank = shapes[4][1] if len(shapes) > 4 else None
     return CorrectionSpec(rank, shapes[2][-1], len(shapes[2]) == 1)
+
+
+def product_spec(call: Call) -> ProductSpec:
+    """Shapes of a call of `multiply` or `product_range`."""
+    shape, a_qparams, other, b_qparams, *y = shapes_of(*call.args)
+    ranges = tuple(int(q[2]) for q in (a_qparams, b_qparams, *y))
+    activation = parse_activation(str(call.attrs["activation"]))
+    return ProductSpec(shape, is_gated(shape, other), ranges, activation)

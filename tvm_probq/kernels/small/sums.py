@@ -51,7 +51,7 @@ def emit_sums(q: Any, strides: Strides, n: Any, out: Any, out_sample: Any = None
 
     def block(c: Any, lanes: int) -> None:
         pair = _Pair(lanes)
-        with loop(run.count) as i, loop(run.length) as j:
+        with loop(run.count, run.length) as i, loop(run.length) as j:
             pair.see(load(run.codes, n, i * run.step, j * run.pitch + c, lanes=lanes))
         pair.write(out, at, c)
 

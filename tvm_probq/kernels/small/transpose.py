@@ -18,7 +18,7 @@ from tvm_probq.kernels.small.emit import (
     view,
     wide_blocks,
 )
-from tvm_probq.kernels.small.floats import const
+from tvm_probq.kernels.small.floats import const, fma
 from tvm_probq.kernels.small.parameters import Parameters, to_codes
 
 FEW = 8
@@ -63,8 +63,11 @@ class _Source:
     def codes(self, channel: Any, pixel: Any, lanes: int) -> Any:
         """Codes of `lanes` neighbouring pixels of one channel."""
         p = self.qparams
-        scale, zero, upper = (splat(f(channel, 1), lanes) for f in (p.scale, p.zero, p.qmax))
-        value = load(self.x, self.sample, channel, pixel, lanes=lanes) / scale + zero
+        step = let(const(1.0) / p.scale(channel, 1))
+        step, zero, upper = (
+            splat(v, lanes) for v in (step, p.zero(channel, 1), p.qmax(channel, 1))
+        )
+        value = fma(load(self.x, self.sample, channel, pixel, lanes=lanes), step, zero)
         return to_codes(value, const(0.0, lanes), upper)
 
 

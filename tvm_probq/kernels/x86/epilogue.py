@@ -15,7 +15,7 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.floats import activate, fma, rint, round_to_code
+from tvm_probq.kernels.x86.floats import SIXTH, activate, fma, rint, round_to_code, sixfold
 from tvm_probq.kernels.x86.geometry import Channels
 
 Index = Any  # a TIR expression or a Python int
@@ -112,8 +112,8 @@ class Epilogue:
         if spec.output == "float32":
             return activate(v, spec)
         if not spec.linear:
-            v = activate(v, spec) / self._per_range("scale", n, g, c)
-            v = v + self._per_range("zero", n, g, c)
+            step, zero = (self._per_range(name, n, g, c) for name in ("step", "zero"))
+            v = fma(sixfold(v, spec), step, zero)
         return v
 
     def _argument(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> None:
@@ -143,7 +143,7 @@ class Epilogue:
             for name in ("lower", "upper"):
                 self._vector(name, getattr(self, f"_{name}"))
             if not spec.linear:
-                self._vector("scale", partial(self._output, 0))
+                self._vector("step", self._step)
                 self._vector("zero", partial(self._output, 1))
 
     def _vector(self, name: str, value: Callable[[Index, Index, Index], Any]) -> None:
@@ -163,10 +163,15 @@ class Epilogue:
     def _per_range(self, name: str, n: Index, g: Index, c: Index) -> Any:
         if name in self.vectors:
             return self.vectors[name][n, g, c]
-        rows = {"scale": 0, "zero": 1}
-        if name in rows:
-            return self._output(rows[name], n, g, c)
+        if name == "step":
+            return self._step(n, g, c)
+        if name == "zero":
+            return self._output(1, n, g, c)
         return self._lower(n, g, c) if name == "lower" else self._upper(n, g, c)
+
+    def _step(self, n: Index, g: Index, c: Index) -> Any:
+        """A sixth, of what a hard activation is six times, in steps of the output."""
+        return tirx.const(SIXTH, "float32") / self._output(0, n, g, c)
 
     def _lower(self, n: Index, g: Index, c: Index) -> Any:
         low = self.spec.clip[0]

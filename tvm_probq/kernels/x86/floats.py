@@ -8,6 +8,8 @@ from tvm import tirx
 
 from tvm_probq.kernels.spec import LayerSpec
 
+SIXTH = 1.0 / 6.0
+
 
 def fma(a: Any, b: Any, c: Any) -> Any:
     """Fused multiply-add of float32, one rounding.
@@ -37,8 +39,13 @@ def activate(v: Any, spec: LayerSpec) -> Any:
     if spec.linear:
         low, high = spec.clip
         return tirx.min(tirx.max(v, _const(low)), _const(high))
+    return sixfold(v, spec) * _const(SIXTH)
+
+
+def sixfold(v: Any, spec: LayerSpec) -> Any:
+    """Six times a hard activation."""
     gate = tirx.min(tirx.max(v + _const(3.0), _const(0.0)), _const(6.0))
-    return (v * gate if spec.activation == "hard_swish" else gate) * _const(1.0 / 6.0)
+    return v * gate if spec.activation == "hard_swish" else gate
 
 
 def _const(value: float) -> Any:
