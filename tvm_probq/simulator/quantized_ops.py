@@ -170,13 +170,16 @@ def _add(call: Any, args: list[Any]) -> Array:
 
 @_defines("multiply")
 def _multiply(call: Any, args: list[Any]) -> Array:
-    return products.multiply(*args, ops.parse_activation(str(call.attrs["activation"])))
+    a, a_qparams, b, b_qparams, y_qparams = args
+    activation = ops.parse_activation(str(call.attrs["activation"]))
+    return products.multiply(a, a_qparams, b, b_qparams, y_qparams, activation)
 
 
 @_defines("product_range")
 def _product_range(call: Any, args: list[Any]) -> F32:
-    activation = ops.parse_activation(str(call.attrs["activation"]))
-    return products.product_range(*args, int(call.attrs["qmax"]), activation)
+    a, a_qparams, b, b_qparams = args
+    activation, qmax = ops.parse_activation(str(call.attrs["activation"])), int(call.attrs["qmax"])
+    return products.product_range(a, a_qparams, b, b_qparams, qmax, activation)
 
 
 @_defines("rescale")
