@@ -87,5 +87,5 @@ def test_channels_of_a_depthwise_layer_are_split_evenly(
 
 def test_example_weights_keep_to_their_proof(make_layer: Any) -> None:
     for small in (False, True):
-        values = random_arguments(make_layer(14, 14, 64, 96, small_weights=small))
+        values = random_arguments(make_layer(14, 14, 64, 96, small_weights=small), 0)
         assert prove_accumulator(values["weights"]).pairs_fit == small
