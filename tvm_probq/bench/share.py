@@ -18,6 +18,7 @@ PREDICTED, STATIC = "predicted", "static"
 # Kernels that find a range or a correction before a layer runs; a layer's own kernel is none.
 PREDICTION_KERNELS = (
     "predict", "sums", "patch_sums", "surrogate", "correction", "pool_range", "merge_ranges",
+    "product_range",
 )  # fmt: skip
 # Measures the network's input, which predicted mode does too and static mode does not.
 OBSERVING_KERNELS = ("observe",)
