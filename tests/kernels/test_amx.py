@@ -86,6 +86,11 @@ def test_a_remainder_is_refused(tile: Tile) -> None:
         layer_kernel(SPEC, TARGET, tile)
 
 
+def test_too_many_channel_blocks_are_refused() -> None:
+    with pytest.raises(KernelError, match="too wide for tile registers"):
+        layer_kernel(SPEC, TARGET, Tile(14, 4, 14, 1, 1))
+
+
 @pytest.mark.parametrize(("channels", "packs"), [(64, True), (40, False)])
 def test_whole_blocks_of_codes_are_packed(channels: int, packs: bool) -> None:
     kernel = layer_kernel(replace(SPEC, out_channels=channels), TARGET)

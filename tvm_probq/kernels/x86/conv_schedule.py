@@ -10,7 +10,7 @@ from tvm.ir import IRModule
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, use_tiles
-from tvm_probq.kernels.x86.amx_shape import Chunks, RegisterTile
+from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, Chunks, RegisterTile
 from tvm_probq.kernels.x86.conv_workload import Workload
 from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
@@ -78,7 +78,14 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
 
 
 def check_whole_tiles(spec: LayerSpec, view: Geometry, tile: Tile) -> None:
-    """Raise `KernelError` unless register tiles of AMX cover the output without a remainder."""
+    """Raise `KernelError` unless register tiles of AMX fit, and cover the output whole."""
+    if tile.blocks > MOST_BLOCKS:
+        raise KernelError(
+            "the register tile is too wide for tile registers",
+            where=str(spec),
+            why=f"{tile.blocks} channel blocks leave no register for sums and inputs",
+            fix=f"choose at most {MOST_BLOCKS} blocks",
+        )
     if view.columns % tile.columns or view.rows % tile.rows or tile.rows % tile.tile_rows:
         raise KernelError(
             "tile registers need whole tiles",
