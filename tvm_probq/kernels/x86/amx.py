@@ -8,7 +8,7 @@ they were, only its loops become instructions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import tvm_ffi
@@ -20,6 +20,7 @@ from tvm.sym import Analyzer
 from tvm.tirx import BufferLoad, BufferStore, For, ForKind, Var
 
 from tvm_probq.kernels.x86.amx_shape import NEAR_BYTES, TILES, Chunks, RegisterTile
+from tvm_probq.kernels.x86.blocks import peeled, replaced, with_body
 from tvm_probq.target.host import ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA
 
 TASK = "probq.task"  # annotation of the loop over tasks
@@ -38,7 +39,7 @@ def use_tiles(
     def block(found: SBlock) -> SBlock:
         if found.name_hint != BLOCK:
             return found
-        return _with_body(found, _register_tile(found, tile, chunks, kernel))
+        return with_body(found, _register_tile(found, tile, chunks, kernel))
 
     def loop(found: For) -> For:
         if TASK not in (found.annotations or {}):
@@ -50,15 +51,8 @@ def use_tiles(
     body = tvm_ffi.structural_map(func.body, [(SBlock, block), (For, loop)])
     root = body.block
     ask = tirx.call_extern("int64", "syscall", ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA)
-    root = _with_body(root, tirx.SeqStmt([tirx.Evaluate(ask), root.body]))
+    root = with_body(root, tirx.SeqStmt([tirx.Evaluate(ask), root.body]))
     return func.with_body(SBlockRealize(body.iter_values, body.predicate, root))
-
-
-def _with_body(block: SBlock, body: tirx.Stmt) -> SBlock:
-    return SBlock(
-        block.iter_vars, block.reads, block.writes, block.name_hint, body, None,
-        block.alloc_buffers, block.match_buffers, block.annotations,
-    )  # fmt: skip
 
 
 def _call(name: str, *arguments: Any) -> tirx.Stmt:
@@ -86,16 +80,8 @@ class _Nest:
     """The loops of the block and what its statement reads and writes."""
 
     def __init__(self, block: SBlock) -> None:
-        loops, body = [], block.body
-        while isinstance(body, For):
-            loops.append(body.loop_var)
-            body = body.body
-        inner = body.block
+        loops, self.iterators, store = peeled(block)
         self.loops = dict(zip(LOOPS, loops, strict=True))
-        self.iterators = {
-            i.var: value for i, value in zip(inner.iter_vars, body.iter_values, strict=True)
-        }
-        store = inner.body
         self.sums = BufferLoad(store.buffer, store.indices)
         loads: list[TensorLoad] = []
         tvm_ffi.structural_walk(store.value, [(TensorLoad, loads.append)])
@@ -111,7 +97,7 @@ class _Nest:
         """The indices of an element with the loops `at` given and all others at 0."""
         values = {var: at.get(name, 0) for name, var in self.loops.items()}
         values = {var: _int32(v) if isinstance(v, int) else v for var, v in values.items()}
-        return [_replaced(_replaced(i, self.iterators), values) for i in load.indices]
+        return [replaced(replaced(i, self.iterators), values) for i in load.indices]
 
     def address(self, load: TensorLoad, **at: Any) -> Any:
         """The address of that element."""
@@ -132,10 +118,6 @@ class _Nest:
         for axis, (a, b) in enumerate(zip(here, there, strict=True)):
             found += int(analyzer.simplify(b - a)) * size * math.prod(shape[axis + 1 :])
         return _int64(found)
-
-
-def _replaced(expr: Any, values: Mapping[Any, Any]) -> Any:
-    return tvm_ffi.structural_map(expr, [(Var, lambda v: values.get(v, v))])
 
 
 def _register_tile(

@@ -12,9 +12,10 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import PrimType, TensorLoad
 from tvm.s_tir import SBlock
-from tvm.tirx import BufferLoad, BufferStore, For, Ramp, Shuffle, Var
+from tvm.tirx import BufferLoad, BufferStore, Ramp, Shuffle, Var
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.blocks import peeled, replaced, with_body
 from tvm_probq.kernels.x86.geometry import LANES, Channels, VectorUnit
 
 BLOCK = "value_o"
@@ -42,23 +43,13 @@ def pack_codes(func: tirx.PrimFunc, positions: int) -> tirx.PrimFunc:
     def block(found: SBlock) -> SBlock:
         if found.name_hint != BLOCK:
             return found
-        return SBlock(
-            found.iter_vars, found.reads, found.writes, found.name_hint,
-            _packed(found, positions), None, found.alloc_buffers, found.match_buffers,
-            found.annotations,
-        )  # fmt: skip
+        return with_body(found, _packed(found, positions))
 
     return func.with_body(tvm_ffi.structural_map(func.body, [(SBlock, block)]))
 
 
 def _packed(block: SBlock, positions: int) -> tirx.Stmt:
-    loops, realize = [], block.body
-    while isinstance(realize, For):
-        loops.append(realize.loop_var)
-        realize = realize.body
-    inner = realize.block
-    bound = {i.var: v for i, v in zip(inner.iter_vars, realize.iter_values, strict=True)}
-    store = inner.body
+    loops, bound, store = peeled(block)
     loads: list[TensorLoad] = []
     tvm_ffi.structural_walk(store.value, [(TensorLoad, loads.append)])
     (codes,) = (load for load in loads if str(load.source.name) == "codes")
@@ -67,7 +58,7 @@ def _packed(block: SBlock, positions: int) -> tirx.Stmt:
 
     def indices(access: Any, w: int, c: int, lanes: int) -> list[Any]:
         at = dict(zip(loops, (tirx.const(i, "int32") for i in (w, c)), strict=True))
-        *outer, last = (_replaced(_replaced(i, bound), at) for i in access.indices)
+        *outer, last = (replaced(replaced(i, bound), at) for i in access.indices)
         return [*outer, Ramp(last, 1, lanes) if lanes > 1 else last]
 
     def vector(number: int) -> Any:
@@ -95,7 +86,3 @@ def _packed(block: SBlock, positions: int) -> tirx.Stmt:
         for w in range(positions)
     ]
     return tirx.SeqStmt([tirx.Bind(name, value), *stores])
-
-
-def _replaced(expr: Any, values: dict[Any, Any]) -> Any:
-    return tvm_ffi.structural_map(expr, [(Var, lambda v: values.get(v, v))])
