@@ -17,9 +17,12 @@ from tvm_probq.kernels.small import (
     correction_spec,
     measured_pool_kernel,
     predict_kernel,
+    sums_kernel,
     sums_strides,
     surrogate_spec,
 )
+from tvm_probq.kernels.small.byte_dots import ByteDot
+from tvm_probq.kernels.x86.byte_dot import byte_dot
 
 MOMENTS = ("moments_tensor", "moments_channel", "moments_diagonal")
 
@@ -40,21 +43,39 @@ class FusePredictions:
         y_qp, shift = both[0], both[1]
 
     The kernel also hands out the sums where a later layer reads them.  Surrogates of the kind
-    ``iid`` read other sums and stay as they are.  Global pooling and the range of its result become
+    ``iid`` read other sums and stay as they are; sums that no surrogate of moments reads become a
+    kernel of their own.  Global pooling and the range of its result become
     one kernel too.  Holds before: `InsertRequantize`.  Holds after: a layer predicted by its
     moments calls one prediction kernel.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        Its dot product of bytes makes the sums, if it has one.
     """
+
+    def __init__(self, target: tvm.target.Target) -> None:
+        self.dot = byte_dot(target)
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
-        return rewrite(mod, _Fuser(Definitions(mod["main"])).visit)
+        fused = rewrite(mod, _Fuser(Definitions(mod["main"]), self.dot).visit)
+        return rewrite(fused, self._sums)
+
+    def _sums(self, rewriter: Rewriter, _old: Call, new: Call) -> relax.Expr | None:
+        """The kernel of sums that are still an operator."""
+        if not is_call(new, "probq.sums"):
+            return None
+        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot)
+        return call_kernel(rewriter.builder_, kernel, [new.args[0]], new.ty)
 
 
 class _Fuser:
     """Visits calls in order; knows which results a fused kernel has already replaced."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, dot: ByteDot | None) -> None:
         self.definitions = definitions
+        self.dot = dot
         self.replaced: dict[Any, Any] = {}
         self.corrections: dict[Any, list[tuple[Call, Any]]] = {}
 
@@ -119,7 +140,7 @@ class _Fuser:
         kernel = predict_kernel(
             shape_of(q), sums_strides(sums), spec,
             None if correction is None else correction_spec(correction),
-            shared_basis=shared, with_sums=with_sums,
+            shared_basis=shared, with_sums=with_sums, dot=self.dot,
         )  # fmt: skip
         tensors += constants
         types = [stat.ty] if with_sums else []

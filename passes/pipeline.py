@@ -53,7 +53,7 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
     return [
-        FusePredictions(),
+        FusePredictions(target),
         LowerLayers(target, tiles),
         GroupPredictions(),
         PackConstants(),

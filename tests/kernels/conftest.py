@@ -10,18 +10,17 @@ import numpy.typing as npt
 import pytest
 import tvm
 from tvm import relax
-from tvm.target.codegen import llvm_get_system_cpu, target_has_features
 
 import tvm_probq.kernels.small  # noqa: F401 - registers the kernels
 from tvm_probq.simulator.numerics import make_qparams
+from tvm_probq.target.host import missing_features
 
 Array = npt.NDArray[Any]
-NEEDED = {"cascadelake": "avx512vnni", "haswell": "avx2", "x86-64": "sse2"}
+NEEDED = {"cascadelake": "avx512vnni", "alderlake": "avxvnni", "haswell": "avx2", "x86-64": "sse2"}
 
 
 def _target(mcpu: str) -> Any:
-    host = tvm.target.Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
-    if not target_has_features(NEEDED[mcpu], host):
+    if missing_features([NEEDED[mcpu]]):
         pytest.skip(f"this machine cannot run code for {mcpu}")
     return tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
 
@@ -57,9 +56,16 @@ def evaluate() -> Callable[..., list[Array]]:
     return _evaluate
 
 
-def _run_kernel(func: Any, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[Array]:
-    mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
-    library = tvm.tirx.build(mod, target=_target("haswell"))
+def _build(func: Any, target: Any) -> Any:
+    return tvm.tirx.build(
+        tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), target=target
+    )
+
+
+def _run_kernel(
+    func: Any, inputs: Sequence[Array], outputs: Sequence[Array], mcpu: str = "haswell"
+) -> list[Array]:
+    library = _build(func, _target(mcpu))
     tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (*inputs, *outputs)]
     library["main"](*tensors)
     return [t.numpy() for t in tensors[len(inputs) :]]
@@ -69,6 +75,12 @@ def _run_kernel(func: Any, inputs: Sequence[Array], outputs: Sequence[Array]) ->
 def run_kernel() -> Callable[..., list[Array]]:
     """The function that runs a bare kernel."""
     return _run_kernel
+
+
+@pytest.fixture
+def kernel_assembly() -> Callable[..., str]:
+    """The function that gives a bare kernel's assembly for a target."""
+    return lambda func, target: str(_build(func, target).inspect_source("asm"))
 
 
 def _same_bits(found: Array, wanted: Array) -> None:

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+import tvm
 
 from tvm_probq import ops
+from tvm_probq.kernels.small import sums_kernel
+from tvm_probq.kernels.x86.byte_dot import byte_dot
 from tvm_probq.simulator import numerics, surrogates
 
 COUNT = 49
@@ -41,6 +45,54 @@ def test_sums(
     q[0] = 255
     [found] = evaluate(lambda q: ops.sums(q, strides=strides), [q], mcpu)
     same_bits(found, numerics.sums(q, strides))
+
+
+DOTS = {  # by CPU, the bytes of a register that its dot product reads
+    "cascadelake": 64,
+    "alderlake": 32,
+}
+
+
+@pytest.mark.parametrize("mcpu", DOTS)
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((3, 8, 6, 16), (2, 1)),  # vectors of several positions, with and without a rest
+        ((1, 8, 8, 32), (1, 1)),
+        ((2, 5, 7, 16), (1, 1)),  # a rest that is no whole vector
+        ((1, 9, 11, 24), (2, 1)),  # blocks of channels, the last one over the one before
+        ((1, 9, 11, 32), (1, 2)),
+        ((2, 5, 6, 40), (3, 2)),
+        ((1, 5, 6, 100), (1, 1)),
+        ((1, 7, 7, 192), (1, 1)),
+        ((1, 33, 31, 64), (1, 1)),
+        ((3, 40), (1, 1)),
+        ((1, 6, 4, 10), (1, 1)),
+    ],
+)
+def test_sums_by_dot_products(
+    run_kernel: Any, same_bits: Any, rng: Any, shape: Any, strides: Any, mcpu: str
+) -> None:
+    dot = byte_dot(tvm.target.Target({"kind": "llvm", "mcpu": mcpu}))
+    assert dot is not None
+    assert dot.widest == DOTS[mcpu]
+    q = rng.integers(0, 256, shape).astype("uint8")
+    q[0, ..., ::2] = 255
+    out = np.zeros((shape[0], 2, shape[-1]), "int32")
+    [found] = run_kernel(sums_kernel(shape, strides, dot), [q], [out], mcpu)
+    same_bits(found, numerics.sums(q, strides))
+
+
+def test_the_dot_product_is_used(kernel_assembly: Any) -> None:
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
+    for dot, count in ((None, 0), (byte_dot(target), 8)):
+        text = kernel_assembly(sums_kernel((1, 8, 8, 64), (1, 1), dot), target)
+        assert text.count("vpdpbusd") == count
+
+
+@pytest.mark.parametrize("mcpu", ["haswell", "x86-64"])
+def test_cpus_without_a_dot_product(mcpu: str) -> None:
+    assert byte_dot(tvm.target.Target({"kind": "llvm", "mcpu": mcpu})) is None
 
 
 WINDOWS = {  # shape, ranges, kernel, strides, pads, dilation, groups, gamma

@@ -42,7 +42,7 @@ Body = Callable[[relax.BlockBuilder, Any, Any], Any]
 @pytest.fixture(scope="module")
 def lowered(integer_net: Any, target: Any) -> Callable[..., Any]:
     """The function that gives the network after the passes that come first."""
-    passes = tvm.transform.Sequential([FusePredictions(), LowerLayers(target)])
+    passes = tvm.transform.Sequential([FusePredictions(target), LowerLayers(target)])
     return lambda **options: passes(integer_net(**options))
 
 

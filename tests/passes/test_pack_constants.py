@@ -31,7 +31,8 @@ MODES = ("static", "dynamic", "predicted")
 @pytest.fixture(scope="module")
 def lowered(integer_net: Any, target: Any) -> Callable[..., Any]:
     """The function that gives the network after the passes that come first."""
-    passes = tvm.transform.Sequential([FusePredictions(), LowerLayers(target), GroupPredictions()])
+    order = [FusePredictions(target), LowerLayers(target), GroupPredictions()]
+    passes = tvm.transform.Sequential(order)
     return lambda **options: passes(integer_net(**options))
 
 

@@ -13,6 +13,7 @@ from tvm_probq.kernels.small.specs import (
     sums_strides,
     surrogate_spec,
 )
+from tvm_probq.kernels.small.sums import sums_kernel
 from tvm_probq.kernels.small.surrogate import ResidualSpec, SurrogateSpec
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "predict_kernel",
     "register_rules",
     "shapes_of",
+    "sums_kernel",
     "sums_strides",
     "surrogate_spec",
 ]

@@ -115,17 +115,18 @@ def loop(extent: Any, around: int = 1) -> Any:
     return ir.serial(let(tirx.Cast("int32", fence)))
 
 
-def wide_blocks(extent: int, body: Block, widest: int = WIDE) -> None:
+def wide_blocks(extent: int, body: Block, widest: int = WIDE, shortest: int = 1) -> None:
     """Cover `extent` elements by vectors for work that may be done twice.
 
-    The last block may overlap the one before, so that an awkward extent needs no short vectors.
+    The last block may overlap the one before, so that an awkward extent needs no short vectors:
+    none below `shortest`, which is at most `extent`.
     """
     lanes = 1 << (min(extent, widest).bit_length() - 1)
     full, rest = divmod(extent, lanes)
     with loop(full) as i:
         body(i * lanes, lanes)
     if rest:
-        tail = 1 << (rest - 1).bit_length()
+        tail = max(shortest, 1 << (rest - 1).bit_length())
         body(extent - tail, tail)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from tvm import tirx
 
 from tvm_probq.errors import KernelError
+from tvm_probq.kernels.small.byte_dots import ByteDot
 from tvm_probq.kernels.small.correction import (
     CorrectionSpec,
     Projection,
@@ -32,6 +33,7 @@ def predict_kernel(
     *,
     shared_basis: bool = False,
     with_sums: bool = False,
+    dot: ByteDot | None = None,
 ) -> tirx.PrimFunc:
     """Everything that is predicted from one tensor, bit for bit as by the single operators.
 
@@ -60,6 +62,8 @@ def predict_kernel(
         which the surrogate then reads the first columns.
     with_sums : bool
         Whether another operator reads the sums too.
+    dot : ByteDot, optional
+        The machine's dot product of bytes, to sum up with.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def predict_kernel(
     def body(n: Any, q: Any, x_qparams: Any, *rest: Any) -> None:
         outputs = list(rest[len(rest) - 1 - with_sums - (correction is not None) :])
         sums, at = (outputs.pop(0), n) if with_sums else (scratch("int32", 1, 2, shape[-1]), 0)
-        emit_sums(q, strides, n, sums, at)
+        emit_sums(q, strides, n, sums, at, dot)
         moments = ChannelMoments(sums, at, Parameters(x_qparams, n), surrogate.count)
         tensors = Tensors.of(surrogate, list(rest[:first]), outputs[0])
         z = basis_projection(surrogate, tensors, moments)

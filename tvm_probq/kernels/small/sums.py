@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm import tirx
 
+from tvm_probq.kernels.small.byte_dots import POSITIONS, QUARTER, ByteDot, QuadSums, fold
 from tvm_probq.kernels.small.emit import (
     VECTOR,
     WIDE,
@@ -28,22 +29,29 @@ Shape = tuple[Any, ...]
 Strides = tuple[int, int]
 
 
-def sums_kernel(shape: Shape, strides: Strides) -> tirx.PrimFunc:
+def sums_kernel(shape: Shape, strides: Strides, dot: ByteDot | None = None) -> tirx.PrimFunc:
     """Kernel (q uint8, out int32 ``[N, 2, C]``) of `sums`."""
     batch, channels = shape[0], shape[-1]
 
     def body(n: Any, q: Any, out: Any) -> None:
-        emit_sums(q, strides, n, out)
+        emit_sums(q, strides, n, out, dot=dot)
 
     arguments = [Argument("q", shape, "uint8"), Argument("out", (batch, 2, channels), "int32")]
     return build_kernel("sums", arguments, batch, body)
 
 
-def emit_sums(q: Any, strides: Strides, n: Any, out: Any, out_sample: Any = None) -> None:
-    """Write the sums of sample `n` to sample `out_sample` (the same by default) of `out`."""
+def emit_sums(
+    q: Any, strides: Strides, n: Any, out: Any, out_sample: Any = None, dot: ByteDot | None = None
+) -> None:
+    """Write the sums of sample `n` to sample `out_sample` (the same by default) of `out`.
+
+    With `dot` four positions are read at once, where channels fill its registers.
+    """
     at = n if out_sample is None else out_sample
     channels = int(q.shape[-1])
     run = _Run.of(q, strides)
+    if dot is not None and _emit_quads(run, n, out, at, dot):
+        return
     together = _positions_together(channels)
     if together > 1 and run.pitch == channels and run.length >= together:
         _emit_narrow(run, n, out, at, together)
@@ -101,6 +109,48 @@ class _Pair:
         """Store both; the last but one axis of `out` tells them apart."""
         for row, register in enumerate(self._rows):
             store(out, register.get(), *index[:-1], row, index[-1], lanes=register.lanes)
+
+
+def _emit_quads(run: _Run, n: Any, out: Any, at: Any, dot: ByteDot) -> bool:
+    """Write the sums by dot products, if that pays: whether it did."""
+    channels, widest = int(out.shape[2]), dot.widest
+    length = run.length * channels
+    if channels < widest and widest % channels == 0 and run.pitch == channels:
+        if channels < QUARTER or length % widest:
+            return False
+        sums = QuadSums(dot, widest)
+        _see_quads(run, n, sums, length // widest, widest, 0)
+        fold(sums.rows(), out, at)
+        return True
+    if channels < QUARTER or run.length < POSITIONS // 2:
+        return False
+
+    def block(c: Any, lanes: int) -> None:
+        sums = QuadSums(dot, lanes)
+        _see_quads(run, n, sums, run.length, run.pitch, c)
+        rows = sums.rows()
+        for row in range(2):
+            store(out, load(rows, row, 0, lanes=lanes), at, row, c, lanes=lanes)
+
+    wide_blocks(channels, block, widest, QUARTER)
+    return True
+
+
+def _see_quads(run: _Run, n: Any, sums: QuadSums, length: int, pitch: int, first: Any) -> None:
+    """Show `sums` every vector of each run: `length` of them, `pitch` elements apart."""
+    full, rest = divmod(length, POSITIONS)
+
+    def vectors(row: Any, start: Any, count: int) -> list[Any]:
+        places = [(start + k) * pitch + first for k in range(count)]
+        return [load(run.codes, n, row, place, lanes=sums.lanes) for place in places]
+
+    with loop(run.count, full) as i:
+        row = i * run.step
+        if full:
+            with loop(full) as j:
+                sums.see(vectors(row, j * POSITIONS, POSITIONS))
+        if rest:
+            sums.see(vectors(row, full * POSITIONS, rest))
 
 
 def _positions_together(channels: int) -> int:
