@@ -19,15 +19,11 @@ OFFSET = 128  # codes less this are signed
 
 
 class ByteDot(Protocol):
-    """A dot product of bytes.
+    """A dot product of bytes."""
 
-    Attributes
-    ----------
-    widest : int
-        Bytes of a register.
-    """
-
-    widest: int
+    @property
+    def widest(self) -> int:
+        """Bytes of a register."""
 
     def __call__(self, sums: Any, codes: Any, factors: Any) -> Any:
         """``sums[i] + codes[4i : 4i + 4] . factors[4i : 4i + 4]``.
