@@ -13,8 +13,9 @@ from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.x86.amx import CONFIG_BYTES
 from tvm_probq.kernels.x86.amx_shape import TILE_ROWS, TILE_STEPS, TILES, Chunks, RegisterTile
-from tvm_probq.kernels.x86.geometry import vector_unit
+from tvm_probq.kernels.x86.geometry import geometry, vector_unit
 from tvm_probq.kernels.x86.tiles import Tile, default_tile
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "sapphirerapids"})
@@ -99,6 +100,37 @@ def test_whole_blocks_of_codes_are_packed(channels: int, packs: bool) -> None:
     ).inspect_source("asm")
     assert bool(count_instruction(asm, "vpackuswb")) == packs
     assert bool(count_instruction(asm, "vpmovdb")) == (not packs)
+
+
+def test_short_rows_are_gathered_and_make_whole_tiles() -> None:
+    spec = replace(SPEC, height=7, width=7, out_channels=128)
+    view = geometry(spec, vector_unit(spec, TARGET))
+    assert (view.rows, view.columns, view.gathered) == (1, 49, 3 * 64)
+    kernel = layer_kernel(spec, TARGET)
+    gathered = 9 * 7 * 3 * 64  # rows with padding, columns, kernel row
+    assert kernel.scratch_bytes == gathered + CONFIG_BYTES
+    for other in (
+        SPEC,
+        replace(spec, out_channels=64),
+        replace(spec, in_channels=48),
+        replace(spec, dilation=(2, 2), pads=(2, 2, 2, 2)),
+    ):
+        assert not geometry(other, vector_unit(other, TARGET)).gathered
+
+
+@pytest.mark.parametrize(("channels", "stores"), [(256, 4), (2048, 4 + 1)])
+def test_long_sums_are_interrupted_by_a_store(channels: int, stores: int) -> None:
+    spec = replace(SPEC, in_channels=channels, kernel=(1, 1), pads=(0, 0, 0, 0))
+    kernel = layer_kernel(spec, TARGET, Tile(28, 2, 1, 7, 1))
+    assert kernel.func.script().count("tilestored64") == stores
+
+
+@pytest.mark.parametrize(("rows", "lines"), [(14, 5), (2, 32)])
+def test_weights_to_come_are_fetched_a_share_by_each_tile(rows: int, lines: int) -> None:
+    spec = replace(SPEC, in_channels=256, out_channels=256, kernel=(1, 1), pads=(0, 0, 0, 0))
+    spec = replace(spec, height=rows)
+    kernel = layer_kernel(spec, TARGET, Tile(28, 2, 1, rows // 2, 1))
+    assert kernel.func.script().count("llvm.prefetch") == lines
 
 
 def test_a_prime_number_of_columns_still_fills_tiles() -> None:

@@ -79,6 +79,13 @@ TILED = [  # shapes that AMX cuts in odd ways
     layer(127, 1, 16, 16),
     layer(2, 2, 260, 20, batch=3, correction=True),
     layer(33, 33, 3, 16, 5, 1, 2),
+    layer(7, 7, 64, 128, 3, p=1, residual=True, batch=2),  # gathered, and so those that follow
+    layer(14, 15, 64, 160, 3, 2, (0, 1, 1, 0), correction=True),
+    layer(13, 14, 128, 136, 1, 2),
+    layer(11, 12, 64, 128, 5, 3, 2),
+    layer(3, 8, 64, 128, 3, p=1),
+    layer(7, 7, 2048, 20),  # sums of many products
+    layer(6, 14, 256, 48, 3, p=1),
 ]
 GROUPED = [
     layer(8, 8, 20, 40, 3, p=1, groups=2, residual=True),

@@ -14,9 +14,11 @@ from tvm_probq.kernels.spec import LayerSpec
 
 TILE_ROWS = 16
 TILE_STEPS = 16  # of 4 bytes
+ROW_BYTES = 4 * TILE_STEPS
 TILES = 8
 MIN_POSITIONS = 4
 MOST_BLOCKS = 3  # whose weights leave a register for sums and one for inputs
+GATHER_CHANNELS = 128  # that read what was copied, to make up for it
 NEAR_BYTES = 32 * 1024  # of a register tile's inputs or weights that stay in the first cache
 INSTRUCTION = "tdpbusd"
 
@@ -89,6 +91,16 @@ class RegisterTile:
         """Register of the inputs of a pass's tile `i`: those that are left take turns."""
         first = self.sums(max(map(len, self.passes)), 0)
         return first + i % (TILES - first)
+
+
+def gains_by_gathering(spec: LayerSpec) -> bool:
+    """Whether output rows are so short that it pays to copy the inputs of all positions together.
+
+    Tiles are then full, and weights are read once for several rows.
+    """
+    narrow = 2 * spec.out_width <= TILE_ROWS and spec.out_height > 1
+    whole = spec.dilation == (1, 1) and spec.in_channels % ROW_BYTES == 0
+    return narrow and whole and spec.out_channels >= GATHER_CHANNELS
 
 
 def suits_tiles(spec: LayerSpec) -> bool:

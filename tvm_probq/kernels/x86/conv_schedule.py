@@ -9,8 +9,8 @@ from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.amx import LOOPS, TASK, use_tiles
-from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, Chunks, RegisterTile
+from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
+from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, ROW_BYTES
 from tvm_probq.kernels.x86.conv_workload import Workload
 from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
@@ -56,7 +56,11 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if work.padded:
         block = sch.get_sblock("pad")
         sch.compute_at(block, task, preserve_unit_loops=True)
-        sch.annotate(sch.get_loops(block)[-1], "pragma_loop_partition_hint", 1)
+        last = sch.get_loops(block)[-1]
+        if geometry(spec, unit).gathered:
+            sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
+        else:
+            sch.annotate(last, "pragma_loop_partition_hint", 1)
     if work.packed:
         sch.fuse(cn, cv)
         sch.blockize(wp)
@@ -66,10 +70,8 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if unit.tiles:
         sch.blockize(sch.get_loops(conv)[-len(LOOPS)])
         sch.annotate(task, TASK, 1)
-        view = geometry(spec, unit)
-        chunks = Chunks.of(view.reduction[2])
-        cut = RegisterTile.of(tile.tile_rows, tile.columns, tile.blocks)
-        func = use_tiles(sch.mod["main"], cut, chunks, view.reduction[:2])
+        cut = Cut.of(geometry(spec, unit), tile.tile_rows, tile.columns, tile.blocks)
+        func = use_tiles(sch.mod["main"], cut)
     else:
         _inner(sch, spec, unit, conv)
         sch.unroll(wi)

@@ -81,6 +81,8 @@ def _source(
 ) -> te.Tensor:
     """X itself, or the padded rows with room for the last step of the last tile's last column."""
     view = geometry(spec, unit)
+    if view.gathered:
+        return _gathered(spec, x, epilogue)
     taps_rows, taps_columns, steps = view.reduction
     group_bytes = (spec.groups - 1) * spec.group_inputs + steps * unit.step
 
@@ -93,6 +95,7 @@ def _source(
     rows = (view.rows - 1) * spec.strides[0] + (taps_rows - 1) * spec.dilation[0] + 1
     tiles = -(-view.columns // tile.columns)
     width = reach(tiles * tile.columns)
+
     top, left = spec.pads[0], spec.pads[1] * spec.in_channels
 
     def value(n: Any, h: Any, b: Any) -> Any:
@@ -104,6 +107,29 @@ def _source(
         return code.astype("int16") if unit.wide else code
 
     return te.compute((spec.batch, rows, width), value, name="pad")
+
+
+def _gathered(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
+    """For each output position the pixels under its kernel's rows.
+
+    uint8 ``[N, row % stride, position, kernel column, C]``: what the same kernel row reads for
+    neighbouring positions lies at equal distances, also where an output row ends.
+    """
+    stride, channels, (top, left) = spec.strides[0], spec.in_channels, spec.pads[:2]
+    rows = spec.out_height + (spec.kernel[0] - 1) // stride
+
+    def value(n: Any, phase: Any, position: Any, tap: Any, c: Any) -> Any:
+        row = position // spec.out_width * stride + phase
+        column = position % spec.out_width * spec.strides[1] + tap
+        inside = tirx.all(
+            row >= top, row < spec.height + top, column >= left, column < spec.width + left
+        )
+        code = x[n, row - top, (column - left) * channels + c]
+        return tirx.if_then_else(inside, code, epilogue.zero_code(n, 0))
+
+    phases = min(stride, spec.kernel[0])
+    shape = (spec.batch, phases, rows * spec.out_width, spec.kernel[1], channels)
+    return te.compute(shape, value, name="pad")
 
 
 def _total(
@@ -148,12 +174,19 @@ def _chunked_total(
     )
 
     def product(n: Any, _: Any, o: Any, h: Any, w: Any, lane: Any) -> Any:
-        row = h * spec.strides[0] + kh * spec.dilation[0]
-        pixel = w * spec.strides[1] + kw * spec.dilation[1]
         start = kc * chunks.length
         if chunks.shared:
             start = tirx.min(start, chunks.steps - chunks.length)
-        code = source[n, row, pixel * spec.in_channels + (start + ks) * 4 + ki].astype("int32")
+        byte = (start + ks) * 4 + ki
+        if view.gathered:
+            phase, down = kh % spec.strides[0], kh // spec.strides[0] * spec.out_width
+            pixel, channel = byte // spec.in_channels, byte % spec.in_channels
+            code = source[n, phase, w + down, pixel, channel]
+        else:
+            row = h * spec.strides[0] + kh * spec.dilation[0]
+            pixel = w * spec.strides[1] + kw * spec.dilation[1]
+            code = source[n, row, pixel * spec.in_channels + byte]
+        code = code.astype("int32")
         weight = weights[o, kh, kw, kc, ks, lane, ki].astype("int32")
         return te.sum(code * weight, [kh, kw, kc, ks, ki])
 

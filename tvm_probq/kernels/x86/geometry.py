@@ -10,7 +10,7 @@ from tvm.target.codegen import target_has_features
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.amx_shape import INSTRUCTION, suits_tiles
+from tvm_probq.kernels.x86.amx_shape import INSTRUCTION, gains_by_gathering, suits_tiles
 
 LANES = 16  # output channels of one block, on every instruction set
 
@@ -101,6 +101,9 @@ class Geometry:
     reduction : tuple of int
         Kernel rows, kernel columns, steps: a kernel row is one run of bytes if the layer is
         neither grouped nor dilated, and then the kernel columns are 1.
+    gathered : int
+        0, or the bytes of a kernel row of one output position, where those are copied to lie side
+        by side: all positions are then one row of columns.
     """
 
     rows: int
@@ -108,6 +111,7 @@ class Geometry:
     in_rows: int
     row_bytes: int
     reduction: tuple[int, int, int]
+    gathered: int = 0
 
 
 def geometry(spec: LayerSpec, unit: VectorUnit) -> Geometry:
@@ -120,6 +124,9 @@ def geometry(spec: LayerSpec, unit: VectorUnit) -> Geometry:
     rows, columns, height, width = (spec.out_height, spec.out_width, spec.height, spec.width)
     if flatten:
         rows, columns, height, width = 1, rows * columns, 1, height * width
+    elif unit.tiles and gains_by_gathering(spec):
+        row_bytes, run = width * spec.in_channels, steps * unit.step
+        return Geometry(1, rows * columns, height, row_bytes, reduction, run)
     return Geometry(rows, columns, height, width * spec.in_channels, reduction)
 
 

@@ -30,7 +30,6 @@ SHORT_COLUMNS = 0.3  # what a last, short column tile costs more than a whole on
 PARALLEL_MACS = 1 << 20
 DEPTHWISE_PARALLEL_MACS = 1 << 18  # a quarter of a dense layer's speed
 MIN_TILED_TASKS = 2  # of a layer in tiles, which is done in tens of microseconds
-TILED_BYTES = 48 * 1024  # the same of a task of AMX, whose tiles come from the second cache
 PRODUCT_CYCLES = 16  # of a tile register of AMX
 NEAR_CYCLES, FAR_CYCLES = 1.0, 2.0  # to load a row of one from the first or the second cache
 PASS_SHARE = 0.1  # what each further pass costs a register tile of AMX
@@ -74,34 +73,70 @@ def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:
     if spec.depthwise:
         return depthwise_tile(spec, unit, dots_fit(spec, unit))
     view = geometry(spec, unit)
-    tile_rows = 1
     if unit.tiles:
-        tile_rows, columns, blocks = matrix_tile(spec, view)
-    else:
-        columns, blocks = register_tile(
-            view.columns, spec.group_outputs, unit, math.prod(view.reduction)
-        )
+        return _matrix_task(spec, view, *matrix_tile(spec, view))
+    columns, blocks = register_tile(
+        view.columns, spec.group_outputs, unit, math.prod(view.reduction)
+    )
     tiles = -(-view.columns // columns)
     row_bytes = (view.reduction[0] * spec.dilation[0], spec.in_channels)
     column_bytes = columns * spec.strides[1] * row_bytes[1]
     limit = SCRATCH_BYTES if any(spec.pads) or unit.wide else BLOCK_BYTES
     limit = limit // 2 if unit.wide else limit
-    fewest = MIN_TASKS
-    if unit.tiles:
-        limit, fewest = TILED_BYTES if any(spec.pads) else NEAR_BYTES, MIN_TILED_TASKS
     most = max(1, limit // (column_bytes * row_bytes[0]))
     wide = _divisor(tiles, most)
-    if not unit.tiles and 4 * wide < min(most, tiles):  # a prime number of tiles, say
+    if 4 * wide < min(most, tiles):  # a prime number of tiles, say
         wide = most
     used = column_bytes * wide * spec.strides[0]
-    rows = max(1, limit // used - row_bytes[0] // spec.strides[0])
-    rows = tile_rows * _divisor(view.rows // tile_rows, max(1, rows // tile_rows))
+    rows = _divisor(view.rows, max(1, limit // used - row_bytes[0] // spec.strides[0]))
     tasks = spec.batch * (view.rows // rows) * -(-tiles // wide)
-    groups = -(-spec.group_outputs // (LANES * blocks))
-    split = 1
-    if spec.macs >= PARALLEL_MACS and spec.groups == 1 and tasks < fewest:
-        split = min((d for d in _divisors(groups) if d * tasks >= fewest), default=groups)
+    return Tile(columns, blocks, rows, wide, _channel_tasks(spec, blocks, tasks, MIN_TASKS))
+
+
+def _matrix_task(
+    spec: LayerSpec, view: Geometry, tile_rows: int, columns: int, blocks: int
+) -> Tile:  # fmt: skip
+    """The tile of AMX whose tasks read the least from the second cache.
+
+    Each task reads all weights, and its inputs again for every channel block unless they stay near.
+    """
+    weights, groups = math.prod(view.reduction) * 4 * LANES * blocks, _groups(spec, blocks)
+    across, down = view.columns // columns, view.rows // tile_rows
+    best, choice = math.inf, (1, 1)
+    for high, wide in product(_divisors(down), _divisors(across)):
+        if high > 1 and wide < across:
+            continue
+        inputs = _input_bytes(spec, view, high * tile_rows, wide * columns)
+        tasks = (down // high) * (across // wide)
+        again = groups if inputs > NEAR_BYTES else 1
+        read = tasks * inputs * again
+        if weights * groups > NEAR_BYTES:
+            read += tasks * weights * groups * (2 if high * wide == 1 else 1)
+        if read < best:
+            best, choice = read, (high * tile_rows, wide)
+    rows, wide = choice
+    tasks = spec.batch * (view.rows // rows) * (across // wide)
+    split = _channel_tasks(spec, blocks, tasks, MIN_TILED_TASKS)
     return Tile(columns, blocks, rows, wide, split, tile_rows)
+
+
+def _input_bytes(spec: LayerSpec, view: Geometry, rows: int, columns: int) -> int:
+    """Bytes of the input rows that these output positions read."""
+    in_rows = (rows - 1) * spec.strides[0] + (view.reduction[0] - 1) * spec.dilation[0] + 1
+    return in_rows * columns * (view.gathered or spec.strides[1] * spec.in_channels)
+
+
+def _groups(spec: LayerSpec, blocks: int) -> int:
+    """Register tiles side by side that cover the output channels of a group."""
+    return -(-spec.group_outputs // (LANES * blocks))
+
+
+def _channel_tasks(spec: LayerSpec, blocks: int, tasks: int, fewest: int) -> int:
+    """Tasks that the channel blocks of a large layer are split into, for at least `fewest`."""
+    if spec.macs < PARALLEL_MACS or spec.groups > 1 or tasks >= fewest:
+        return 1
+    groups = _groups(spec, blocks)
+    return min((d for d in _divisors(groups) if d * tasks >= fewest), default=groups)
 
 
 def quads(spec: LayerSpec, unit: VectorUnit) -> int:
@@ -210,8 +245,7 @@ def matrix_cycles(
     chunks = Chunks.of(view.reduction[2])
     pieces = view.reduction[0] * view.reduction[1] * chunks.count
     tile = RegisterTile.of(rows, columns, blocks)
-    in_rows = (rows - 1) * spec.strides[0] + (view.reduction[0] - 1) * spec.dilation[0] + 1
-    inputs = _load_cycles(in_rows * columns * spec.strides[1] * spec.in_channels) * tile.height
+    inputs = _load_cycles(_input_bytes(spec, view, rows, columns)) * tile.height
     weights = _load_cycles(pieces * chunks.length * 4 * LANES * blocks) * chunks.length
     cycles = 0.0
     for starts in tile.passes:
