@@ -1,17 +1,19 @@
 """Run kernels ahead-of-time: from one function that knows where each tensor lies."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tvm
 from tvm import relax, tirx
 from tvm.ir import IRModule
 
-from tvm_probq.ir.expressions import constant, constant_value, ints, is_call, is_constant
+from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant
 from tvm_probq.ir.memory import SHARING, tensor_bytes
 from tvm_probq.ir.rewrite import variables_of
 from tvm_probq.kernels.arena import Layout, Life, in_turn, packed, shared
 from tvm_probq.kernels.calls import KERNEL_CALLS, overwritten, result_types
+from tvm_probq.kernels.embedded import Embedded
 from tvm_probq.kernels.subroutine import as_subroutine, call_in_turn
 
 
@@ -27,25 +29,35 @@ class LowerToAot:
     After::
 
         @T.prim_func
-        def run(x: T.Buffer(...), constants: T.Buffer(...), b: T.Buffer(...), arena: T.Buffer(...)):
+        def run(x: T.Buffer(...), b: T.Buffer(...), arena: T.Buffer(...)):
+            constants = T.call_extern("handle", "probq_constants_1f0c...")
             layer_aot(x.data, T.address_of(constants[0]), T.address_of(arena[0]))
             layer1_aot(T.address_of(arena[0]), T.address_of(constants[448]), b.data)
 
-        results = R.call_tir(cls.run, (x, constants), out_ty=[...])
+        results = R.call_tir(cls.run, (x,), out_ty=[...])
         b = results[0]
 
     The virtual machine then makes one call for the whole run, where each kernel's call and each
     tensor between them cost a tenth of a microsecond.  Tensors that do not exist at the same time
-    share memory in the arena.  A run ends where something else than a PrimFunc is called, and at a
+    share memory in the arena.  Constants become part of the code, so that no copy of them is made
+    when the library is loaded.  A run ends where something else than a PrimFunc is called, and at a
     shape that is not known.  Holds before: `relax.transform.FuseTIR`.  Holds after: kernels in runs
     are subroutines, which the TIR pipeline of :mod:`tvm_probq.build.tir_pipeline` compiles.
+
+    Parameters
+    ----------
+    folder : Path
+        Where constants are written for LLVM to read. It must be there until code was generated.
     """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
         main, builder = mod["main"], relax.BlockBuilder(mod)
         blocks = [
-            _with_runs(mod, builder, block, following)
+            _with_runs(_Run(mod, self.folder), builder, block, following)
             for block, following in zip(main.body.blocks, _read_behind(main), strict=True)
         ]
         body = relax.SeqExpr(blocks, main.body.body)
@@ -64,18 +76,17 @@ def _read_behind(main: relax.Function) -> list[set[Any]]:
     return found[::-1]
 
 
-def _with_runs(mod: IRModule, builder: relax.BlockBuilder, block: Any, behind: set[Any]) -> Any:
-    """The block with its runs of kernel calls replaced; `behind` is read after it."""
+def _with_runs(run: "_Run", builder: relax.BlockBuilder, block: Any, behind: set[Any]) -> Any:
+    """The block with its runs of kernel calls replaced; `run` is empty, `behind` read after it."""
     later = [behind]
     for binding in reversed(block.bindings):
         later.append(later[-1] | set(variables_of(binding.value)))
     *later, _ = reversed(later)  # read by each binding and after it
     bindings: list[Any] = []
-    run = _Run(mod)
     for binding, read in zip(block.bindings, later, strict=True):
         if not run.takes(binding):
             bindings += [*run.replaced(builder, read), binding]
-            run = _Run(mod)
+            run = _Run(run.mod, run.folder)
     bindings += run.replaced(builder, behind)
     dataflow = isinstance(block, relax.DataflowBlock)
     return (relax.DataflowBlock if dataflow else relax.BindingBlock)(bindings)
@@ -111,6 +122,7 @@ class _Run:
     """
 
     mod: IRModule
+    folder: Path
     bindings: list[Any] = field(default_factory=list)
     tensors: list[_Tensor] = field(default_factory=list)
     calls: list[tuple[Any, list[int]]] = field(default_factory=list)
@@ -165,11 +177,11 @@ class _Run:
         names = [b.var for b in self.bindings if b.var in later]
         if len(self.calls) < 2 or any(isinstance(v.ty, relax.TupleType) for v in names):
             return self.bindings
-        roles = _Roles.of(self.tensors, {self.places[v][0] for v in names})
+        roles = _Roles.of(self.tensors, {self.places[v][0] for v in names}, self.folder)
         calls = [
             (self._subroutine(builder, f), [roles.pointers[i] for i in p]) for f, p in self.calls
         ]
-        function = builder.add_func(call_in_turn(calls, roles.params), "run")
+        function = builder.add_func(call_in_turn(calls, roles.params, roles.constants), "run")
         call = builder.normalize(
             relax.op.call_tir(function, roles.arguments, out_ty=roles.result_types)
         )
@@ -200,9 +212,11 @@ class _Roles:
     outputs : list of int
         Indices of the tensors that are read behind the run.
     params : list of tirx.Buffer
-        Inputs, all constants in one, outputs, arena.
+        Inputs, outputs, arena.
+    constants : Embedded or None
+        All constants.
     arguments : list of relax.Expr
-        What stands for the inputs and the constants.
+        What stands for the inputs.
     result_types : list of relax.TensorType
         Types of the outputs and the arena.
     pointers : dict
@@ -211,13 +225,14 @@ class _Roles:
 
     outputs: list[int]
     params: list[tirx.Buffer]
+    constants: Embedded | None
     arguments: list[Any]
     result_types: list[Any]
     pointers: dict[int, Any]
 
     @staticmethod
-    def of(tensors: list[_Tensor], named: set[int]) -> "_Roles":
-        """Give every tensor its role; `named` are read behind the run."""
+    def of(tensors: list[_Tensor], named: set[int], folder: Path) -> "_Roles":
+        """Give every tensor its role; `named` are read behind the run, `folder` as in the pass."""
         made = [i for i, t in enumerate(tensors) if t.given is None]
         outputs = [i for i in made if i in named]
         inner = [i for i in made if i not in named]
@@ -227,27 +242,22 @@ class _Roles:
         pool = in_turn(v.nbytes for v in values)
         arena = shared([tensors[i].life for i in inner])
         whole = {i: _buffer(tensors[i].ty, f"tensor{i}") for i in [*inputs, *outputs]}
-        pool_buffer, in_pool = _inside(constants, pool, "constants")
-        arena_buffer, in_arena = _inside(inner, arena, "arena")
+        embedded = Embedded.write(packed(values, pool), folder) if constants else None
+        in_pool = {} if embedded is None else _pointers(embedded.buffer, constants, pool)
+        arenas = [tirx.decl_buffer((arena.size_bytes,), "uint8", "arena")] if inner else []
+        in_arena = _pointers(arenas[0], inner, arena) if inner else {}
         given, results = [tensors[i].given for i in inputs], [tensors[i].ty for i in outputs]
-        if constants:
-            given.append(constant(packed(values, pool)))
         if inner:
             results.append(relax.TensorType((arena.size_bytes,), "uint8"))
-        params = [whole[i] for i in inputs] + pool_buffer + [whole[i] for i in outputs]
+        params = [*(whole[i] for i in [*inputs, *outputs]), *arenas]
         pointers = {i: b.data for i, b in whole.items()} | in_pool | in_arena
-        return _Roles(outputs, params + arena_buffer, given, results, pointers)
+        return _Roles(outputs, params, embedded, given, results, pointers)
 
 
-def _inside(
-    indices: list[int], layout: Layout, name: str
-) -> tuple[list[tirx.Buffer], dict[int, Any]]:
-    """The buffer, if there is anything in it, and pointers to the tensors."""
-    if not indices:
-        return [], {}
-    buffer = tirx.decl_buffer((layout.size_bytes,), "uint8", name)
+def _pointers(buffer: tirx.Buffer, indices: list[int], layout: Layout) -> dict[int, Any]:
+    """By index of a tensor, the pointer to where it lies in `buffer`."""
     offsets = zip(indices, layout.offsets, strict=True)
-    return [buffer], {i: tirx.address_of(buffer[offset]) for i, offset in offsets}
+    return {i: tirx.address_of(buffer[offset]) for i, offset in offsets}
 
 
 def _named(builder: relax.BlockBuilder, name: Any, value: Any, ty: Any) -> list[Any]:

@@ -1,5 +1,7 @@
 """The passes in the order the graph meets them."""
 
+from pathlib import Path
+
 import tvm
 from tvm import relax
 
@@ -61,11 +63,11 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     ]
 
 
-def build_passes(target: tvm.target.Target, *, ahead_of_time: bool = False) -> Passes:
+def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passes:
     """Phase 4: TVM's own lowering of what remains, and of memory.
 
-    With `ahead_of_time` one function calls the kernels, which needs our TIR pipeline
-    (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.
+    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
+    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.
     """
     return [
         relax.backend.DispatchSampling(),
@@ -75,7 +77,7 @@ def build_passes(target: tvm.target.Target, *, ahead_of_time: bool = False) -> P
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
         relax.transform.RewriteDataflowReshape(),
-        *([LowerToAot()] if ahead_of_time else []),
+        *([] if folder is None else [LowerToAot(folder)]),
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from tvm.script import tirx as T
 
 from tvm_probq.build.compile import build
 from tvm_probq.build.memory import peak_activation_bytes
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.embedded import Embedded
 from tvm_probq.kernels.gate import assembly, functions_of
 from tvm_probq.passes.lower_to_aot import LowerToAot
 from tvm_probq.passes.pipeline import build_passes, kernel_passes
@@ -26,7 +31,7 @@ RNG = np.random.default_rng(0)
 
 def before_aot(mod: Any, target: Any) -> Any:
     """The module as `LowerToAot` meets it."""
-    passes = build_passes(target, ahead_of_time=True)
+    passes = build_passes(target, Path())
     names = [p.info.name for p in passes]
     return tvm.transform.Sequential(passes[: names.index("probq.LowerToAot")])(mod)
 
@@ -51,10 +56,10 @@ def check_equal(mod: Any, target: Any, *inputs: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_network_is_one_call(integer_net: Any, target: Any, mode: str) -> None:
+def test_a_network_is_one_call(integer_net: Any, target: Any, mode: str, tmp_path: Path) -> None:
     integer = integer_net(mode=mode)
     lowered = tvm.transform.Sequential(kernel_passes(target))(integer)
-    after = LowerToAot()(before_aot(lowered, target))
+    after = LowerToAot(tmp_path)(before_aot(lowered, target))
     relax.analysis.well_formed(after)
     assert calls(after) == ["run"]
     x = RNG.normal(size=[int(d) for d in integer["main"].params[0].ty.shape]).astype("float32")
@@ -64,11 +69,40 @@ def test_a_network_is_one_call(integer_net: Any, target: Any, mode: str) -> None
     np.testing.assert_array_equal(found[0], Simulator(integer)(x))
 
 
-def test_the_arena_is_about_as_large_as_what_lives(integer_net: Any, target: Any) -> None:
+def test_the_arena_is_about_as_large_as_what_lives(
+    integer_net: Any, target: Any, tmp_path: Path
+) -> None:
     lowered = tvm.transform.Sequential(kernel_passes(target))(integer_net(mode="predicted"))
-    after = LowerToAot()(before_aot(lowered, target))
+    after = LowerToAot(tmp_path)(before_aot(lowered, target))
     arena = int(after["run"].params[-1].shape[0])
     assert arena <= 1.2 * peak_activation_bytes(lowered)
+
+
+def test_constants_are_part_of_the_code(integer_net: Any, target: Any) -> None:
+    lowered = tvm.transform.Sequential(kernel_passes(target))(integer_net(mode="predicted"))
+    tensor = re.compile(r" \[\d+(, \d+)*\]")  # in the constant pool
+    assert tensor.search(build(lowered, target, ahead_of_time=False).stats())
+    executable = build(lowered, target)
+    assert not tensor.search(executable.stats())
+    sections = functions_of(assembly(executable))
+    assert sum(bool(re.fullmatch(r"probq_constants_\w+_data", name)) for name in sections) == 1
+
+
+def test_every_byte_comes_back(tmp_path: Path) -> None:
+    memory = RNG.permutation(np.arange(4096) % 256).astype("uint8")
+    constants = Embedded.write(memory, tmp_path)
+    assert Embedded.write(memory, tmp_path).symbol == constants.symbol
+    assert Embedded.write(memory[::-1].copy(), tmp_path).symbol != constants.symbol
+    out = tvm.tirx.decl_buffer(memory.shape, "uint8", "out")
+    i = tvm.tirx.Var("i", "int32")
+    copy = tvm.tirx.BufferStore(out, constants.buffer[i], [i])
+    extent = tvm.tirx.const(len(memory), "int32")
+    zero = tvm.tirx.const(0, "int32")
+    loop = tvm.tirx.For(i, zero, extent, tvm.tirx.ForKind.SERIAL, copy)
+    func = tvm.tirx.PrimFunc([out], constants.around(loop)).with_attr("global_symbol", "main")
+    found = tvm.runtime.tensor(np.zeros_like(memory))
+    tvm.tirx.build(func, target="llvm")["main"](found)
+    np.testing.assert_array_equal(found.numpy(), memory)
 
 
 def test_kernels_keep_functions_of_their_own(integer_net: Any, target: Any) -> None:
@@ -135,8 +169,8 @@ def _negate(x: Any, y: Any) -> None:
     y.copyfrom(-x.numpy())
 
 
-def test_a_run_ends_at_other_calls(target: Any) -> None:
-    after = LowerToAot()(Calls)
+def test_a_run_ends_at_other_calls(target: Any, tmp_path: Path) -> None:
+    after = LowerToAot(tmp_path)(Calls)
     relax.analysis.well_formed(after)
     text = after["main"].script()
     assert text.index("run") < text.index("test.negate") < text.index("run1")
@@ -148,7 +182,7 @@ def test_a_run_ends_at_other_calls(target: Any) -> None:
     check_equal(Calls, target, x)
 
 
-def test_one_kernel_is_left_alone(target: Any) -> None:
+def test_one_kernel_is_left_alone(target: Any, tmp_path: Path) -> None:
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((2, 8), "float32"))
     with builder.function("main", [x]):
@@ -157,10 +191,10 @@ def test_one_kernel_is_left_alone(target: Any) -> None:
             y = builder.emit_output(relax.op.call_tir(double, [x], out_ty=x.ty))
         builder.emit_func_output(y)
     mod = builder.finalize()
-    tvm.ir.assert_structural_equal(LowerToAot()(mod), mod)
+    tvm.ir.assert_structural_equal(LowerToAot(tmp_path)(mod), mod)
 
 
-def test_unknown_shapes_are_left_alone() -> None:
+def test_unknown_shapes_are_left_alone(tmp_path: Path) -> None:
     n = tvm.tirx.Var("n", "int64")
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((n, 8), "float32"))
@@ -171,10 +205,10 @@ def test_unknown_shapes_are_left_alone() -> None:
             y = builder.emit_output(y)
         builder.emit_func_output(y)
     mod = builder.finalize()
-    tvm.ir.assert_structural_equal(LowerToAot()(mod), mod)
+    tvm.ir.assert_structural_equal(LowerToAot(tmp_path)(mod), mod)
 
 
-def test_what_comes_from_outside_is_not_overwritten(target: Any) -> None:
+def test_what_comes_from_outside_is_not_overwritten(target: Any, tmp_path: Path) -> None:
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((2, 8), "float32"))
     with builder.function("main", [x]):
@@ -188,7 +222,23 @@ def test_what_comes_from_outside_is_not_overwritten(target: Any) -> None:
             e = builder.emit_output(relax.op.call_tir(double, [d], out_ty=x.ty))
         builder.emit_func_output(e)
     mod = builder.finalize()
-    after = LowerToAot()(mod)["main"].script()
+    after = LowerToAot(tmp_path)(mod)["main"].script()
     assert after.index("call_tir_inplace") < after.index("run")
     x_value = RNG.normal(size=(2, 8)).astype("float32")
     check_equal(mod, target, x_value)
+
+
+def test_no_space_for_the_constants(
+    integer_net: Any, target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lowered = tvm.transform.Sequential(kernel_passes(target))(integer_net(mode="static"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(KernelError, match=r"cannot be written .*No space left .*TMPDIR"):
+            build(lowered, target)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(KernelError, match="no place for what the code generator reads"):
+        build(lowered, target)

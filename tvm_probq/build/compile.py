@@ -1,5 +1,9 @@
 """Compile a model: passes, TVM's code generator, and the report of every layer."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import tvm
@@ -11,7 +15,7 @@ from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.layer_reports import float_reports, layer_reports
 from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
 from tvm_probq.calibration.record import CalibrationRecord
-from tvm_probq.errors import CalibrationError
+from tvm_probq.errors import CalibrationError, KernelError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.kernels.gate import check_instructions
 from tvm_probq.passes.lower_layers import Tiles
@@ -108,12 +112,30 @@ def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
         Whether one function calls all kernels (`LowerToAot`); without, the virtual machine calls
         each, and can be asked to report it.
     """
-    passes = tvm.transform.Sequential(build_passes(target, ahead_of_time=ahead_of_time))
     context = PassContext.current()
     config = {**context.config, "tirx.disable_assert": True}
-    with PassContext(
+    changed = PassContext(
         context.opt_level, context.required_pass, context.disabled_pass, context.instruments, config
-    ):
+    )
+    with _folder() as folder, changed:
+        passes = build_passes(target, folder if ahead_of_time else None)
+        pipeline = tvm.transform.Sequential(passes)
         return tvm.compile(
-            lowered, target, relax_pipeline=passes, tir_pipeline=tir_pipeline.NAME
+            lowered, target, relax_pipeline=pipeline, tir_pipeline=tir_pipeline.NAME
         )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for what the code generator reads."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="tvm-probq-")
+    except OSError as error:
+        raise KernelError(
+            "there is no place for what the code generator reads",
+            where=f"temporary folder {tempfile.gettempdir()}",
+            why=error.strerror or str(error),
+            fix="set TMPDIR to a folder that can be written",
+        ) from error
+    with folder as name:
+        yield Path(name)

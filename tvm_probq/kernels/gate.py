@@ -10,6 +10,7 @@ from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 
 INSTRUCTION = "probq.instruction"
+_DATA = re.compile(r"^\s+\.asciz?\s.*\n", re.MULTILINE)  # embedded constants: long, and no code
 
 
 def check_instructions(lowered: IRModule, executable: Any) -> dict[str, int]:
@@ -47,7 +48,7 @@ def assembly(executable: Any) -> str:
         module = pending.pop()
         pending += list(module.imports)
         if module.kind == "llvm":
-            texts.append(str(module.inspect_source("asm")))
+            texts.append(_DATA.sub("", str(module.inspect_source("asm"))))
     return "\n".join(texts)
 
 

@@ -7,6 +7,7 @@ from tvm import tirx
 from tvm.ir import Call, GlobalVar, PrimType, StringImm
 from tvm.s_tir import SBlock, SBlockRealize
 
+from tvm_probq.kernels.embedded import Embedded
 from tvm_probq.kernels.merge import with_views
 
 SUBROUTINE = "probq.subroutine"  # attribute: the kernel's own name
@@ -22,16 +23,19 @@ def as_subroutine(kernel: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
 
 
 def call_in_turn(
-    calls: Sequence[tuple[GlobalVar, Sequence[Any]]], params: Sequence[tirx.Buffer]
+    calls: Sequence[tuple[GlobalVar, Sequence[Any]]],
+    params: Sequence[tirx.Buffer],
+    constants: Embedded | None,
 ) -> tirx.PrimFunc:
     """A function of `params` that calls subroutines with pointers, one after the other."""
-    steps = []
+    steps: list[tirx.Stmt] = []
     for subroutine, pointers in calls:
         code = Call(subroutine, list(pointers), ret_ty=PrimType("int32"))
         failed = tirx.NE(code, tirx.const(0, "int32"))
         stop = tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_throw_last_error"))
         steps.append(tirx.IfThenElse(failed, stop, None))
-    body = SBlockRealize([], True, SBlock([], [], [], "root", tirx.SeqStmt(steps)))
+    inside = tirx.SeqStmt(steps) if constants is None else constants.around(tirx.SeqStmt(steps))
+    body = SBlockRealize([], True, SBlock([], [], [], "root", inside))
     attrs = {"tirx.is_scheduled": True, "tirx.noalias": True}
     return tirx.PrimFunc(params, body).with_attrs(attrs)
 
