@@ -91,8 +91,8 @@ def test_constants_are_part_of_the_code(integer_net: Any, target: Any) -> None:
 def test_every_byte_comes_back(tmp_path: Path) -> None:
     memory = RNG.permutation(np.arange(4096) % 256).astype("uint8")
     constants = Embedded.write(memory, tmp_path)
-    assert Embedded.write(memory, tmp_path).symbol == constants.symbol
-    assert Embedded.write(memory[::-1].copy(), tmp_path).symbol != constants.symbol
+    again = Embedded.write(memory, tmp_path)
+    assert len({constants.symbol, again.symbol}) == len({constants.path, again.path}) == 2
     out = tvm.tirx.decl_buffer(memory.shape, "uint8", "out")
     i = tvm.tirx.Var("i", "int32")
     copy = tvm.tirx.BufferStore(out, constants.buffer[i], [i])

@@ -41,7 +41,7 @@ class Embedded:
 
     @staticmethod
     def write(memory: Array, folder: Path) -> "Embedded":
-        """Write uint8 `memory` to a file in `folder`; equal contents have the same name.
+        """Write uint8 `memory` to a file in `folder`, under a name that no other file there has.
 
         Raises
         ------
@@ -49,8 +49,9 @@ class Embedded:
             If the file cannot be written.
         """
         content = memory.tobytes()
-        symbol = f"probq_constants_{hashlib.sha256(content).hexdigest()[:16]}"
-        text = _TEXT[memory].tobytes().replace(b"\0", b"")
+        others = sum(1 for _ in folder.glob("*.ll"))
+        symbol = f"probq_constants_{hashlib.sha256(content).hexdigest()[:16]}_{others}"
+        text = _TEXT[memory].tobytes().translate(None, b"\0")
         name, path = symbol.encode(), folder / f"{symbol}.ll"
         start = b'@%s_data = hidden constant [%d x i8] c"' % (name, len(content))
         end = b'", align %d\ndefine hidden ptr @%s() { ret ptr @%s_data }\n'
