@@ -39,7 +39,7 @@ def fitted(samples: list[Any], activation: Activation) -> IntervalLosses:
     """Losses of samples."""
     losses = IntervalLosses()
     for y, centre, sigma in samples:
-        losses.update(after(y, activation), centre, sigma, activation)
+        losses.update(tails(after(y, activation)), centre, sigma, activation)
     return losses
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tvm_probq.calibration.histogram import BINS, Histogram
-from tvm_probq.calibration.losses import IntervalLosses
+from tvm_probq.calibration.losses import IntervalLosses, tails
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
 from tvm_probq.simulator.numerics import Activation
@@ -29,7 +29,7 @@ def filled() -> CalibrationRecord:
     values = rng.normal(size=100).astype(np.float32)
     tensor.histogram.update(values)
     tensor.losses["moments"] = IntervalLosses()
-    tensor.losses["moments"].update(values, 0.1, 0.9, Activation())
+    tensor.losses["moments"].update(tails(values), 0.1, 0.9, Activation())
     return CalibrationRecord(
         "a" * 64, "b" * 64, 3, 2, {"conv/1 \u00e9": tensor, "x": TensorRecord()}
     )

@@ -18,7 +18,7 @@ from tvm_probq.calibration.features import (
     residual_moments,
     tap_means,
 )
-from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, sigma_of
+from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, sigma_of, tails
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
@@ -199,11 +199,11 @@ class Collector:
         if marked.name not in self.predictors:
             self.predictors[marked.name] = Predictors.of(layer, tensor.basis, tensor.correlation)
         kinds = ("moments",) if x.ndim == 2 else ("moments", "iid")
-        activation = ops.parse_activation(layer.activation)
+        activation, beyond = ops.parse_activation(layer.activation), tails(y)
         for kind in kinds:
             centre, variance = self.predictors[marked.name].predict(kind, x, residual)
             losses = tensor.losses.setdefault(kind, IntervalLosses())
-            losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
+            losses.update(beyond, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
     def _add_channels(self, marked: Marked, x: Array, y: Array) -> None:
         """Widen the ranges of single channels to hold this sample."""
@@ -230,7 +230,7 @@ class Collector:
         centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
         losses = tensor.losses.setdefault("add", IntervalLosses())
         activation = ops.parse_activation(marked.activation)
-        losses.update(y, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
+        losses.update(tails(y), float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
 
 def _residual_add(marked: Marked) -> int:

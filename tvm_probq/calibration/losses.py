@@ -34,11 +34,10 @@ class IntervalLosses:
     width: Array = field(default_factory=lambda: np.zeros((len(CANDIDATES),) * 2))
     samples: int = 0
 
-    def update(self, y: Array, centre: float, sigma: float, activation: Activation) -> None:
-        """Add one sample: its output values `y` and the surrogate's mean and deviation."""
+    def update(self, y: "Tails", centre: float, sigma: float, activation: Activation) -> None:
+        """Add one sample: a summary of its output and the surrogate's mean and deviation."""
         low, high = candidate_ends(centre, sigma, activation)
-        beyond = tails(y)
-        for row, (share, squared) in enumerate((beyond.below(low), beyond.above(high))):
+        for row, (share, squared) in enumerate((y.below(low), y.above(high))):
             self.share[row] += share
             self.worst[row] = np.maximum(self.worst[row], share)
             self.squared[row] += squared

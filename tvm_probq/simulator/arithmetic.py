@@ -36,15 +36,15 @@ def fma(a: Any, b: Any, c: Any) -> F32:
     """
     product = f32(a).astype(np.float64) * f32(b)
     addend = f32(c).astype(np.float64)
-    total = np.atleast_1d(product + addend)
+    total = np.asarray(product + addend)
+    shape, total = total.shape, total.reshape(-1)
     ties = (total.view(np.int64) & _DROPPED) == _TIE
     if ties.any():
-        product, addend = (np.broadcast_to(v, total.shape)[ties] for v in (product, addend))
+        product, addend = (np.broadcast_to(v, shape).reshape(-1)[ties] for v in (product, addend))
         part = total[ties] - product
         error = (product - (total[ties] - part)) + (addend - part)
         toward = np.where(error > 0, np.inf, np.where(error < 0, -np.inf, total[ties]))
         total[ties] = np.nextafter(total[ties], toward)
-    shape = np.broadcast_shapes(np.shape(a), np.shape(b), np.shape(c))
     rounded: F32 = total.astype(np.float32).reshape(shape)
     return rounded
 
