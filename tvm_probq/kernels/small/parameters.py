@@ -15,6 +15,7 @@ from tvm_probq.kernels.small.floats import (
     minimum,
     negate,
     rint,
+    rint_int32,
 )
 from tvm_probq.simulator.numerics import Activation
 
@@ -62,7 +63,7 @@ class Parameters:
 
 def to_codes(value: Any, lower: Any, upper: Any) -> Any:
     """Clip in float, round, and narrow to uint8."""
-    return convert(rint(minimum(maximum(value, lower), upper)), "uint8")
+    return convert(rint_int32(minimum(maximum(value, lower), upper)), "uint8")
 
 
 def code_bounds(activation: Activation, y: Parameters, channel: Any, lanes: int) -> tuple[Any, Any]:
