@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import tvm
@@ -69,11 +70,9 @@ def test_layers_that_tiles_do_not_suit_use_vectors(spec: LayerSpec, instruction:
     assert vector_unit(spec, TARGET).instruction == instruction
 
 
-def test_sums_stay_in_tiles_and_their_registers_are_given_back() -> None:
+def test_sums_stay_in_tiles_and_their_registers_are_given_back(kernel_assembly: Any) -> None:
     kernel = layer_kernel(SPEC, TARGET)
-    asm = tvm.tirx.build(
-        kernel.func.with_attr("global_symbol", "main"), target=TARGET
-    ).inspect_source("asm")
+    asm = kernel_assembly(kernel.func, TARGET)
     assert kernel.instruction == "tdpbusd"
     assert kernel.workspace_bytes <= 8192
     assert count_instruction(asm, "tdpbusd") > 0
@@ -93,11 +92,9 @@ def test_too_many_channel_blocks_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("channels", "packs"), [(64, True), (40, False)])
-def test_whole_blocks_of_codes_are_packed(channels: int, packs: bool) -> None:
+def test_whole_blocks_of_codes_are_packed(kernel_assembly: Any, channels: int, packs: bool) -> None:
     kernel = layer_kernel(replace(SPEC, out_channels=channels), TARGET)
-    asm = tvm.tirx.build(
-        kernel.func.with_attr("global_symbol", "main"), target=TARGET
-    ).inspect_source("asm")
+    asm = kernel_assembly(kernel.func, TARGET)
     assert bool(count_instruction(asm, "vpackuswb")) == packs
     assert bool(count_instruction(asm, "vpmovdb")) == (not packs)
 

@@ -111,7 +111,8 @@ def _matrix_task(
         again = groups if inputs > NEAR_BYTES else 1
         read = tasks * inputs * again
         if weights * groups > NEAR_BYTES:
-            read += tasks * weights * groups * (2 if high * wide == 1 else 1)
+            single = high * wide == 1  # register tile: none is left to fetch weights ahead
+            read += tasks * weights * groups * (2 if single else 1)
         if read < best:
             best, choice = read, (high * tile_rows, wide)
     rows, wide = choice
