@@ -22,6 +22,7 @@ from tvm_probq.passes.propagate_quantized import PropagateQuantized
 from tvm_probq.passes.quantize_weights import QuantizeWeights
 from tvm_probq.passes.recover_operators import RecoverOperators
 from tvm_probq.passes.reuse_residuals import ReuseResiduals
+from tvm_probq.passes.share_code import ShareCode
 from tvm_probq.passes.simplify_activations import SimplifyActivations
 from tvm_probq.passes.widen_accumulators import WidenAccumulators
 from tvm_probq.plan.plan import Plan
@@ -77,7 +78,7 @@ def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passe
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
         relax.transform.RewriteDataflowReshape(),
-        *([] if folder is None else [LowerToAot(folder)]),
+        *([] if folder is None else [LowerToAot(folder), ShareCode()]),
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),

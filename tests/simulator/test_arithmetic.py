@@ -80,18 +80,15 @@ def test_sums_have_the_order_that_is_written_down(values: F32) -> None:
     lanes = np.zeros((len(values), 16), np.float32)
     for i in range(values.shape[1]):
         lanes[:, i % 16] += values[:, i]
-    total = lanes[:, 0]
-    for lane in range(1, 16):
-        total = total + lanes[:, lane]
-    assert np.array_equal(arithmetic.lane_sum(values), total)
+    for half in (8, 4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half : 2 * half]
+    assert np.array_equal(arithmetic.lane_sum(values), lanes[:, 0])
 
 
 @given(ROWS)
 def test_products_are_near_the_exact_ones(values: F32) -> None:
     exact = (values.astype(np.float64) ** 2).sum(1)
     found = arithmetic.lane_dot(values, values)
-    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-30)
-    found = arithmetic.ordered_dot(values, values, np.zeros(len(values), np.float32))
     np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-30)
     matrix = values.T.copy()
     found = arithmetic.chained_matvec(values, matrix)

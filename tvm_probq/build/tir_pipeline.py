@@ -7,7 +7,7 @@ from tvm import tirx
 from tvm.ir import IRModule
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
-from tvm_probq.kernels.subroutine import SUBROUTINE, as_compiled
+from tvm_probq.kernels.subroutine import as_compiled, subroutines
 
 NAME = "probq"
 BASE = "s_tir"
@@ -34,15 +34,6 @@ class CompileSubroutines:
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
         return _updated(mod, {v: as_compiled(f) for v, f in subroutines(mod).items()})
-
-
-def subroutines(mod: IRModule) -> dict[Any, tirx.PrimFunc]:
-    """The subroutines of a module."""
-    return {
-        var: func
-        for var, func in mod.functions_items()
-        if isinstance(func, tirx.PrimFunc) and SUBROUTINE in (func.attrs or {})
-    }
 
 
 def _updated(mod: IRModule, functions: dict[Any, tirx.PrimFunc]) -> IRModule:

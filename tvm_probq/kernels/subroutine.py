@@ -1,11 +1,12 @@
 """Kernels that other functions call directly, with pointers in place of tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.ir import Call, GlobalVar, PrimType, StringImm
-from tvm.s_tir import SBlock, SBlockRealize
+from tvm.ir import Call, GlobalVar, IRModule, PrimType, StringImm
+from tvm.s_tir import SBlock, SBlockRealize, renew_defs
 
 from tvm_probq.kernels.embedded import Embedded
 from tvm_probq.kernels.merge import with_views
@@ -28,16 +29,84 @@ def call_in_turn(
     constants: Embedded | None,
 ) -> tirx.PrimFunc:
     """A function of `params` that calls subroutines with pointers, one after the other."""
-    steps: list[tirx.Stmt] = []
-    for subroutine, pointers in calls:
-        code = Call(subroutine, list(pointers), ret_ty=PrimType("int32"))
-        failed = tirx.NE(code, tirx.const(0, "int32"))
-        stop = tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_throw_last_error"))
-        steps.append(tirx.IfThenElse(failed, stop, None))
-    inside = tirx.SeqStmt(steps) if constants is None else constants.around(tirx.SeqStmt(steps))
+    steps = tirx.SeqStmt([checked_call(subroutine, pointers) for subroutine, pointers in calls])
+    inside = steps if constants is None else constants.around(steps)
     body = SBlockRealize([], True, SBlock([], [], [], "root", inside))
     attrs = {"tirx.is_scheduled": True, "tirx.noalias": True}
     return tirx.PrimFunc(params, body).with_attrs(attrs)
+
+
+def checked_call(subroutine: GlobalVar, arguments: Sequence[Any]) -> tirx.Stmt:
+    """A call of a subroutine, and what to do if it fails."""
+    code = Call(subroutine, list(arguments), ret_ty=PrimType("int32"))
+    failed = tirx.NE(code, tirx.const(0, "int32"))
+    stop = tirx.Evaluate(tirx.call_intrin("int32", "tirx.tvm_throw_last_error"))
+    return tirx.IfThenElse(failed, stop, None)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A subroutine that does what code of another function does.
+
+    Its parameters are pointers to the buffers that the code does not allocate itself, then scalars.
+
+    Attributes
+    ----------
+    function : tirx.PrimFunc
+        The subroutine.
+    buffers, scalars : list of tirx.Var
+        What the code reads and writes.
+    """
+
+    function: tirx.PrimFunc
+    buffers: list[tirx.Var]
+    scalars: list[tirx.Var]
+
+    @staticmethod
+    def of(code: tirx.Stmt, name: str) -> "Extracted":
+        """Make it of `code`; called `name` in messages."""
+        free = tirx.analysis.undefined_vars(code)
+        buffers = [v for v in free if isinstance(v.ty, tirx.BufferType)]
+        scalars = {v: None for v in free if not isinstance(v.ty, tirx.BufferType)}
+        for extent in [d for b in buffers for d in b.shape]:
+            scalars |= dict.fromkeys(tirx.analysis.undefined_vars(extent))
+        pointers = [tirx.Var(b.name, b.data.ty) for b in buffers]
+        views = [tirx.DeclBuffer(b, data=p) for b, p in zip(buffers, pointers, strict=True)]
+        root = SBlock([], [], [], "root", tirx.SeqStmt([*views, code]))
+        body = [SBlockRealize([], True, root), tirx.Return(tirx.const(0, "int32"))]
+        function = tirx.PrimFunc([*pointers, *scalars], tirx.SeqStmt(body), PrimType("int32"))
+        attrs = {SUBROUTINE: name, "tirx.is_scheduled": True, "tirx.noalias": True}
+        return Extracted(renew_defs(function.with_attrs(attrs)), buffers, list(scalars))
+
+    def call(self, subroutine: GlobalVar, views: Mapping[tirx.Var, Any]) -> tirx.Stmt:
+        """What takes the place of the code; `views` are the buffers declared, with their memory.
+
+        TVM may shrink a buffer whose address alone is taken, hence a declaration for it; it loses
+        buffers with variables in their shape, hence what they are views of; and it takes memory
+        that is last read by the call for memory first written by it, hence the uses behind it.
+        """
+        memory = [_viewed(b, views) for b in self.buffers]
+        buffers = [tirx.decl_buffer(m.shape, m.dtype, m.name) for m in memory]
+        declared = [tirx.DeclBuffer(b, data=m.data) for b, m in zip(buffers, memory, strict=True)]
+        addresses = [tirx.address_of(b[(0,) * len(b.shape)]) for b in buffers]
+        call = checked_call(subroutine, [*addresses, *self.scalars])
+        return tirx.SeqStmt([*declared, call, *map(tirx.Evaluate, addresses)])
+
+
+def _viewed(buffer: tirx.Var, views: Mapping[tirx.Var, Any]) -> tirx.Var:
+    """The buffer of known shape that one of unknown shape is a view of, or `buffer` itself."""
+    while any(not isinstance(extent, tirx.IntImm) for extent in buffer.shape):
+        (buffer,) = views[buffer].args  # `data` of another
+    return buffer
+
+
+def subroutines(mod: IRModule) -> dict[GlobalVar, tirx.PrimFunc]:
+    """The subroutines of a module."""
+    return {
+        var: func
+        for var, func in mod.functions_items()
+        if isinstance(func, tirx.PrimFunc) and SUBROUTINE in (func.attrs or {})
+    }
 
 
 def as_compiled(function: tirx.PrimFunc) -> tirx.PrimFunc:

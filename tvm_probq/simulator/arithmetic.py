@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
 
 LANES = 16
-CHAINS = 4
+CHAINS = 8
 SCALE_FLOOR = np.float32(2.0**-40)
 
 
@@ -64,12 +64,12 @@ def minimum(a: Any, b: Any) -> F32:
 
 
 def lane_sum(values: F32) -> F32:
-    """Sum over the last axis: 16 running lane sums, then the lanes in order."""
+    """Sum over the last axis: 16 running lane sums, then the lanes by halves."""
     lanes = _padded(values, LANES)
     partial = np.zeros(values.shape[:-1] + (LANES,), np.float32)
     for i in range(0, lanes.shape[-1], LANES):
         partial = partial + lanes[..., i : i + LANES]
-    return _ordered_sum(partial)
+    return _sum_by_halves(partial)
 
 
 def lane_dot(a: F32, b: F32) -> F32:
@@ -78,11 +78,11 @@ def lane_dot(a: F32, b: F32) -> F32:
     partial = np.zeros(np.broadcast_shapes(a.shape, b.shape)[:-1] + (LANES,), np.float32)
     for i in range(0, a.shape[-1], LANES):
         partial = fma(a[..., i : i + LANES], b[..., i : i + LANES], partial)
-    return _ordered_sum(partial)
+    return _sum_by_halves(partial)
 
 
 def chained_matvec(vector: F32, matrix: F32) -> F32:
-    """`vector [N, K] @ matrix [K, M]`: four interleaved chains over K, `(c0 + c1) + (c2 + c3)`."""
+    """`vector [N, K] @ matrix [K, M]`: eight interleaved chains over K, added up by halves."""
     count = -(-vector.shape[1] // CHAINS) * CHAINS
     v = np.zeros((vector.shape[0], count), np.float32)
     v[:, : vector.shape[1]] = vector
@@ -91,23 +91,15 @@ def chained_matvec(vector: F32, matrix: F32) -> F32:
     chains = np.zeros((CHAINS, vector.shape[0], matrix.shape[1]), np.float32)
     for i in range(0, count, CHAINS):
         chains = fma(v[:, i : i + CHAINS].T[:, :, None], m[i : i + CHAINS, None, :], chains)
-    total: F32 = (chains[0] + chains[1]) + (chains[2] + chains[3])
-    return total
+    return _sum_by_halves(np.moveaxis(chains, 0, -1))
 
 
-def ordered_dot(a: F32, b: F32, start: F32) -> F32:
-    """`start + sum a * b` over the last axis, one fused multiply-add after the other."""
-    total = start
-    for i in range(a.shape[-1]):
-        total = fma(a[..., i], b[..., i], total)
-    return total
-
-
-def _ordered_sum(lanes: F32) -> F32:
-    total = lanes[..., 0]
-    for i in range(1, lanes.shape[-1]):
-        total = total + lanes[..., i]
-    return total
+def _sum_by_halves(lanes: F32) -> F32:
+    """Sum over the last axis, of 2**k elements: the upper half is added to the lower, and again."""
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes[..., 0]
 
 
 def _padded(values: F32, multiple: int) -> F32:

@@ -20,7 +20,6 @@ from tvm_probq.simulator.arithmetic import (
     lane_sum,
     maximum,
     minimum,
-    ordered_dot,
 )
 from tvm_probq.simulator.numerics import Activation, activate, make_qparams
 
@@ -88,11 +87,11 @@ class IidTable:
 
 def moments_of(sums: Array, qparams: F32, count: int) -> tuple[F32, F32]:
     """Real mean and variance ``[N, C]`` per channel from integer sums ``[N, 2, C]`` of codes."""
-    total = f32(count)
+    share = f32(1.0) / f32(count)
     scale, zero = qparams[:, 0], qparams[:, 1]
-    mean_code = sums[:, 0].astype(np.float32) / total
+    mean_code = sums[:, 0].astype(np.float32) * share
     mean = (mean_code - zero) * scale
-    spread = fma(-mean_code, mean_code, sums[:, 1].astype(np.float32) / total)
+    spread = fma(-mean_code, mean_code, sums[:, 1].astype(np.float32) * share)
     return mean, maximum(spread, 0.0) * (scale * scale)
 
 
@@ -128,10 +127,8 @@ def predict_tensor(c: MomentsTensor, mean: F32, variance: F32) -> tuple[F32, F32
     """Mixture mean and variance ``[N, 1]`` of the layer's output over channels and positions."""
     z = project(mean, c.basis)
     u = chained_matvec(z, c.gram) + c.linear[0]
-    between = ordered_dot(z, u, np.broadcast_to(c.scalars[0], z.shape[:1]))
-    centre = ordered_dot(
-        z, np.broadcast_to(c.linear[1], z.shape), np.broadcast_to(c.scalars[1], z.shape[:1])
-    )
+    between = lane_dot(z, u) + c.scalars[0]
+    centre = lane_dot(z, np.broadcast_to(c.linear[1], z.shape)) + c.scalars[1]
     within = lane_dot(variance, c.power)
     return centre[:, None], (maximum(between, 0.0) + within)[:, None]
 

@@ -91,9 +91,9 @@ def _interleaved(a: Any, b: Any, lanes: int, size: int, high: bool) -> Any:
     return let(Shuffle([a, b], order))
 
 
-def fold(found: Any, out: Any, *index: Any) -> None:
+def fold(found: Any, channels: int, out: Any, *index: Any) -> None:
     """Add up the channels that come again in ``[2, lanes]`` into `out` ``[.., 2, C]``."""
-    lanes, channels = int(found.shape[1]), int(out.shape[-1])
+    lanes = int(found.shape[1])
     for row in range(2):
         total = load(found, row, 0, lanes=channels)
         for start in range(channels, lanes, channels):

@@ -10,11 +10,14 @@ from tvm_probq.kernels.small.emit import (
     Argument,
     build_kernel,
     load,
+    number,
     scratch,
+    shared,
     store,
+    view,
     wide_blocks,
 )
-from tvm_probq.kernels.small.linear import Scalars, chained_matvec
+from tvm_probq.kernels.small.linear import chained_matvec
 from tvm_probq.kernels.small.moments import ChannelMoments
 from tvm_probq.kernels.small.parameters import Parameters
 
@@ -54,7 +57,7 @@ def correction_kernel(
     """Kernel (stat int32 ``[N, 2, IC]``, x_qparams, constants, out ``[N, OC]``)."""
 
     def body(n: Any, stat: Any, x_qparams: Any, matrix: Any, *rest: Any) -> None:
-        moments = ChannelMoments(stat, n, Parameters(x_qparams, n), count)
+        moments = ChannelMoments(stat, n, Parameters(x_qparams, n), count, channels)
         if spec.diagonal:
             emit_diagonal_correction(moments, matrix, n, rest[-1])
             return
@@ -68,52 +71,62 @@ def correction_kernel(
 
 
 class Projection:
-    """Channel means, on a basis if there is one, in a small buffer: `project`."""
+    """Channel means, on a basis if there is one, in a small buffer: `project`.
+
+    Attributes
+    ----------
+    values : Any
+        The buffer.
+    length : Number
+        How many there are.
+    """
 
     def __init__(self, moments: ChannelMoments, basis: Any | None) -> None:
-        means = scratch("float32", moments.channels)
-        wide_blocks(
-            moments.channels, lambda c, lanes: store(means, moments.mean(c, lanes), c, lanes=lanes)
-        )
-        self._values, self.length = means, moments.channels
+        moments = moments.for_shared()
+        self.length = moments.channels
+        self.values = means = scratch("float32", self.length)
         if basis is not None:
-            self.length = int(basis.shape[1])
-            self._values = scratch("float32", self.length)
-            chained_matvec(lambda i: load(means, i), moments.channels, basis, self._keep)
+            self.length = number(int(basis.shape[1]))
+            self.values = scratch("float32", self.length)
+            basis = view(basis, moments.channels, self.length)
 
-    def _keep(self, column: Any, lanes: int, value: Any) -> None:
-        store(self._values, value, column, lanes=lanes)
+        def keep_mean(c: Any, lanes: int) -> None:
+            store(means, moments.mean(c, lanes), c, lanes=lanes)
 
-    @property
-    def at(self) -> Scalars:
-        """The values, one by one."""
-        return lambda i: load(self._values, i)
+        def keep(column: Any, lanes: int, value: Any) -> None:
+            store(self.values, value, column, lanes=lanes)
 
-    def scaled(self, scale: Any) -> Scalars:
-        """The values times `scale` ``[R]``, one by one."""
-        products = scratch("float32", self.length)
-
-        def keep(i: Any, lanes: int) -> None:
-            value = load(self._values, i, lanes=lanes) * load(scale, i, lanes=lanes)
-            store(products, value, i, lanes=lanes)
-
-        wide_blocks(self.length, keep)
-        return lambda i: load(products, i)
+        with shared("projection"):
+            wide_blocks(moments.channels, keep_mean)
+            if basis is not None:
+                chained_matvec(
+                    lambda i: load(means, i), moments.channels, basis, self.length, keep
+                )  # fmt: skip
 
 
 def emit_correction(z: Projection, matrix: Any, scale: Any, n: Any, out: Any) -> None:
     """Write ``(z * scale) @ matrix`` to sample `n` of `out`."""
+    rows, columns = z.length, number(int(matrix.shape[1]))
+    scale, matrix = view(scale, rows), view(matrix, rows, columns)
+    out = view(out, out.shape[0], columns)
+
+    def scaled(i: Any) -> Any:
+        return load(z.values, i) * load(scale, i)
 
     def write(column: Any, lanes: int, value: Any) -> None:
         store(out, value, n, column, lanes=lanes)
 
-    chained_matvec(z.scaled(scale), z.length, matrix, write)
+    with shared("correction"):
+        chained_matvec(scaled, rows, matrix, columns, write)
 
 
 def emit_diagonal_correction(moments: ChannelMoments, matrix: Any, n: Any, out: Any) -> None:
     """Write means times `matrix`, channel by channel, to sample `n` of `out`."""
+    moments = moments.for_shared()
+    matrix, out = view(matrix, moments.channels), view(out, out.shape[0], moments.channels)
 
     def block(c: Any, lanes: int) -> None:
         store(out, moments.mean(c, lanes) * load(matrix, c, lanes=lanes), n, c, lanes=lanes)
 
-    wide_blocks(moments.channels, block)
+    with shared("correction"):
+        wide_blocks(moments.channels, block)

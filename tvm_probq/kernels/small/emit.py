@@ -13,6 +13,8 @@ VECTOR = 16
 WIDE = 64
 UNROLLED = 8
 OPAQUE = 8  # op_pattern kOpaque: nothing may be fused into, or around, these kernels
+SIZES = (16, 64, 128, 240)  # elements of scratch memory; four bytes each are less than 1024
+SHARED = "probq.shared"  # attribute of code that other kernels may have too
 
 Shape = Sequence[Any]
 Block = Callable[[Any, int], None]
@@ -63,14 +65,62 @@ def build_kernel(
     return builder.get().without_attr("global_symbol")
 
 
+class Number(int):
+    """An integer that code reads at run time, from a variable; Python reads its value.
+
+    Code that uses the variable alone is the same for every value, so kernels can share it.
+
+    Attributes
+    ----------
+    variable : Any
+        Where code finds it, int32.
+    """
+
+    variable: Any
+
+    def __new__(cls, value: int, variable: Any) -> "Number":
+        """A number and its variable."""
+        made = super().__new__(cls, value)
+        made.variable = variable
+        return made
+
+    def __mul__(self, other: int) -> "Number":
+        """A number too, as is what `-`, `+` and `//` give."""
+        return Number(int(self) * other, self.variable * in_code(other))
+
+    def __add__(self, other: int) -> "Number":
+        """See `__mul__`."""
+        return Number(int(self) + other, self.variable + in_code(other))
+
+    def __sub__(self, other: int) -> "Number":
+        """See `__mul__`."""
+        return Number(int(self) - other, self.variable - in_code(other))
+
+    def __floordiv__(self, other: int) -> "Number":
+        """See `__mul__`."""
+        return Number(int(self) // other, tirx.floordiv(self.variable, in_code(other)))
+
+
+def in_code(value: Any) -> Any:
+    """The variable of a number, anything else as it is."""
+    return value.variable if isinstance(value, Number) else value
+
+
+def number(value: int) -> Number:
+    """A number whose value LLVM does not know."""
+    hidden = tirx.FloatImm("float64", float(value))
+    fence = tirx.call_llvm_pure_intrin("float64", "llvm.arithmetic.fence", hidden)
+    return Number(value, let(let(tirx.Cast("int32", fence))))
+
+
 def load(buffer: Any, *index: Any, lanes: int = 1) -> Any:
     """Read `lanes` neighbours along the last axis, the first of them at `index`."""
-    return tirx.BufferLoad(buffer, [*index[:-1], _lane_index(index[-1], lanes)])
+    return tirx.BufferLoad(buffer, _places(index, lanes))
 
 
 def store(buffer: Any, value: Any, *index: Any, lanes: int = 1) -> None:
     """Write `lanes` neighbours along the last axis."""
-    ir.buffer_store(buffer, value, [*index[:-1], _lane_index(index[-1], lanes)])
+    ir.buffer_store(buffer, value, _places(index, lanes))
 
 
 def let(value: Any) -> Any:
@@ -91,7 +141,7 @@ def let(value: Any) -> Any:
 
 def view(buffer: Any, *shape: Any) -> Any:
     """The memory of `buffer` under another shape."""
-    return ir.decl_buffer(shape, buffer.dtype, data=buffer.data)
+    return ir.decl_buffer([in_code(d) for d in shape], buffer.dtype, data=buffer.data)
 
 
 def scratch(dtype: str, *shape: int) -> Any:
@@ -99,7 +149,19 @@ def scratch(dtype: str, *shape: int) -> Any:
 
     The scope "local" would never be: TVM takes it from the heap on a CPU.
     """
+    if isinstance(shape[0], Number):  # of few sizes, so that more code is alike
+        shape = (next((size for size in SIZES if size >= shape[0]), int(shape[0])),)
     return ir.alloc_buffer(shape, dtype, scope="global")
+
+
+def shared(name: str) -> Any:
+    """A frame, ``with shared(name):``, around code that other kernels may have too.
+
+    `passes.share_code.ShareCode` makes one function of all such code that is alike.  It is alike in
+    kernels of different sizes if these are numbers, and shapes of buffers are made of them, before
+    the frame.
+    """
+    return ir.attr(tirx.const(0, "int32"), SHARED, name)
 
 
 def loop(extent: Any, around: int = 1) -> Any:
@@ -108,26 +170,39 @@ def loop(extent: Any, around: int = 1) -> Any:
     LLVM takes a wide vector for one instruction and unrolls nests of known length altogether,
     to kilobytes of spilled code; so a length of some size goes through a fence, which hides it.
     """
-    if not isinstance(extent, int) or extent * around <= UNROLLED:
-        return ir.serial(extent)
-    hidden = tirx.FloatImm("float32", float(extent))
-    fence = tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", hidden)
-    return ir.serial(let(tirx.Cast("int32", fence)))
+    if isinstance(extent, int) and not isinstance(extent, Number) and extent * around > UNROLLED:
+        extent = number(extent)
+    return ir.serial(in_code(extent))
 
 
-def wide_blocks(extent: int, body: Block, widest: int = WIDE, shortest: int = 1) -> None:
+def wide_blocks(extent: int, body: Block, widest: int = WIDE) -> None:
     """Cover `extent` elements by vectors for work that may be done twice.
 
-    The last block may overlap the one before, so that an awkward extent needs no short vectors:
-    none below `shortest`, which is at most `extent`.
+    The last block may overlap the one before, so that an awkward extent needs no short vectors.
     """
+    if isinstance(extent, Number):
+        _overlapping_blocks(extent, body, widest)
+        return
     lanes = 1 << (min(extent, widest).bit_length() - 1)
     full, rest = divmod(extent, lanes)
     with loop(full) as i:
         body(i * lanes, lanes)
     if rest:
-        tail = max(shortest, 1 << (rest - 1).bit_length())
+        tail = 1 << (rest - 1).bit_length()
         body(extent - tail, tail)
+
+
+def _overlapping_blocks(extent: Number, body: Block, widest: int) -> None:
+    """`wide_blocks` by the same code for many extents.
+
+    No statement of `body` may read one place of scratch memory and write the same place of another:
+    TVM could make one memory of both, and the work would be done twice on its own results.
+    """
+    lanes = 1 << (min(extent, widest).bit_length() - 1)
+    if VECTOR < lanes < widest:
+        lanes = VECTOR
+    with loop((extent + (lanes - 1)) // lanes) as i:
+        body(tirx.min(i * lanes, in_code(extent - lanes)), lanes)
 
 
 def exact_blocks(extent: int, body: Block, lanes: int = VECTOR) -> None:
@@ -171,5 +246,6 @@ def lanes_of(value: Any) -> int:
     return int(value.ty.dtype.lanes)
 
 
-def _lane_index(index: Any, lanes: int) -> Any:
-    return index if lanes == 1 else tirx.Ramp(index, 1, lanes)
+def _places(index: Sequence[Any], lanes: int) -> list[Any]:
+    *outer, last = map(in_code, index)
+    return [*outer, last if lanes == 1 else tirx.Ramp(last, 1, lanes)]

@@ -9,14 +9,23 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from tvm_probq.kernels.small.emit import lanes_of, let, splat
+from tvm_probq.kernels.small.emit import Number, lanes_of, let, splat
 
 SCALE_FLOOR = 2.0**-40
 
 
 def const(value: Any, lanes: int = 1) -> Any:
     """A float32 constant in every lane."""
+    if isinstance(value, Number):
+        return splat(tirx.Cast("float32", value.variable), lanes)
     return splat(tirx.FloatImm("float32", float(np.float32(value))), lanes)
+
+
+def reciprocal(count: int, lanes: int = 1) -> Any:
+    """``1 / count`` in every lane: dividing each vector would take longer than all the rest."""
+    if isinstance(count, Number):
+        return splat(let(const(1.0) / const(count)), lanes)
+    return const(np.float32(1.0) / np.float32(count), lanes)
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:

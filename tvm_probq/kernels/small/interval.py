@@ -5,7 +5,7 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.small.emit import let, load, splat
+from tvm_probq.kernels.small.emit import let, load, splat, view
 from tvm_probq.kernels.small.floats import fma, maximum, minimum, negate, sqrt
 from tvm_probq.kernels.small.parameters import Parameters, map_interval
 from tvm_probq.simulator.numerics import Activation
@@ -18,6 +18,10 @@ class Fit:
     spread: Any
     rule: Any
     levels: Any
+
+    def of_channels(self, count: int) -> "Fit":
+        """The same for `count` channels, see `emit.number`."""
+        return Fit(view(self.spread, 2, count), self.rule, self.levels)
 
     @property
     def correlation(self) -> Any:

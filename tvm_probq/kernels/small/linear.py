@@ -14,12 +14,13 @@ from tvm_probq.kernels.small.emit import (
 )
 from tvm_probq.kernels.small.floats import convert, fma
 
-CHAINS = 4
+CHAINS = 8
+NARROW = 32  # lanes of a chain, so that all are in registers
 Scalars = Callable[[Any], Any]
 
 
 class LaneSum:
-    """Running `lane_sum` or `lane_dot`: 16 lanes, added up in order at the end."""
+    """Running `lane_sum` or `lane_dot`: 16 lanes, added up by halves at the end."""
 
     def __init__(self) -> None:
         self._lanes = Register(VECTOR)
@@ -36,10 +37,11 @@ class LaneSum:
 
     def total(self) -> Any:
         """All lanes together."""
-        total = self._lanes.get(1)
-        for lane in range(1, VECTOR):
-            total = total + self._lanes.get(1, lane)
-        return let(total)
+        lanes = VECTOR
+        while lanes > 1:
+            lanes //= 2
+            self._lanes.set(self._lanes.get(lanes) + self._lanes.get(lanes, lanes), lanes)
+        return let(self._lanes.get(1))
 
 
 def _lane(c: Any) -> int:
@@ -48,7 +50,7 @@ def _lane(c: Any) -> int:
 
 
 def chained_matvec(
-    vector: Scalars, rows: int, matrix: Any, emit: Callable[[Any, int, Any], None]
+    vector: Scalars, rows: int, matrix: Any, columns: int, emit: Callable[[Any, int, Any], None]
 ) -> None:
     """Hand ``vector [rows] @ matrix [rows, columns]`` to ``emit(column, lanes, value)``.
 
@@ -68,16 +70,11 @@ def chained_matvec(
                 step(chain, j * CHAINS + chain)
         for chain in range(rows % CHAINS):
             step(chain, rows // CHAINS * CHAINS + chain)
-        first = chains[0].get() + chains[1].get()
-        emit(column, lanes, let(first + (chains[2].get() + chains[3].get())))
+        totals = [chain.get() for chain in chains]
+        while len(totals) > 1:
+            half = len(totals) // 2
+            pairs = zip(totals[:half], totals[half:], strict=True)
+            totals = [let(low + high) for low, high in pairs]
+        emit(column, lanes, totals[0])
 
-    wide_blocks(int(matrix.shape[1]), block)
-
-
-def ordered_dot(a: Scalars, b: Scalars, length: int, start: Any) -> Any:
-    """``start + sum a * b``, one fused multiply-add after the other."""
-    total = Register(1)
-    total.set(start)
-    with loop(length) as i:
-        total.set(fma(a(i), b(i), total.get()))
-    return let(total.get())
+    wide_blocks(columns, block, NARROW)

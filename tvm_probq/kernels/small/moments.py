@@ -4,8 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvm_probq.kernels.small.emit import exact_blocks, let, load, splat
-from tvm_probq.kernels.small.floats import const, convert, fence, fma, maximum, negate, sqrt
+from tvm_probq.kernels.small.emit import exact_blocks, let, load, number, splat, view
+from tvm_probq.kernels.small.floats import (
+    const,
+    convert,
+    fence,
+    fma,
+    maximum,
+    negate,
+    reciprocal,
+    sqrt,
+)
 from tvm_probq.kernels.small.linear import LaneSum
 from tvm_probq.kernels.small.parameters import Parameters
 
@@ -26,17 +35,25 @@ class ChannelMoments:
         Of the tensor summed.
     count : int
         Positions summed.
+    channels : int
+        Number of channels.
     """
 
     sums: Any
     at: Any
     qparams: Parameters
     count: int
+    channels: int
 
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return int(self.sums.shape[2])
+    def for_shared(self) -> "ChannelMoments":
+        """The same, for code in a `shared` frame, which this comes before."""
+        channels = number(self.channels)
+        sums = view(self.sums, self.sums.shape[0], 2, channels)
+        qparams = self.qparams
+        if qparams.per_channel:
+            rows = view(qparams.buffer, qparams.buffer.shape[0], 3, channels)
+            qparams = Parameters(rows, qparams.sample)
+        return ChannelMoments(sums, self.at, qparams, number(self.count), channels)
 
     def mean(self, c: Any, lanes: int) -> Any:
         """Means, fenced."""
@@ -53,7 +70,7 @@ class ChannelMoments:
 
     def _code(self, row: int, c: Any, lanes: int) -> Any:
         total = convert(load(self.sums, self.at, row, c, lanes=lanes), "float32")
-        return let(total / const(self.count, lanes))
+        return fence(total * reciprocal(self.count, lanes))
 
 
 def tensor_moments(moments: Moments, channels: int) -> tuple[Any, Any]:

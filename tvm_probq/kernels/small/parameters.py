@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tvm import tirx
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.small.emit import lanes_of, let, load, splat, store
@@ -32,7 +33,8 @@ class Parameters:
     @property
     def per_channel(self) -> bool:
         """Whether each channel has its own."""
-        return int(self.buffer.shape[2]) > 1
+        ranges = self.buffer.shape[2]
+        return not isinstance(ranges, tirx.IntImm) or int(ranges) > 1
 
     def scale(self, channel: Any, lanes: int) -> Any:
         """Scales of `lanes` channels."""

@@ -77,7 +77,7 @@ def predict_kernel(
         outputs = list(rest[len(rest) - 1 - with_sums - (correction is not None) :])
         sums, at = (outputs.pop(0), n) if with_sums else (scratch("int32", 1, 2, shape[-1]), 0)
         emit_sums(q, strides, n, sums, at, dot)
-        moments = ChannelMoments(sums, at, Parameters(x_qparams, n), surrogate.count)
+        moments = ChannelMoments(sums, at, Parameters(x_qparams, n), surrogate.count, shape[-1])
         tensors = Tensors.of(surrogate, list(rest[:first]), outputs[0])
         z = basis_projection(surrogate, tensors, moments)
         if correction is not None:

@@ -1,52 +1,70 @@
-"""Predicted mean and variance of a layer's output, kind by kind."""
+"""Predicted mean and variance of a layer's output, kind by kind.
 
-from collections.abc import Sequence
+What is shared between kernels (see `emit.shared`) begins behind the calls of these functions.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm_probq.kernels.small.correction import Projection
 from tvm_probq.kernels.small.emit import (
+    Number,
     exact_blocks,
     let,
     load,
+    number,
     scratch,
+    shared,
     store,
+    view,
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import const, fence, fma, maximum, negate
-from tvm_probq.kernels.small.linear import LaneSum, chained_matvec, ordered_dot
+from tvm_probq.kernels.small.linear import LaneSum, chained_matvec
 from tvm_probq.kernels.small.moments import ChannelMoments, Moments
 from tvm_probq.kernels.small.parameters import Parameters
 
 Mixture = tuple[Any, Any]
 
 
-def predict_tensor(constants: Sequence[Any], moments: ChannelMoments, z: Projection) -> Mixture:
-    """Mixture mean and variance; `constants` are gram, linear, scalars and power.
+def predict_tensor(
+    constants: Sequence[Any], moments: ChannelMoments, z: Projection
+) -> Callable[[], Mixture]:
+    """What emits mixture mean and variance; `constants` are gram, linear, scalars and power.
 
     `z` may hold more than the gram matrix has rows: the first are read.
     """
     gram, linear, scalars, power = constants
-    rank = int(gram.shape[0])
-    u = scratch("float32", rank)
+    rank = number(int(gram.shape[0]))
+    gram, linear = view(gram, rank, rank), view(linear, 2, rank)
+    power, u = view(power, moments.channels), scratch("float32", rank)
 
     def keep(column: Any, lanes: int, value: Any) -> None:
         store(u, value + load(linear, 0, column, lanes=lanes), column, lanes=lanes)
 
-    chained_matvec(z.at, rank, gram, keep)
-    between = ordered_dot(z.at, lambda i: load(u, i), rank, load(scalars, 0))
-    centre = ordered_dot(z.at, lambda i: load(linear, 1, i), rank, load(scalars, 1))
-    within = LaneSum()
+    def emit() -> Mixture:
+        chained_matvec(lambda i: load(z.values, i), rank, gram, rank, keep)
+        between, centre, within = LaneSum(), LaneSum(), LaneSum()
 
-    def block(c: Any, lanes: int) -> None:
-        within.add_product(c, moments.both(c, lanes)[1], load(power, c, lanes=lanes), lanes)
+        def direction(i: Any, lanes: int) -> None:
+            value = let(load(z.values, i, lanes=lanes))
+            between.add_product(i, value, load(u, i, lanes=lanes), lanes)
+            centre.add_product(i, value, load(linear, 1, i, lanes=lanes), lanes)
 
-    exact_blocks(moments.channels, block)
-    return centre, let(maximum(between, 0.0) + within.total())
+        def block(c: Any, lanes: int) -> None:
+            within.add_product(c, moments.both(c, lanes)[1], load(power, c, lanes=lanes), lanes)
+
+        exact_blocks(rank, direction)
+        exact_blocks(moments.channels, block)
+        spread = maximum(between.total() + load(scalars, 0), 0.0)
+        return let(centre.total() + load(scalars, 1)), let(spread + within.total())
+
+    return emit
 
 
 def predict_diagonal(constants: Sequence[Any], moments: ChannelMoments) -> Moments:
     """Mean and variance of each channel of a depthwise layer."""
-    weights, power, bias = constants
+    weights, power, bias = (view(constant, moments.channels) for constant in constants)
 
     def at(c: Any, lanes: int) -> Mixture:
         mean, variance = moments.both(c, lanes)
@@ -56,10 +74,12 @@ def predict_diagonal(constants: Sequence[Any], moments: ChannelMoments) -> Momen
     return at
 
 
-def predict_channels(constants: Sequence[Any], moments: ChannelMoments) -> Moments:
-    """Mean and variance of each output channel of a dense layer."""
+def predict_channels(constants: Sequence[Any], moments: ChannelMoments) -> tuple[Moments, Number]:
+    """Mean and variance of each output channel of a dense layer, and how many there are."""
     weights, power, bias = constants
-    inputs, outputs = (int(extent) for extent in weights.shape)
+    inputs, outputs = moments.channels, number(int(bias.shape[0]))
+    weights, power = (view(matrix, inputs, outputs) for matrix in (weights, power))
+    bias = view(bias, outputs)
     values = [scratch("float32", inputs) for _ in range(2)]
     results = [scratch("float32", outputs) for _ in range(2)]
 
@@ -73,14 +93,15 @@ def predict_channels(constants: Sequence[Any], moments: ChannelMoments) -> Momen
     def keep_variance(c: Any, lanes: int, value: Any) -> None:
         store(results[1], value, c, lanes=lanes)
 
-    wide_blocks(inputs, keep_inputs)
-    chained_matvec(lambda i: load(values[0], i), inputs, weights, keep_centre)
-    chained_matvec(lambda i: load(values[1], i), inputs, power, keep_variance)
+    with shared("channels"):
+        wide_blocks(inputs, keep_inputs)
+        chained_matvec(lambda i: load(values[0], i), inputs, weights, outputs, keep_centre)
+        chained_matvec(lambda i: load(values[1], i), inputs, power, outputs, keep_variance)
 
     def at(c: Any, lanes: int) -> Mixture:
         return let(load(results[0], c, lanes=lanes)), let(load(results[1], c, lanes=lanes))
 
-    return at
+    return at, outputs
 
 
 def predict_iid(table: Any, patches: Any, n: Any, p: Parameters, count: int) -> Mixture:

@@ -12,12 +12,16 @@ from tvm_probq.kernels.small.emit import (
     VECTOR,
     WIDE,
     Argument,
+    Number,
     Register,
     build_kernel,
+    in_code,
     let,
     load,
     loop,
+    number,
     scratch,
+    shared,
     store,
     view,
     wide_blocks,
@@ -48,19 +52,27 @@ def emit_sums(
     With `dot` four positions are read at once, where channels fill its registers.
     """
     at = n if out_sample is None else out_sample
-    channels = int(q.shape[-1])
+    channels = number(int(q.shape[-1]))
     run = _Run.of(q, strides)
-    if dot is not None and _emit_quads(run, n, out, at, dot):
+    out = view(out, out.shape[0], 2, channels)
+    with shared("sums"):
+        _emit_sums(run, channels, n, out, at, dot)
+
+
+def _emit_sums(
+    run: "_Run", channels: Number, n: Any, out: Any, at: Any, dot: ByteDot | None
+) -> None:  # fmt: skip
+    if dot is not None and _emit_quads(run, channels, n, out, at, dot):
         return
     together = _positions_together(channels)
     if together > 1 and run.pitch == channels and run.length >= together:
-        _emit_narrow(run, n, out, at, together)
+        _emit_narrow(run, int(channels), n, out, at, together)
         return
 
     def block(c: Any, lanes: int) -> None:
         pair = _Pair(lanes)
-        with loop(run.count, run.length) as i, loop(run.length) as j:
-            pair.see(load(run.codes, n, i * run.step, j * run.pitch + c, lanes=lanes))
+        with loop(run.count) as i, loop(run.length) as j:
+            pair.see(run.load(n, i, j * in_code(run.pitch) + c, lanes))
         pair.write(out, at, c)
 
     wide_blocks(channels, block)
@@ -74,23 +86,25 @@ class _Run:
     """
 
     codes: Any
-    count: int
-    length: int
-    step: int
-    pitch: int
+    count: Number
+    length: Number
+    step: Number
+    pitch: Number
 
     @staticmethod
     def of(q: Any, strides: Strides) -> "_Run":
         batch, channels = q.shape[0], int(q.shape[-1])
-        if len(q.shape) == 2:
-            return _Run(view(q, batch, 1, channels), 1, 1, 1, channels)
-        height, width = int(q.shape[1]), int(q.shape[2])
+        height, width = (1, 1) if len(q.shape) == 2 else map(int, q.shape[1:3])
         down, right = strides
         if down == right == 1:
-            flat = view(q, batch, 1, height * width * channels)
-            return _Run(flat, 1, height * width, 1, channels)
-        rows = view(q, batch, height, width * channels)
-        return _Run(rows, -(-height // down), -(-width // right), down, right * channels)
+            height, width = 1, height * width
+        rows = view(q, batch, number(height), number(width * channels))
+        numbers = -(-height // down), -(-width // right), down, right * channels
+        return _Run(rows, *map(number, numbers))
+
+    def load(self, n: Any, row: Any, place: Any, lanes: int) -> Any:
+        """Codes of a run, from a place on."""
+        return load(self.codes, n, row * in_code(self.step), place, lanes=lanes)
 
 
 class _Pair:
@@ -111,16 +125,16 @@ class _Pair:
             store(out, register.get(), *index[:-1], row, index[-1], lanes=register.lanes)
 
 
-def _emit_quads(run: _Run, n: Any, out: Any, at: Any, dot: ByteDot) -> bool:
+def _emit_quads(run: _Run, channels: Number, n: Any, out: Any, at: Any, dot: ByteDot) -> bool:
     """Write the sums by dot products, if that pays: whether it did."""
-    channels, widest = int(out.shape[2]), dot.widest
+    widest = dot.widest
     length = run.length * channels
     if channels < widest and widest % channels == 0 and run.pitch == channels:
         if channels < QUARTER or length % widest:
             return False
         sums = QuadSums(dot, widest)
         _see_quads(run, n, sums, length // widest, widest, 0)
-        fold(sums.rows(), out, at)
+        fold(sums.rows(), int(channels), out, at)
         return True
     if channels < QUARTER or run.length < POSITIONS // 2:
         return False
@@ -132,25 +146,24 @@ def _emit_quads(run: _Run, n: Any, out: Any, at: Any, dot: ByteDot) -> bool:
         for row in range(2):
             store(out, load(rows, row, 0, lanes=lanes), at, row, c, lanes=lanes)
 
-    wide_blocks(channels, block, widest, QUARTER)
+    wide_blocks(channels, block, widest)
     return True
 
 
-def _see_quads(run: _Run, n: Any, sums: QuadSums, length: int, pitch: int, first: Any) -> None:
+def _see_quads(run: _Run, n: Any, sums: QuadSums, length: Number, pitch: int, first: Any) -> None:
     """Show `sums` every vector of each run: `length` of them, `pitch` elements apart."""
-    full, rest = divmod(length, POSITIONS)
+    full, rest = length // POSITIONS, length % POSITIONS
 
     def vectors(row: Any, start: Any, count: int) -> list[Any]:
-        places = [(start + k) * pitch + first for k in range(count)]
-        return [load(run.codes, n, row, place, lanes=sums.lanes) for place in places]
+        places = [(start + k) * in_code(pitch) + first for k in range(count)]
+        return [run.load(n, row, place, sums.lanes) for place in places]
 
-    with loop(run.count, full) as i:
-        row = i * run.step
+    with loop(run.count) as i:
         if full:
             with loop(full) as j:
-                sums.see(vectors(row, j * POSITIONS, POSITIONS))
+                sums.see(vectors(i, j * POSITIONS, POSITIONS))
         if rest:
-            sums.see(vectors(row, full * POSITIONS, rest))
+            sums.see(vectors(i, in_code(full * POSITIONS), rest))
 
 
 def _positions_together(channels: int) -> int:
@@ -161,22 +174,23 @@ def _positions_together(channels: int) -> int:
     return max((m for m in fitting if m * channels <= WIDE), default=min(fitting, default=1))
 
 
-def _emit_narrow(run: _Run, n: Any, out: Any, at: Any, together: int) -> None:
+def _emit_narrow(
+    run: _Run, channels: int, n: Any, out: Any, at: Any, together: int
+) -> None:  # fmt: skip
     """Few channels: several positions side by side, or each addition waits for the last."""
-    channels = int(out.shape[2])
     lanes = together * channels
-    full, rest = divmod(run.length, together)
+    full, rest = run.length // together, run.length % together
     pairs = [_Pair(VECTOR) for _ in range(0, lanes, VECTOR)]
     with loop(run.count) as i, loop(full) as j:
         for k, pair in enumerate(pairs):
             start = j * lanes + k * VECTOR
-            pair.see(load(run.codes, n, i * run.step, start, lanes=VECTOR))
+            pair.see(run.load(n, i, start, VECTOR))
     flat = scratch("int32", 2, lanes)
     for k, pair in enumerate(pairs):
         pair.write(flat, k * VECTOR)
     if rest:
         with loop(run.count) as i, loop(rest * channels) as e:
-            code = let(convert(load(run.codes, n, i * run.step, full * lanes + e), "int32"))
+            code = let(convert(run.load(n, i, in_code(full * lanes) + e, 1), "int32"))
             store(flat, load(flat, 0, e) + code, 0, e)
             store(flat, load(flat, 1, e) + code * code, 1, e)
     with loop(channels) as c:

@@ -1,5 +1,6 @@
 """The surrogates: a layer's output parameters from sums over its input."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from tvm import tirx
 
 from tvm_probq.kernels.small.correction import Projection
 from tvm_probq.kernels.small.elementwise import qparams_argument
-from tvm_probq.kernels.small.emit import Argument, build_kernel, wide_blocks
+from tvm_probq.kernels.small.emit import Argument, build_kernel, shared, view, wide_blocks
 from tvm_probq.kernels.small.interval import Fit, write_interval
 from tvm_probq.kernels.small.moments import ChannelMoments, Moments, add_residual, tensor_moments
 from tvm_probq.kernels.small.parameters import NO_ACTIVATION, Parameters
@@ -117,10 +118,10 @@ def surrogate_kernel(spec: SurrogateSpec) -> tirx.PrimFunc:
     def body(n: Any, stat: Any, x_qparams: Any, *rest: Any) -> None:
         tensors, p = Tensors.of(spec, list(rest[:-1]), rest[-1]), Parameters(x_qparams, n)
         if spec.kind == "iid":
-            mixture = predict_iid(tensors.constants[0], stat, n, p, spec.count)
-            _write_mixture(spec, tensors, n, mixture)
+            table = tensors.constants[0]
+            _write_mixture(spec, tensors, n, lambda: predict_iid(table, stat, n, p, spec.count))
             return
-        moments = ChannelMoments(stat, n, p, spec.count)
+        moments = ChannelMoments(stat, n, p, spec.count, spec.channels)
         emit_surrogate(spec, tensors, n, moments, basis_projection(spec, tensors, moments))
 
     arguments = [Argument("stat", (spec.batch, rows, spec.channels), dtype)]
@@ -143,20 +144,23 @@ def emit_surrogate(
     spec: SurrogateSpec, tensors: Tensors, n: Any, moments: ChannelMoments, z: Projection | None
 ) -> None:
     """Write the parameters of sample `n`, for every kind but ``"iid"``."""
-    constants = tensors.constants
+    moments = moments.for_shared()
     if z is not None:
-        _write_mixture(spec, tensors, n, predict_tensor(constants[-4:], moments, z))
+        mixture = predict_tensor(tensors.constants[-4:], moments, z)
+        _write_mixture(spec, tensors, n, mixture)
         return
-    per_channel, outputs = _channel_moments(spec, constants, moments)
+    per_channel, outputs = _channel_moments(spec, tensors.constants, moments)
     if spec.ranges == 1:
-        _write_mixture(spec, tensors, n, tensor_moments(per_channel, outputs))
+        _write_mixture(spec, tensors, n, lambda: tensor_moments(per_channel, outputs))
         return
-    out = Parameters(tensors.out, n)
+    fit, out = tensors.fit.of_channels(outputs), tensors.out
+    out = Parameters(view(out, out.shape[0], 3, outputs), n)
 
     def block(c: Any, lanes: int) -> None:
-        write_interval(tensors.fit, spec.activation, per_channel(c, lanes), out, c, lanes)
+        write_interval(fit, spec.activation, per_channel(c, lanes), out, c, lanes)
 
-    wide_blocks(outputs, block)
+    with shared("intervals"):
+        wide_blocks(outputs, block)
 
 
 def _channel_moments(
@@ -164,15 +168,24 @@ def _channel_moments(
 ) -> tuple[Moments, int]:
     """Moments of each output channel, and how many there are."""
     if spec.kind == "add":
-        return moments.both, spec.channels
-    predict = predict_channels if spec.kind == "moments_channel" else predict_diagonal
-    return predict(constants, moments), int(constants[2].shape[0])
+        return moments.both, moments.channels
+    if spec.kind == "moments_channel":
+        return predict_channels(constants, moments)
+    return predict_diagonal(constants, moments), moments.channels
 
 
-def _write_mixture(spec: SurrogateSpec, tensors: Tensors, n: Any, mixture: Mixture) -> None:
+def _write_mixture(
+    spec: SurrogateSpec, tensors: Tensors, n: Any, emit_mixture: Callable[[], Mixture]
+) -> None:
+    residual = None
     if spec.residual is not None and tensors.residual is not None:
         sums, qparams = tensors.residual
-        moments = ChannelMoments(sums, n, Parameters(qparams, n), spec.residual.count)
-        other = tensor_moments(moments.both, moments.channels)
-        mixture = add_residual(mixture, other, tensors.fit.correlation)
-    write_interval(tensors.fit, spec.activation, mixture, Parameters(tensors.out, n), 0, 1)
+        residual = ChannelMoments(
+            sums, n, Parameters(qparams, n), spec.residual.count, spec.residual.channels
+        ).for_shared()
+    with shared("interval"):
+        mixture = emit_mixture()
+        if residual is not None:
+            other = tensor_moments(residual.both, residual.channels)
+            mixture = add_residual(mixture, other, tensors.fit.correlation)
+        write_interval(tensors.fit, spec.activation, mixture, Parameters(tensors.out, n), 0, 1)
