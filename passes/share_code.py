@@ -7,7 +7,7 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import IRModule
 
-from tvm_probq.kernels.small.emit import SHARED
+from tvm_probq.kernels.small.emit import SHARED, number_behind
 from tvm_probq.kernels.subroutine import Extracted, subroutines
 
 
@@ -45,16 +45,22 @@ class ShareCode:
 def _with_calls(builder: relax.BlockBuilder, body: tirx.Stmt) -> tirx.Stmt:
     """`body` with calls of functions of the builder's module in place of marked code."""
     views: dict[tirx.Var, Any] = {}
+    numbers: dict[tirx.Var, int] = {}
 
     def declared(stmt: tirx.DeclBuffer) -> None:
         views[stmt.buffer] = stmt.data
+
+    def bound(stmt: tirx.Bind) -> None:
+        value = number_behind(stmt.value)
+        if value is not None:
+            numbers[stmt.var] = value
 
     def called(stmt: tirx.AttrStmt) -> tirx.Stmt:
         if stmt.attr_key != SHARED:
             return stmt
         name = f"shared_{stmt.value.value}"
         extracted = Extracted.of(stmt.body, name)
-        return extracted.call(builder.add_func(extracted.function, name), views)
+        return extracted.call(builder.add_func(extracted.function, name), views, numbers)
 
-    tvm_ffi.structural_walk(body, (tirx.DeclBuffer, declared))
+    tvm_ffi.structural_walk(body, [(tirx.DeclBuffer, declared), (tirx.Bind, bound)])
     return tvm_ffi.structural_map(body, (tirx.AttrStmt, called))

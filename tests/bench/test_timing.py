@@ -13,6 +13,20 @@ from tvm_probq.bench.timing import RARE, WARM_UP_TURNS, Timing, fair_clock, inte
 from tvm_probq.errors import EnvironmentProblem
 
 
+@pytest.fixture(autouse=True)
+def one_run_to_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with slow contestants."""
+    monkeypatch.setattr(timing, "WARM_UP_S", 0.0)
+
+
+def test_a_fast_contestant_runs_until_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "WARM_UP_S", 1000.0)
+    order: list[str] = []
+    interleaved({n: lambda n=n: order.append(n) for n in "ab"}, 1)
+    each = timing.WARM_UP_RUNS + 1
+    assert "".join(order[-2 * each :]) == "a" * each + "b" * each
+
+
 def test_each_turn_starts_with_another_and_runs_each_twice() -> None:
     order: list[str] = []
     calls: dict[str, Callable[[], object]] = {n: lambda n=n: order.append(n) for n in "abc"}

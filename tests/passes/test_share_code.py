@@ -60,17 +60,22 @@ def shared_functions(mod: tvm.IRModule) -> list[str]:
     return sorted(v.name_hint for v in subroutines(mod) if v.name_hint.startswith("shared"))
 
 
-def calls(mod: tvm.IRModule) -> Counter[str]:
-    """How often each function is called from others."""
-    found: Counter[str] = Counter()
+def all_calls(mod: tvm.IRModule) -> list[Any]:
+    """The calls of functions from others."""
+    found: list[Any] = []
 
     def note(call: Any) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar):
-            found[call.op.name_hint] += 1
+            found.append(call)
 
     for function in subroutines(mod).values():
         tvm_ffi.structural_walk(function.body, (tvm.ir.Call, note))
     return found
+
+
+def calls(mod: tvm.IRModule) -> Counter[str]:
+    """How often each function is called from others."""
+    return Counter(call.op.name_hint for call in all_calls(mod))
 
 
 def marks(mod: tvm.IRModule) -> int:
@@ -93,6 +98,8 @@ def test_sizes_share_one_function() -> None:
     assert marks(after) == 0
     assert shared_functions(after) == ["shared_adding"]
     assert calls(after) == {"shared_adding": 3}
+    numbers = [[int(a) for a in c.args if isinstance(a, tirx.IntImm)] for c in all_calls(after)]
+    assert numbers == [[64], [72], [640]]
 
 
 def test_other_code_is_another_function() -> None:

@@ -78,8 +78,12 @@ class Extracted:
         attrs = {SUBROUTINE: name, "tirx.is_scheduled": True, "tirx.noalias": True}
         return Extracted(renew_defs(function.with_attrs(attrs)), buffers, list(scalars))
 
-    def call(self, subroutine: GlobalVar, views: Mapping[tirx.Var, Any]) -> tirx.Stmt:
-        """What takes the place of the code; `views` are the buffers declared, with their memory.
+    def call(
+        self, subroutine: GlobalVar, views: Mapping[tirx.Var, Any], numbers: Mapping[tirx.Var, int]
+    ) -> tirx.Stmt:
+        """What takes the place of the code.
+
+        `views` are the buffers declared, with their memory, `numbers` what is known of scalars.
 
         TVM may shrink a buffer whose address alone is taken, hence a declaration for it; it loses
         buffers with variables in their shape, hence what they are views of; and it takes memory
@@ -89,7 +93,8 @@ class Extracted:
         buffers = [tirx.decl_buffer(m.shape, m.dtype, m.name) for m in memory]
         declared = [tirx.DeclBuffer(b, data=m.data) for b, m in zip(buffers, memory, strict=True)]
         addresses = [tirx.address_of(b[(0,) * len(b.shape)]) for b in buffers]
-        call = checked_call(subroutine, [*addresses, *self.scalars])
+        scalars = [tirx.const(numbers[v], "int32") if v in numbers else v for v in self.scalars]
+        call = checked_call(subroutine, [*addresses, *scalars])
         return tirx.SeqStmt([*declared, call, *map(tirx.Evaluate, addresses)])
 
 

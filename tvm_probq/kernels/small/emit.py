@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
+from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
@@ -110,7 +111,15 @@ def number(value: int) -> Number:
     """A number whose value LLVM does not know."""
     hidden = tirx.FloatImm("float64", float(value))
     fence = tirx.call_llvm_pure_intrin("float64", "llvm.arithmetic.fence", hidden)
-    return Number(value, let(let(tirx.Cast("int32", fence))))
+    return Number(value, ir.bind(tirx.Cast("int32", fence)))
+
+
+def number_behind(value: Any) -> Any:
+    """The integer that `number` hid in an expression, None in any other."""
+    if not isinstance(value, tirx.Cast) or not isinstance(value.value, Call):
+        return None
+    last = value.value.args[-1]
+    return int(last.value) if isinstance(last, tirx.FloatImm) else None
 
 
 def load(buffer: Any, *index: Any, lanes: int = 1) -> Any:
