@@ -14,7 +14,8 @@ Array = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
 
 LANES = 16
-CHAINS = 8
+CHAINS = 2
+PROJECTION_CHAINS = 8  # long sums for few columns: more of them run side by side
 SCALE_FLOOR = np.float32(2.0**-40)
 
 
@@ -81,17 +82,17 @@ def lane_dot(a: F32, b: F32) -> F32:
     return _sum_by_halves(partial)
 
 
-def chained_matvec(vector: F32, matrix: F32) -> F32:
-    """`vector [N, K] @ matrix [K, M]`: eight interleaved chains over K, added up by halves."""
-    count = -(-vector.shape[1] // CHAINS) * CHAINS
+def chained_matvec(vector: F32, matrix: F32, chains: int = CHAINS) -> F32:
+    """`vector [N, K] @ matrix [K, M]`: interleaved chains over K, added up by halves."""
+    count = -(-vector.shape[1] // chains) * chains
     v = np.zeros((vector.shape[0], count), np.float32)
     v[:, : vector.shape[1]] = vector
     m = np.zeros((count, matrix.shape[1]), np.float32)
     m[: matrix.shape[0]] = matrix
-    chains = np.zeros((CHAINS, vector.shape[0], matrix.shape[1]), np.float32)
-    for i in range(0, count, CHAINS):
-        chains = fma(v[:, i : i + CHAINS].T[:, :, None], m[i : i + CHAINS, None, :], chains)
-    return _sum_by_halves(np.moveaxis(chains, 0, -1))
+    sums = np.zeros((chains, vector.shape[0], matrix.shape[1]), np.float32)
+    for i in range(0, count, chains):
+        sums = fma(v[:, i : i + chains].T[:, :, None], m[i : i + chains, None, :], sums)
+    return _sum_by_halves(np.moveaxis(sums, 0, -1))
 
 
 def _sum_by_halves(lanes: F32) -> F32:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tvm_probq.simulator.arithmetic import (
     F32,
+    PROJECTION_CHAINS,
     Array,
     chained_matvec,
     f32,
@@ -106,7 +107,9 @@ def tensor_moments(mean: F32, variance: F32) -> tuple[F32, F32]:
 
 def project(mean: F32, basis: Array | None) -> F32:
     """Channel means ``[N, IC]`` on the calibrated basis int8 ``[IC, R]``, ``[N, R]``."""
-    return mean if basis is None else chained_matvec(mean, basis.astype(np.float32))
+    if basis is None:
+        return mean
+    return chained_matvec(mean, basis.astype(np.float32), PROJECTION_CHAINS)
 
 
 def correct(

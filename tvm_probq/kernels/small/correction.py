@@ -9,6 +9,7 @@ from tvm_probq.kernels.small.elementwise import qparams_argument
 from tvm_probq.kernels.small.emit import (
     Argument,
     build_kernel,
+    exact_blocks,
     load,
     number,
     scratch,
@@ -20,6 +21,7 @@ from tvm_probq.kernels.small.emit import (
 from tvm_probq.kernels.small.linear import chained_matvec
 from tvm_probq.kernels.small.moments import ChannelMoments
 from tvm_probq.kernels.small.parameters import Parameters
+from tvm_probq.simulator.arithmetic import PROJECTION_CHAINS
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Projection:
             wide_blocks(moments.channels, keep_mean)
             if basis is not None:
                 chained_matvec(
-                    lambda i: load(means, i), moments.channels, basis, self.length, keep
+                    lambda i: load(means, i), moments.channels, basis, self.length, keep,
+                    PROJECTION_CHAINS,
                 )  # fmt: skip
 
 
@@ -110,14 +113,18 @@ def emit_correction(z: Projection, matrix: Any, scale: Any, n: Any, out: Any) ->
     scale, matrix = view(scale, rows), view(matrix, rows, columns)
     out = view(out, out.shape[0], columns)
 
-    def scaled(i: Any) -> Any:
-        return load(z.values, i) * load(scale, i)
+    products = scratch("float32", rows)
+
+    def keep(i: Any, lanes: int) -> None:
+        value = load(z.values, i, lanes=lanes) * load(scale, i, lanes=lanes)
+        store(products, value, i, lanes=lanes)
 
     def write(column: Any, lanes: int, value: Any) -> None:
         store(out, value, n, column, lanes=lanes)
 
     with shared("correction"):
-        chained_matvec(scaled, rows, matrix, columns, write)
+        exact_blocks(rows, keep)  # each once: TVM may put the products where the values are
+        chained_matvec(lambda i: load(products, i), rows, matrix, columns, write)
 
 
 def emit_diagonal_correction(moments: ChannelMoments, matrix: Any, n: Any, out: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tvm_probq.kernels.small.emit import (
     VECTOR,
+    WIDE,
     Register,
     let,
     load,
@@ -13,9 +14,9 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import convert, fma
+from tvm_probq.simulator.arithmetic import CHAINS
 
-CHAINS = 8
-NARROW = 32  # lanes of a chain, so that all are in registers
+ACCUMULATORS = 16  # vectors of 16 lanes that the chains fill at most
 Scalars = Callable[[Any], Any]
 
 
@@ -50,26 +51,28 @@ def _lane(c: Any) -> int:
 
 
 def chained_matvec(
-    vector: Scalars, rows: int, matrix: Any, columns: int, emit: Callable[[Any, int, Any], None]
-) -> None:
+    vector: Scalars, rows: int, matrix: Any, columns: int, emit: Callable[[Any, int, Any], None],
+    count: int = CHAINS,
+) -> None:  # fmt: skip
     """Hand ``vector [rows] @ matrix [rows, columns]`` to ``emit(column, lanes, value)``.
 
-    The matrix is float32 or int8.  A column may come twice, so `emit` must be a plain store.
+    The matrix is float32 or int8; `count` chains go over the rows.  A column may come twice, so
+    `emit` must be a plain store.
     """
 
     def block(column: Any, lanes: int) -> None:
-        chains = [Register(lanes) for _ in range(CHAINS)]
+        chains = [Register(lanes) for _ in range(count)]
 
         def step(chain: int, row: Any) -> None:
             register = chains[chain]
             weight = convert(load(matrix, row, column, lanes=lanes), "float32")
             register.set(fma(splat(vector(row), lanes), weight, register.get()))
 
-        with loop(rows // CHAINS) as j:
-            for chain in range(CHAINS):
-                step(chain, j * CHAINS + chain)
-        for chain in range(rows % CHAINS):
-            step(chain, rows // CHAINS * CHAINS + chain)
+        with loop(rows // count) as j:
+            for chain in range(count):
+                step(chain, j * count + chain)
+        for chain in range(rows % count):
+            step(chain, rows // count * count + chain)
         totals = [chain.get() for chain in chains]
         while len(totals) > 1:
             half = len(totals) // 2
@@ -77,4 +80,4 @@ def chained_matvec(
             totals = [let(low + high) for low, high in pairs]
         emit(column, lanes, totals[0])
 
-    wide_blocks(columns, block, NARROW)
+    wide_blocks(columns, block, min(WIDE, ACCUMULATORS // count * VECTOR))
