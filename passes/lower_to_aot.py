@@ -14,7 +14,7 @@ from tvm_probq.ir.rewrite import variables_of
 from tvm_probq.kernels.arena import Layout, Life, in_turn, packed, shared
 from tvm_probq.kernels.calls import KERNEL_CALLS, overwritten, result_types
 from tvm_probq.kernels.embedded import Embedded
-from tvm_probq.kernels.subroutine import as_subroutine, call_in_turn
+from tvm_probq.kernels.subroutine import as_subroutine, call_in_turn, with_workspace
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.LowerToAot")
@@ -177,10 +177,15 @@ class _Run:
         names = [b.var for b in self.bindings if b.var in later]
         if len(self.calls) < 2 or any(isinstance(v.ty, relax.TupleType) for v in names):
             return self.bindings
+        kernels = [with_workspace(self.mod[f]) for f, _ in self.calls]
+        most = max(size for _, size in kernels)
+        workspace = self._workspace(most) if most else -1
         roles = _Roles.of(self.tensors, {self.places[v][0] for v in names}, self.folder)
-        calls = [
-            (self._subroutine(builder, f), [roles.pointers[i] for i in p]) for f, p in self.calls
-        ]
+        calls = []
+        for (function, parameters), (kernel, size) in zip(self.calls, kernels, strict=True):
+            indices = [*parameters, workspace] if size else parameters
+            subroutine = self._subroutine(builder, kernel, str(function.name_hint))
+            calls.append((subroutine, [roles.pointers[i] for i in indices]))
         function = builder.add_func(call_in_turn(calls, roles.params, roles.constants), "run")
         call = builder.normalize(
             relax.op.call_tir(function, roles.arguments, out_ty=roles.result_types)
@@ -198,9 +203,14 @@ class _Run:
             bindings += _named(builder, name, value, tensor.ty)
         return bindings
 
-    def _subroutine(self, builder: relax.BlockBuilder, function: Any) -> Any:
-        name = str(function.name_hint)
-        return builder.add_func(as_subroutine(self.mod[function], name), f"{name}_aot")
+    def _workspace(self, size: int) -> int:
+        """Memory for the buffers of whichever kernel is running."""
+        first = self._new(None, relax.TensorType((size,), "uint8"), 0)
+        self.tensors[first].last = len(self.calls) - 1
+        return first
+
+    def _subroutine(self, builder: relax.BlockBuilder, kernel: Any, name: str) -> Any:
+        return builder.add_func(as_subroutine(kernel, name), f"{name}_aot")
 
 
 @dataclass(frozen=True)

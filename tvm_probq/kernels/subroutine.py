@@ -1,17 +1,23 @@
 """Kernels that other functions call directly, with pointers in place of tensors."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, GlobalVar, IRModule, PrimType, StringImm
+from tvm.runtime import DataType
 from tvm.s_tir import SBlock, SBlockRealize, renew_defs
+from tvm.tirx import For, ForKind
 
+from tvm_probq.kernels.arena import in_turn
 from tvm_probq.kernels.embedded import Embedded
 from tvm_probq.kernels.merge import with_views
 
 SUBROUTINE = "probq.subroutine"  # attribute: the kernel's own name
+STACK_BYTES = 1024  # from which on TVM allocates on the heap
 
 
 def as_subroutine(kernel: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
@@ -21,6 +27,47 @@ def as_subroutine(kernel: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
     body = [with_views(kernel, pointers, views).body, tirx.Return(tirx.const(0, "int32"))]
     function = tirx.PrimFunc(pointers, tirx.SeqStmt(body), PrimType("int32"), kernel.attrs)
     return function.with_attr(SUBROUTINE, name)
+
+
+def with_workspace(kernel: tirx.PrimFunc) -> tuple[tirx.PrimFunc, int]:
+    """`kernel` with a last parameter, uint8, that holds its large buffers, and the size of that.
+
+    TVM would take each of them from the heap at every call.  Small buffers are on the stack, and
+    those of parallel tasks are each task's own.  Without large buffers it is the kernel itself, and
+    the size is 0.
+    """
+    large: list[tirx.Var] = []
+    of_tasks: list[tirx.Var] = []
+
+    def allocated(stmt: tirx.AllocBuffer) -> None:
+        if _bytes(stmt.buffer) >= STACK_BYTES:
+            large.append(stmt.buffer)
+
+    def parallel(stmt: For) -> None:
+        if stmt.kind == ForKind.PARALLEL:
+            inside = (tirx.AllocBuffer, lambda found: of_tasks.append(found.buffer))
+            tvm_ffi.structural_walk(stmt.body, inside)
+
+    tvm_ffi.structural_walk(kernel.body, [(tirx.AllocBuffer, allocated), (For, parallel)])
+    hoisted = [b for b in large if not any(b.same_as(other) for other in of_tasks)]
+    if not hoisted:
+        return kernel, 0
+    layout = in_turn(_bytes(b) for b in hoisted)
+    workspace = tirx.decl_buffer((layout.size_bytes,), "uint8", "workspace")
+    places = dict(zip(hoisted, layout.offsets, strict=True))
+
+    def declared(stmt: tirx.AllocBuffer) -> tirx.Stmt:
+        if stmt.buffer not in places:
+            return stmt
+        return tirx.DeclBuffer(stmt.buffer, data=tirx.address_of(workspace[places[stmt.buffer]]))
+
+    body = tvm_ffi.structural_map(kernel.body, (tirx.AllocBuffer, declared))
+    changed = tirx.PrimFunc([*kernel.params, workspace], body, kernel.ret_type, kernel.attrs)
+    return changed, layout.size_bytes
+
+
+def _bytes(buffer: tirx.Var) -> int:
+    return math.prod(int(d) for d in buffer.shape) * -(-int(DataType(buffer.dtype).bits) // 8)
 
 
 def call_in_turn(

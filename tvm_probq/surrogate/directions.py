@@ -8,7 +8,7 @@ from tvm_probq.simulator.arithmetic import Array
 
 BASIS_RANK = 64
 SURROGATE_RANK = 8
-EIGHT_BIT_RANK = 16
+EIGHT_BIT_RANK = 8
 BASIS_FROM_CHANNELS = 16
 LARGEST_CODE = 127
 
