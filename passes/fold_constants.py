@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import Call, IRModule
 
-from tvm_probq.ir.expressions import constant, constant_value, is_constant, op_name
+from tvm_probq.ir.expressions import constant, constant_value, is_call, is_constant, op_name
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.simulator.float_ops import FLOAT_OPS
 
@@ -26,13 +26,16 @@ class FoldConstants:
         metadata["ir.GenericConst"][1]  # reshaped
         R.const(6.0, "float32")
 
-    Holds before: nothing.  Holds after: no known operator has only constant arguments.
+    A shape that is known is a constant too.  Holds before: nothing.  Holds after: no known operator
+    has only constant arguments.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
 
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
+            if is_call(new, "shape_to_tensor"):
+                return _shape(new.args[0])
             function = FLOAT_OPS.get(op_name(new))
             if function is None:
                 return None
@@ -44,6 +47,14 @@ class FoldConstants:
             return constant(value) if isinstance(value, np.ndarray | np.generic) else None
 
         return rewrite(mod, visit)
+
+
+def _shape(shape: relax.Expr) -> relax.Expr | None:
+    """A known shape as a constant tensor, None for another."""
+    extents = getattr(shape.ty, "values", None)
+    if extents is None or not all(isinstance(d, tirx.IntImm) for d in extents):
+        return None
+    return constant(np.array([int(d) for d in extents], np.int64))
 
 
 def _fold(rewriter: Rewriter, arg: Any) -> Any:

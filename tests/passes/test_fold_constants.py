@@ -45,6 +45,44 @@ def test_a_chain_of_constants_becomes_one() -> None:
     tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
 
 
+def test_a_known_shape_is_a_constant() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((5, 7), "float32"), i: R.Tensor((2,), "int64")):
+            with R.dataflow():
+                shape = R.shape_to_tensor(R.shape_of(x))
+                rows = R.take(shape, R.const(0, "int64"), axis=0)
+                gv = R.add(i, rows)
+                R.output(gv)
+            return gv
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(x: R.Tensor((5, 7), "float32"), i: R.Tensor((2,), "int64")):
+            with R.dataflow():
+                gv = R.add(i, R.const(5, "int64"))
+                R.output(gv)
+            return gv
+
+    tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
+
+
+def test_a_shape_that_varies_stays(unchanged: Any) -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor(("n", 7), "float32")):
+            with R.dataflow():
+                shape = R.shape_of(x)
+                gv = R.shape_to_tensor(shape)
+                R.output(gv)
+            return gv
+
+    unchanged(CHANGE, Before)
+
+
 def test_what_depends_on_the_input_stays(unchanged: Any) -> None:
     @I.ir_module
     class Before:

@@ -42,6 +42,8 @@ NETS: dict[str, Body] = {
     "concat": lambda n: n("Concat", "x", n("Tanh", "x"), axis=1),
     "slice": lambda n: n("Slice", "x", [1, 0], [7, 3], [2, 1], [2, 1]),
     "transpose": lambda n: n("Transpose", "x", perm=[0, 2, 3, 1]),
+    "gather": lambda n: n("Gather", "x", np.array([[3, 0], [1, 1]], np.int64), axis=1),
+    "gather_negative": lambda n: n("Gather", "x", np.array(-2, np.int64), axis=2),
     "gemm": lambda n: n(
         "Gemm", n("Flatten", "x"), n.draw(5, 252), n.draw(5), transB=1, alpha=0.5, beta=2.0
     ),

@@ -149,6 +149,24 @@ def _slice(call: Any, args: list[Any]) -> Array:
     return np.ascontiguousarray(args[0][tuple(index)])
 
 
+@evaluates("take")
+def _take(call: Any, args: list[Any]) -> Array:
+    axis = None if call.attrs.axis is None else int(call.attrs.axis)
+    mode: Any = "wrap" if str(call.attrs.mode) == "wrap" else "clip"  # "fast" promises an index
+    taken: Array = np.take(args[0], args[1], axis, mode=mode)
+    return taken
+
+
+@evaluates("shape_of")
+def _shape_of(_call: Any, args: list[Any]) -> tuple[int, ...]:
+    return tuple(args[0].shape)
+
+
+@evaluates("shape_to_tensor")
+def _shape_to_tensor(_call: Any, args: list[Any]) -> Array:
+    return np.array(args[0], np.int64)
+
+
 def _tuple_ints(value: Any) -> tuple[int, ...]:
     return tuple(int(getattr(v, "value", v)) for v in value)
 
