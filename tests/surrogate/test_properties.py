@@ -31,7 +31,12 @@ from tvm_probq.surrogate.constants import (
     moments_tensor,
 )
 from tvm_probq.surrogate.correction import predicted_correction, static_correction
-from tvm_probq.surrogate.directions import Directions, correction_directions, principal_basis
+from tvm_probq.surrogate.directions import (
+    EIGHT_BIT_RANK,
+    Directions,
+    correction_directions,
+    principal_basis,
+)
 from tvm_probq.surrogate.sampling import patch_gamma, sampling
 from tvm_probq.surrogate.taps import expand_groups, tap_sums
 
@@ -270,5 +275,5 @@ def test_few_channels_are_corrected_one_by_one() -> None:
     assert correction_directions(None, 8) is None
     wide, coarse = correction_directions(basis, 8), correction_directions(basis, 6)
     assert wide is not None
-    assert wide.codes.shape == (32, 16)
+    assert wide.codes.shape == (32, EIGHT_BIT_RANK)
     assert coarse is None
