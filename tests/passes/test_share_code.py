@@ -19,6 +19,7 @@ from tvm_probq.kernels.small.emit import (
     build_kernel,
     load,
     number,
+    number_behind,
     shared,
     store,
     view,
@@ -105,6 +106,21 @@ def test_sizes_share_one_function() -> None:
 def test_other_code_is_another_function() -> None:
     after = ShareCode()(module_of(adding_kernel(64), adding_kernel(64, term=2.0)))
     assert calls(after) == {"shared_adding": 1, "shared_adding1": 1}
+
+
+def test_only_a_number_is_taken_for_one() -> None:
+    fence = "llvm.arithmetic.fence"
+    half, whole = (tirx.FloatImm("float64", v) for v in (0.5, 3.0))
+    assert (
+        number_behind(tirx.Cast("int32", tirx.call_llvm_pure_intrin("float64", fence, whole))) == 3
+    )
+    for other in (
+        tirx.Cast("int32", tirx.call_llvm_pure_intrin("float64", "llvm.fma", half, half, whole)),
+        tirx.Cast("int64", tirx.call_llvm_pure_intrin("float64", fence, whole)),
+        tirx.Cast("int32", whole),
+        whole,
+    ):
+        assert number_behind(other) is None
 
 
 def test_twice_is_once() -> None:

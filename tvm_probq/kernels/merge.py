@@ -52,7 +52,7 @@ def merge_kernels(
     body = SBlockRealize([], True, block)
     params = [m for i, m in enumerate(memory) if i not in inside]
     merged = tirx.PrimFunc(params, body, kernels[-1].ret_type, kernels[-1].attrs)
-    return merged.with_attr(INSIDE, sum(_bytes(tensors[i]) for i in inside))
+    return merged.with_attr(INSIDE, sum(size_bytes(*tensors[i]) for i in inside))
 
 
 def _distinct(kernels: Sequence[tirx.PrimFunc]) -> list[tirx.PrimFunc]:
@@ -63,8 +63,8 @@ def _distinct(kernels: Sequence[tirx.PrimFunc]) -> list[tirx.PrimFunc]:
     return found
 
 
-def _bytes(tensor: Tensor) -> int:
-    shape, dtype = tensor
+def size_bytes(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of a tensor."""
     return math.prod(shape) * -(-int(DataType(dtype).bits) // 8)
 
 

@@ -1,6 +1,5 @@
 """Kernels that other functions call directly, with pointers in place of tensors."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, GlobalVar, IRModule, PrimType, StringImm
-from tvm.runtime import DataType
 from tvm.s_tir import SBlock, SBlockRealize, renew_defs
 from tvm.tirx import For, ForKind
 
 from tvm_probq.kernels.arena import in_turn
 from tvm_probq.kernels.embedded import Embedded
-from tvm_probq.kernels.merge import with_views
+from tvm_probq.kernels.merge import size_bytes, with_views
 
 SUBROUTINE = "probq.subroutine"  # attribute: the kernel's own name
 STACK_BYTES = 1024  # from which on TVM allocates on the heap
@@ -67,7 +65,7 @@ def with_workspace(kernel: tirx.PrimFunc) -> tuple[tirx.PrimFunc, int]:
 
 
 def _bytes(buffer: tirx.Var) -> int:
-    return math.prod(int(d) for d in buffer.shape) * -(-int(DataType(buffer.dtype).bits) // 8)
+    return size_bytes([int(d) for d in buffer.shape], str(buffer.dtype))
 
 
 def call_in_turn(

@@ -112,7 +112,6 @@ def emit_correction(z: Projection, matrix: Any, scale: Any, n: Any, out: Any) ->
     rows, columns = z.length, number(int(matrix.shape[1]))
     scale, matrix = view(scale, rows), view(matrix, rows, columns)
     out = view(out, out.shape[0], columns)
-
     products = scratch("float32", rows)
 
     def keep(i: Any, lanes: int) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
@@ -109,17 +109,22 @@ def in_code(value: Any) -> Any:
 
 def number(value: int) -> Number:
     """A number whose value LLVM does not know."""
-    hidden = tirx.FloatImm("float64", float(value))
-    fence = tirx.call_llvm_pure_intrin("float64", "llvm.arithmetic.fence", hidden)
-    return Number(value, ir.bind(tirx.Cast("int32", fence)))
+    return Number(value, ir.bind(_hidden(float(value))))
 
 
-def number_behind(value: Any) -> Any:
+def _hidden(value: float) -> Any:
+    """`value` as int32, behind a fence."""
+    constant = tirx.FloatImm("float64", value)
+    fence = tirx.call_llvm_pure_intrin("float64", "llvm.arithmetic.fence", constant)
+    return tirx.Cast("int32", fence)
+
+
+def number_behind(value: Any) -> int | None:
     """The integer that `number` hid in an expression, None in any other."""
-    if not isinstance(value, tirx.Cast) or not isinstance(value.value, Call):
-        return None
-    last = value.value.args[-1]
-    return int(last.value) if isinstance(last, tirx.FloatImm) else None
+    found: list[float] = []
+    tvm_ffi.structural_walk(value, (tirx.FloatImm, lambda imm: found.append(float(imm.value))))
+    same = len(found) == 1 and tvm_ffi.structural_equal(value, _hidden(found[0]))
+    return int(found[0]) if same else None
 
 
 def load(buffer: Any, *index: Any, lanes: int = 1) -> Any:
@@ -173,13 +178,13 @@ def shared(name: str) -> Any:
     return ir.attr(tirx.const(0, "int32"), SHARED, name)
 
 
-def loop(extent: Any, around: int = 1) -> Any:
-    """A serial loop, to be used as ``with loop(n) as i``; `around` a loop of that length, if any.
+def loop(extent: Any) -> Any:
+    """A serial loop, to be used as ``with loop(n) as i``.
 
     LLVM takes a wide vector for one instruction and unrolls nests of known length altogether,
     to kilobytes of spilled code; so a length of some size goes through a fence, which hides it.
     """
-    if isinstance(extent, int) and not isinstance(extent, Number) and extent * around > UNROLLED:
+    if isinstance(extent, int) and not isinstance(extent, Number) and extent > UNROLLED:
         extent = number(extent)
     return ir.serial(in_code(extent))
 
