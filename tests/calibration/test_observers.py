@@ -16,7 +16,7 @@ def histogram(*chunks: Any) -> Histogram:
     """The histogram of arrays."""
     found = Histogram()
     for chunk in chunks:
-        found.update(np.asarray(chunk, np.float32))
+        found.update(np.sort(np.asarray(chunk, np.float32)))
     return found
 
 

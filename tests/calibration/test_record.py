@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tvm_probq.calibration.histogram import BINS, Histogram
+from tvm_probq.calibration.histogram import BINS, Histogram, bin_counts
 from tvm_probq.calibration.losses import IntervalLosses, tails
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
@@ -26,7 +26,7 @@ def filled() -> CalibrationRecord:
     rng = np.random.default_rng(0)
     tensor = TensorRecord(basis=rng.normal(size=(5, 2)).astype(np.float32), correlation=0.25)
     tensor.mean, tensor.extremes = rng.normal(size=5), rng.normal(size=2)
-    values = rng.normal(size=100).astype(np.float32)
+    values = np.sort(rng.normal(size=100).astype(np.float32))
     tensor.histogram.update(values)
     tensor.losses["moments"] = IntervalLosses()
     tensor.losses["moments"].update(tails(values), 0.1, 0.9, Activation())
@@ -128,7 +128,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_histogram_counts_everything(chunks: list[Any]) -> None:
     histogram = Histogram()
     for chunk in chunks:
-        histogram.update(chunk)
+        histogram.update(np.sort(chunk))
     everything = np.concatenate(chunks)
     assert histogram.counts.sum() == everything.size
     assert histogram.counts.shape == (BINS,)
@@ -139,10 +139,18 @@ def test_a_histogram_counts_everything(chunks: list[Any]) -> None:
     assert json.dumps(Histogram.from_json(json.loads(text)).to_json()) == text
 
 
+@given(hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(-8, 8, width=32)))
+def test_bins_hold_what_numpy_counts(values: Any) -> None:
+    counts, edges = bin_counts(np.sort(values), -8.0, 8.0, 32)
+    expected, where = np.histogram(values, 32, (-8.0, 8.0))
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(edges, where)
+
+
 @given(hnp.arrays(np.float32, 40, elements=st.floats(-4, 4, width=32)), st.permutations(range(4)))
 def test_a_histogram_does_not_depend_on_the_order(values: Any, order: list[int]) -> None:
     straight, mixed = Histogram(), Histogram()
-    chunks = values.reshape(4, 10)
+    chunks = np.sort(values.reshape(4, 10))
     for index in range(4):
         straight.update(chunks[index])
         mixed.update(chunks[order[index]])

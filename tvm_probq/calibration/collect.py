@@ -18,7 +18,7 @@ from tvm_probq.calibration.features import (
     residual_moments,
     tap_means,
 )
-from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, sigma_of, tails
+from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, Tails, sigma_of, tails
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
@@ -63,15 +63,16 @@ def collect(
         _require(len(head))
         record.restart()
         collector.warm_up(head)
-    done = record.samples
+    done, saved = record.samples, -1
     for index, x in enumerate(chain(head, stream)):
         if index < done:
             continue
         collector.add(x, index)
         if path is not None and record.samples % SAVE_EVERY == 0:
             record.save(path)
+            saved = record.samples
     _require(record.samples)
-    if path is not None:
+    if path is not None and saved != record.samples:
         record.save(path)
     return record
 
@@ -174,10 +175,11 @@ class Collector:
 
     def _add_tensor(self, marked: Marked, y: Array, args: list[Any]) -> None:
         tensor = self.record.tensor(marked.name)
-        tensor.histogram.update(y)
-        tensor.extremes += (float(y.min()), float(y.max()))
+        ordered = np.sort(y, axis=None)
+        tensor.histogram.update(ordered)
+        tensor.extremes += (float(ordered[0]), float(ordered[-1]))
         if marked.addition is not None and marked.name in self.branches:
-            self._add_sum_losses(marked, y)
+            self._add_sum_losses(marked, tails(ordered))
         if marked.layer is None:
             return
         x = self.inputs.pop(marked.name)
@@ -188,18 +190,20 @@ class Collector:
         tensor.mean += channel_moments(x)[0][0]
         tensor.tap_means += tap_means(x, marked.layer.geometry)
         if marked.kind in ("conv2d", "dense"):
-            self._add_losses(marked, x, residual, y)
+            self._add_losses(marked, x, residual, tails(ordered))
             if marked.feeds_depthwise and residual is None:
                 self._add_channels(marked, x, y)
 
-    def _add_losses(self, marked: Marked, x: Array, residual: Moments | None, y: Array) -> None:
+    def _add_losses(
+        self, marked: Marked, x: Array, residual: Moments | None, beyond: Tails
+    ) -> None:
         tensor, layer = self.record.tensor(marked.name), marked.layer
         if layer is None:
             return
         if marked.name not in self.predictors:
             self.predictors[marked.name] = Predictors.of(layer, tensor.basis, tensor.correlation)
         kinds = ("moments",) if x.ndim == 2 else ("moments", "iid")
-        activation, beyond = ops.parse_activation(layer.activation), tails(y)
+        activation = ops.parse_activation(layer.activation)
         for kind in kinds:
             centre, variance = self.predictors[marked.name].predict(kind, x, residual)
             losses = tensor.losses.setdefault(kind, IntervalLosses())
@@ -222,7 +226,7 @@ class Collector:
         seen[:2] = np.minimum(seen[:2], CANDIDATES[-1])
         tensor.channels = np.maximum(tensor.channels, seen)
 
-    def _add_sum_losses(self, marked: Marked, y: Array) -> None:
+    def _add_sum_losses(self, marked: Marked, beyond: Tails) -> None:
         """Losses of a sum of two stored tensors, predicted from the moments of both."""
         tensor = self.record.tensor(marked.name)
         a, b = self.branches.pop(marked.name), self.residuals.pop(marked.name)
@@ -230,7 +234,7 @@ class Collector:
         centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
         losses = tensor.losses.setdefault("add", IntervalLosses())
         activation = ops.parse_activation(marked.activation)
-        losses.update(tails(y), float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
+        losses.update(beyond, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
 
 def _residual_add(marked: Marked) -> int:

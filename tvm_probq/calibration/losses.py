@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_probq.calibration.histogram import bin_counts
 from tvm_probq.simulator.arithmetic import F32, Array, f32
 from tvm_probq.simulator.numerics import Activation
 from tvm_probq.simulator.surrogates import map_interval
@@ -82,14 +83,11 @@ class Tails:
         return Tails(-self.values, self.counts).above(-ends)
 
 
-def tails(y: Array) -> Tails:
-    """Histogram summary of one sample; the extreme bins hold the exact extremes."""
-    low, high = float(y.min()), float(y.max())
-    # A constant tensor gets a narrow range; float64 ends keep its bins apart.
-    end = max(high, low + 1e-6 * max(abs(low), 1e-6))
-    ends = np.float64(low), np.float64(end)
-    counts, edges = np.histogram(y, bins=SAMPLE_BINS, range=ends)
-    values = (edges[1:] + edges[:-1]) / 2
+def tails(ordered: Array) -> Tails:
+    """Summary of one sample's float32 values ``[n]``, ascending; extreme bins hold the extremes."""
+    low, high = float(ordered[0]), float(ordered[-1])
+    counts, edges = bin_counts(ordered, low, high, SAMPLE_BINS)
+    values = (edges[1:].astype(np.float64) + edges[:-1]) / 2
     values[0], values[-1] = low, high
     used = counts > 0
     return Tails(values[used], counts[used].astype(np.float64))

@@ -17,8 +17,9 @@ def is_constant(expr: Any) -> TypeGuard[GenericConst]:
 
 
 def constant_value(expr: GenericConst) -> Array:
-    """The array of a constant tensor."""
-    value: Array = expr.value.numpy()
+    """The array of a constant tensor: its own memory, which cannot be written to."""
+    value: Array = np.from_dlpack(expr.value)
+    value.setflags(write=False)
     return value
 
 

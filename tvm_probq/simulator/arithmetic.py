@@ -5,6 +5,7 @@ fused multiply-add; sums of floats have a fixed association; minimum and maximum
 operand when a NaN is met.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,19 +36,28 @@ def fma(a: Any, b: Any, c: Any) -> F32:
     That matters only where the rounded sum lies halfway between two float32: then the error of the
     sum (Knuth's two-sum) says on which side the exact sum is.
     """
-    product = f32(a).astype(np.float64) * f32(b)
-    addend = f32(c).astype(np.float64)
+    return _add(f32(a).astype(np.float64) * f32(b), f32(c))
+
+
+def _add(product: Array, addend: F32) -> F32:
+    """float64 `product`, an exact one, plus float32 `addend`, rounded once to float32."""
     total = np.asarray(product + addend)
-    shape, total = total.shape, total.reshape(-1)
     ties = (total.view(np.int64) & _DROPPED) == _TIE
     if ties.any():
-        product, addend = (np.broadcast_to(v, shape).reshape(-1)[ties] for v in (product, addend))
-        part = total[ties] - product
-        error = (product - (total[ties] - part)) + (addend - part)
-        toward = np.where(error > 0, np.inf, np.where(error < 0, -np.inf, total[ties]))
-        total[ties] = np.nextafter(total[ties], toward)
-    rounded: F32 = total.astype(np.float32).reshape(shape)
-    return rounded
+        product, exact = (np.broadcast_to(v, total.shape)[ties] for v in (product, f32(addend)))
+        addend, rounded = exact.astype(np.float64), total[ties]
+        part = rounded - product
+        error = (product - (rounded - part)) + (addend - part)
+        toward = np.where(error > 0, np.inf, np.where(error < 0, -np.inf, rounded))
+        total[ties] = np.nextafter(rounded, toward)
+    return total.astype(np.float32)
+
+
+def _add_in_turn(products: Iterable[Array], start: F32) -> F32:
+    """`start` plus each of the exact `products`, rounded every time."""
+    for product in products:
+        start = _add(product, start)
+    return start
 
 
 def maximum(a: Any, b: Any) -> F32:
@@ -76,22 +86,19 @@ def lane_sum(values: F32) -> F32:
 def lane_dot(a: F32, b: F32) -> F32:
     """Dot product over the last axis in the order of `lane_sum`, by fused multiply-adds."""
     a, b = _padded(a, LANES), _padded(b, LANES)
-    partial = np.zeros(np.broadcast_shapes(a.shape, b.shape)[:-1] + (LANES,), np.float32)
-    for i in range(0, a.shape[-1], LANES):
-        partial = fma(a[..., i : i + LANES], b[..., i : i + LANES], partial)
-    return _sum_by_halves(partial)
+    products = a.astype(np.float64) * b
+    by_step = np.moveaxis(products.reshape(*products.shape[:-1], -1, LANES), -2, 0)
+    partial = np.zeros((*products.shape[:-1], LANES), np.float32)
+    return _sum_by_halves(_add_in_turn(by_step, partial))
 
 
 def chained_matvec(vector: F32, matrix: F32, chains: int = CHAINS) -> F32:
     """`vector [N, K] @ matrix [K, M]`: interleaved chains over K, added up by halves."""
-    count = -(-vector.shape[1] // chains) * chains
-    v = np.zeros((vector.shape[0], count), np.float32)
-    v[:, : vector.shape[1]] = vector
-    m = np.zeros((count, matrix.shape[1]), np.float32)
-    m[: matrix.shape[0]] = matrix
-    sums = np.zeros((chains, vector.shape[0], matrix.shape[1]), np.float32)
-    for i in range(0, count, chains):
-        sums = fma(v[:, i : i + chains].T[:, :, None], m[i : i + chains, None, :], sums)
+    (n, k), m = vector.shape, matrix.shape[1]
+    extra = -k % chains
+    v = np.pad(vector.astype(np.float64), [(0, 0), (0, extra)]).T.reshape(-1, chains, n, 1)
+    w = np.pad(matrix, [(0, extra), (0, 0)]).reshape(-1, chains, 1, m)
+    sums = _add_in_turn(map(np.multiply, v, w), np.zeros((chains, n, m), np.float32))
     return _sum_by_halves(np.moveaxis(sums, 0, -1))
 
 
