@@ -9,6 +9,7 @@ from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.convert_layout import ConvertLayout
 from tvm_probq.passes.drop_unused_tuples import DropUnusedTuples
+from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.passes.fold_batch_norm import FoldBatchNorm
 from tvm_probq.passes.fold_constants import FoldConstants
 from tvm_probq.passes.fuse_predictions import FusePredictions
@@ -45,6 +46,7 @@ def canonical_passes() -> Passes:
 def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
     """Phase 2: the annotated float module to the integer graph, which the simulator can run."""
     return [
+        EqualizeChannels(record),
         InsertSurrogates(plan, record),
         QuantizeWeights(plan, record),
         WidenAccumulators(),

@@ -18,11 +18,11 @@ from tvm_probq.ir.layers import (
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.plan.plan import LayerPlan, Plan
-from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.surrogate.constants import f32
 from tvm_probq.surrogate.correction import predicted_correction, static_correction
 from tvm_probq.surrogate.directions import correction_directions
+from tvm_probq.surrogate.rounding import round_layer
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.QuantizeWeights")
@@ -76,7 +76,7 @@ class QuantizeWeights:
         self, rewriter: Rewriter, name: str, geometry: Geometry, weights: Array, new: Call
     ) -> relax.Expr:
         plan = self.plan.layer(name)
-        rounded = round_weights(weights, plan.weight_bits)
+        rounded = round_layer(weights, self.record.tensor(name), plan)
         dense = is_call(new, "matmul")
         codes = rounded.codes[:, 0, 0, :].T if dense else rounded.codes
         call = ops.dequantize_weight(

@@ -14,19 +14,19 @@ from tvm_probq.calibration.features import (
     Predictors,
     channel_moments,
     channel_predictor,
-    correlation,
     residual_moments,
     tap_means,
 )
 from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, Tails, sigma_of, tails
 from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
-from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
+from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.calibration.warm_up import WarmUp
 from tvm_probq.errors import CalibrationError
 from tvm_probq.ir.expressions import is_call
+from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.simulator.surrogates import add_residual
-from tvm_probq.surrogate.directions import principal_basis
 
 WARM_UP_SAMPLES = 64
 SAVE_EVERY = 16
@@ -56,13 +56,13 @@ def collect(
     CalibrationError
         With fewer than two samples, or values that are not finite.
     """
-    collector = Collector(mod, record)
     stream = iter(samples)
     head = list(islice(stream, WARM_UP_SAMPLES))
     if record.warm_up < len(head):  # new, or made from fewer samples than a warm-up takes
         _require(len(head))
         record.restart()
-        collector.warm_up(head)
+        Collector(mod, record).warm_up(head)
+    collector = Collector(EqualizeChannels(record)(mod), record)
     done, saved = record.samples, -1
     for index, x in enumerate(chain(head, stream)):
         if index < done:
@@ -132,33 +132,23 @@ class Collector:
         return self.marked[name]
 
     def warm_up(self, samples: list[Array]) -> None:
-        """Fit the bases of the channel means and the correlations with residuals."""
-        means: dict[str, list[Array]] = {}
-        correlations: dict[str, list[float]] = {}
+        """Fit bases of the channel means, correlations with residuals and factors of channels."""
+        warm_up = WarmUp()
 
         def watch(call: Any, value: Any, args: list[Any]) -> None:
             marked = self._watch(call, value, args)
             if marked is None:
                 return
-            if marked.name in self.residuals:
-                pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
-                correlations.setdefault(marked.name, []).append(correlation(*pair))
-            if marked.layer is None:
-                return
-            means.setdefault(marked.name, []).append(channel_moments(self.inputs[marked.name])[0])
+            name = marked.name
+            if name in self.residuals:
+                warm_up.add_residual(name, self.branches.pop(name), self.residuals.pop(name))
+            if marked.layer is not None:
+                warm_up.add_layer(marked, self.inputs[name], value)
 
         for index, x in enumerate(samples):
             check_finite(x, index)
             self.simulator(x, watch=watch)
-        for name, marked in self.marked.items():
-            tensor = self.record.tensors[name] = TensorRecord()
-            if marked.layer is not None:
-                stacked = np.concatenate(means[name])
-                dense = not marked.layer.geometry.depthwise
-                tensor.basis = principal_basis(stacked) if dense else None
-                tensor.mean = np.zeros(stacked.shape[1])
-                tensor.tap_means = np.zeros((*marked.layer.geometry.kernel, stacked.shape[1]))
-            tensor.correlation = float(np.mean(correlations.get(name, [0.0])))
+        self.record.tensors = warm_up.fit(self.marked)
         self.record.warm_up = len(samples)
 
     def add(self, x: Array, index: int) -> None:

@@ -40,6 +40,16 @@ def channel_moments(x: Array) -> Moments:
     return f32(read.mean((1, 2))), f32(read.var((1, 2)))
 
 
+def second_moments(x: Array) -> Array:
+    """Mean of the products of channels ``[C, C]`` over the sampled positions of a tensor."""
+    if x.ndim == 4:
+        down, right = sampling(x.shape).strides
+        x = x[:, ::down, ::right]
+    read = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    products: Array = read.T @ read / len(read)
+    return products
+
+
 def tap_means(x: Array, geometry: Geometry) -> Array:
     """Mean ``[KH, KW, IC]`` at each kernel tap over the output positions of a tensor ``[1, ...]``.
 

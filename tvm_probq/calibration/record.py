@@ -11,9 +11,10 @@ from tvm_probq.calibration.histogram import Histogram
 from tvm_probq.calibration.losses import IntervalLosses
 from tvm_probq.errors import CalibrationError
 from tvm_probq.files import write_file
+from tvm_probq.quantization.feedback import InputSpread
 from tvm_probq.simulator.arithmetic import Array
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -38,6 +39,11 @@ class TensorRecord:
         Correlation of the layer's output with its residual.
     losses : dict
         `IntervalLosses` of each surrogate that applies.
+    spread : InputSpread or None
+        Covariance of the layer's input channels; None for depthwise and grouped layers.
+    factor : Array
+        float64 ``[C]`` that each channel was multiplied with before all else here was measured, empty
+        for tensors as they are; see `EqualizeChannels`.
     channels : Array
         float64 ``[4, C]`` for tensors that only depthwise layers read, else empty: the largest
         deviations below and above the channel's predicted mean, in standard deviations, and the
@@ -51,6 +57,8 @@ class TensorRecord:
     basis: Array | None = None
     correlation: float = 0.0
     losses: dict[str, IntervalLosses] = field(default_factory=dict)
+    spread: InputSpread | None = None
+    factor: Array = field(default_factory=lambda: np.zeros(0))
     channels: Array = field(default_factory=lambda: np.zeros((4, 0)))
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +70,8 @@ class TensorRecord:
             "tap_means": self.tap_means.tolist(),
             "basis": None if self.basis is None else _round_floats(self.basis),
             "correlation": self.correlation,
+            "spread": None if self.spread is None else _spread_json(self.spread),
+            "factor": self.factor.tolist(),
             "channels": self.channels.tolist(),
             "losses": {kind: losses.to_json() for kind, losses in sorted(self.losses.items())},
         }
@@ -78,6 +88,8 @@ class TensorRecord:
             None if basis is None else np.asarray(basis, np.float32),
             float(data["correlation"]),
             {kind: IntervalLosses.from_json(losses) for kind, losses in data["losses"].items()},
+            None if data["spread"] is None else _spread_of(data["spread"]),
+            np.asarray(data["factor"], np.float64),
             np.asarray(data["channels"], np.float64).reshape(4, -1),
         )
 
@@ -167,6 +179,16 @@ class CalibrationRecord:
             str(data["model_hash"]), str(data["data_hash"]), int(data["samples"]),
             int(data["warm_up"]), tensors,
         )  # fmt: skip
+
+
+def _spread_json(spread: InputSpread) -> dict[str, Any]:
+    arrays = {"rest": spread.rest[:, None], "factor": spread.factor}
+    return {name: _round_floats(a.astype(np.float32)) for name, a in arrays.items()}
+
+
+def _spread_of(data: dict[str, Any]) -> InputSpread:
+    rest, factor = (np.asarray(data[name], np.float64) for name in ("rest", "factor"))
+    return InputSpread(rest[:, 0], factor.reshape(len(rest), -1))
 
 
 def _round_floats(values: Array) -> Any:

@@ -8,7 +8,15 @@ from pathlib import Path
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.cli.options import widths
 from tvm_probq.errors import UsageError
-from tvm_probq.plan.plan import CORRECTIONS, MODES, RULES, SURROGATES, Plan, plan_of
+from tvm_probq.plan.plan import (
+    CORRECTIONS,
+    MODES,
+    ROUNDINGS,
+    RULES,
+    SURROGATES,
+    Plan,
+    plan_of,
+)
 from tvm_probq.target.profile import TargetProfile
 
 DEFAULT_SCHEME = "w8a8"
@@ -17,6 +25,7 @@ FIELDS = (
     "surrogate",
     "rule",
     "coverage",
+    "rounding",
     "correction",
     "observer",
     "per_channel",
@@ -35,6 +44,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--coverage", type=float, metavar="SHARE", help="of values inside, for the rule coverage"
     )
+    group.add_argument("--rounding", choices=ROUNDINGS, help="of weights (default feedback)")
     group.add_argument("--correction", choices=CORRECTIONS, help="of the weights' rounding")
     group.add_argument("--observer", choices=tuple(OBSERVERS), help="of static ranges")
     group.add_argument(

@@ -14,6 +14,7 @@ MODES = ("predicted", "static", "dynamic", "float")
 CORRECTIONS = ("auto", "none", "static", "predicted")
 SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
+ROUNDINGS = ("feedback", "nearest")
 SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
 
@@ -32,6 +33,8 @@ class LayerPlan:
         ``auto`` picks by the error on calibration data.
     coverage : float
         Share of output values inside the interval, for the rule ``coverage``.
+    rounding : str
+        Of the weights: ``feedback`` makes the errors of an output channel cancel.
     correction : str
         Of the weights' rounding; ``auto`` is ``predicted`` unless the mode is ``static``.
     observer : str
@@ -50,6 +53,7 @@ class LayerPlan:
     surrogate: str = "auto"
     rule: str = "auto"
     coverage: float = 0.999
+    rounding: str = "feedback"
     correction: str = "auto"
     observer: str = "minmax"
     per_channel: bool = False
@@ -60,6 +64,7 @@ class LayerPlan:
         _check("mode", self.mode, MODES)
         _check("surrogate", self.surrogate, SURROGATES)
         _check("rule", self.rule, RULES)
+        _check("rounding", self.rounding, ROUNDINGS)
         _check("correction", self.correction, CORRECTIONS)
         _check("observer", self.observer, tuple(OBSERVERS))
         for name in ("weight_bits", "activation_bits"):

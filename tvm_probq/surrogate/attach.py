@@ -14,7 +14,6 @@ from tvm_probq.ir.expressions import constant, ints, shape_of
 from tvm_probq.ir.layers import Layer
 from tvm_probq.ir.rewrite import Rewriter
 from tvm_probq.plan.plan import LayerPlan, Plan
-from tvm_probq.quantization.weights import round_weights
 from tvm_probq.simulator.arithmetic import F32
 from tvm_probq.simulator.numerics import make_qparams
 from tvm_probq.surrogate.constants import (
@@ -25,6 +24,7 @@ from tvm_probq.surrogate.constants import (
 )
 from tvm_probq.surrogate.correction import predicted_correction
 from tvm_probq.surrogate.directions import correction_directions, surrogate_directions
+from tvm_probq.surrogate.rounding import round_layer
 from tvm_probq.surrogate.sampling import (
     MAX_SAMPLED_POSITIONS,
     Sampling,
@@ -85,7 +85,7 @@ def attach_correction(
 
     None for weights that rounding does not change.
     """
-    rounded = round_weights(layer.weights, plan.weight_bits)
+    rounded = round_layer(layer.weights, tensor, plan)
     directions = correction_directions(tensor.basis, plan.weight_bits)
     found = predicted_correction(layer.weights, rounded.real(), layer.geometry, directions)
     if found is None:

@@ -1,0 +1,15 @@
+"""The rounded weights of a layer, as its plan asks."""
+
+from tvm_probq.calibration.record import TensorRecord
+from tvm_probq.plan.plan import LayerPlan
+from tvm_probq.quantization.feedback import InputSpread, feedback_weights
+from tvm_probq.quantization.weights import RoundedWeights, round_weights
+from tvm_probq.simulator.arithmetic import Array
+
+
+def round_layer(weights: Array, tensor: TensorRecord, plan: LayerPlan) -> RoundedWeights:
+    """Round the weights of a layer, OHWI float32."""
+    if plan.rounding == "nearest":
+        return round_weights(weights, plan.weight_bits)
+    spread = tensor.spread or InputSpread.unknown(weights.shape[3])
+    return feedback_weights(weights, plan.weight_bits, spread)
