@@ -83,7 +83,7 @@ def _scaled_constants(mod: IRModule, record: CalibrationRecord) -> dict[Any, Arr
 
 
 def _scaled(value: Any, arg: Any, factor: Array) -> Any:
-    """A constant times the factor of its channels: the first axis of weights, the last of a bias."""
+    """A constant times its channels' factors: the first axis of weights, the last of a bias."""
     if not is_constant(value):
         return arg
     array = constant_value(value).astype(np.float64)

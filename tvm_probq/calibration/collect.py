@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm.ir import IRModule
 
 from tvm_probq import ops
@@ -62,7 +63,8 @@ def collect(
         _require(len(head))
         record.restart()
         Collector(mod, record).warm_up(head)
-    collector = Collector(EqualizeChannels(record)(mod), record)
+    equalize: tvm.transform.Pass = EqualizeChannels(record)
+    collector = Collector(equalize(mod), record)
     done, saved = record.samples, -1
     for index, x in enumerate(chain(head, stream)):
         if index < done:

@@ -38,4 +38,5 @@ def factors(peaks: Array) -> Array:
     """Factors ``[C]`` of channels with the largest magnitudes `peaks` ``[C]``."""
     top = peaks.max()
     wanted = np.divide(top, peaks, out=np.ones_like(peaks), where=peaks > 0)
-    return np.clip(wanted, 1.0, LARGEST_FACTOR)
+    limited: Array = np.clip(wanted, 1.0, LARGEST_FACTOR)
+    return limited
