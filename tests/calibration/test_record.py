@@ -16,6 +16,7 @@ from tvm_probq.calibration.histogram import BINS, Histogram, bin_counts
 from tvm_probq.calibration.losses import IntervalLosses, tails
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
+from tvm_probq.quantization.feedback import InputSpread
 from tvm_probq.simulator.numerics import Activation
 
 FINITE = st.floats(-(2.0**99), 2.0**99, width=32)
@@ -25,6 +26,8 @@ def filled() -> CalibrationRecord:
     """A record with every kind of content."""
     rng = np.random.default_rng(0)
     tensor = TensorRecord(basis=rng.normal(size=(5, 2)).astype(np.float32), correlation=0.25)
+    tensor.factor = rng.uniform(1, 16, 4)
+    tensor.spread = InputSpread.of(np.cov(rng.normal(size=(5, 20))))
     tensor.mean, tensor.extremes = rng.normal(size=5), rng.normal(size=2)
     values = np.sort(rng.normal(size=100).astype(np.float32))
     tensor.histogram.update(values)
@@ -51,6 +54,8 @@ def test_floats_are_exact(tmp_path: Path) -> None:
         other = after.tensor(name)
         assert np.array_equal(tensor.mean, other.mean)
         assert np.array_equal(tensor.extremes, other.extremes)
+        assert np.array_equal(tensor.factor, other.factor)
+        assert (tensor.spread is None) == (other.spread is None)
         assert (tensor.basis is None) == (other.basis is None)
         assert tensor.basis is None or np.array_equal(tensor.basis, other.basis)  # type: ignore[arg-type]
         assert np.array_equal(tensor.histogram.counts, other.histogram.counts)
@@ -107,8 +112,8 @@ def test_a_truncated_file(share: float, tmp_path: Path) -> None:
 def test_another_format(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     filled().save(path)
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
-    with pytest.raises(CalibrationError, match="format 99, this version reads format 2"):
+    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
+    with pytest.raises(CalibrationError, match="format 99, this version reads format 3"):
         CalibrationRecord.load(path)
 
 

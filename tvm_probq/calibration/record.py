@@ -42,8 +42,8 @@ class TensorRecord:
     spread : InputSpread or None
         Covariance of the layer's input channels; None for depthwise and grouped layers.
     factor : Array
-        float64 ``[C]`` that the channels are multiplied with in all that is measured here, empty for
-        tensors as they are; see `EqualizeChannels`.
+        float64 ``[C]``: the channels are multiplied with it in all that is measured here; empty
+        for a tensor as it is.  See `EqualizeChannels`.
     channels : Array
         float64 ``[4, C]`` for tensors that only depthwise layers read, else empty: the largest
         deviations below and above the channel's predicted mean, in standard deviations, and the

@@ -1,0 +1,81 @@
+"""Channels of tensors that depthwise layers read are scaled, and scaled back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tvm_probq.calibration.equalization import LARGEST_FACTOR, factors
+from tvm_probq.ir.expressions import is_call
+from tvm_probq.passes.equalize_channels import EqualizeChannels
+from tvm_probq.simulator.interpreter import Simulator
+
+GAINS = np.array([1.0, 0.5, 0.1, 0.003])
+
+
+def make(onnx_net: Any, activation: str, *, pool: bool = False, residual: bool = False) -> Any:
+    """Four channels of unlike size, which a depthwise layer reads."""
+    net = onnx_net(3, 8, 8)
+    weights = net.draw(4, 3, 3, 3) * GAINS.reshape(-1, 1, 1, 1)
+    x = net("Conv", "x", net.constant(weights), net.constant(net.draw(4) * GAINS), pads=[1] * 4)
+    if residual:
+        x = net("Add", x, net.conv("x", 3, 4))
+    if activation == "Clip":
+        x = net("Clip", x, net.constant(0.0), net.constant(6.0))
+    elif activation:
+        x = net(activation, x)
+    y = net.conv(x, 4, 4, group=4)
+    if pool:
+        y = net("Add", y, net("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4))
+    net.conv(y, 4, 5, 1)
+    return net
+
+
+def largest(mod: Any) -> Any:
+    """Largest magnitude of each channel in front of the depthwise layer."""
+    seen = {}
+
+    def watch(call: Any, value: Any, _args: Any) -> None:
+        if is_call(call, "probq.layer") and value.ndim == 4:
+            seen[str(call.attrs["name"])] = np.abs(value).max((0, 1, 2))
+
+    Simulator(mod)(
+        np.random.default_rng(2).normal(size=(1, 3, 8, 8)).astype(np.float32), watch=watch
+    )
+    return seen["conv2d_0"]
+
+
+@pytest.mark.parametrize("activation", ["", "Relu", "Clip"])
+def test_channels_use_the_same_range(
+    activation: str, onnx_net: Any, imported: Any, calibrated: Any, apply: Any, calls_of: Any
+) -> None:
+    mod = imported(make(onnx_net, activation), steps=6)
+    # A clip of equalized channels binds earlier, on inputs beyond calibration.
+    after = apply(EqualizeChannels(calibrated(mod)), mod, numeric=activation != "Clip")
+    assert calls_of(after) == calls_of(mod)
+    before, now = largest(mod), largest(after)
+    assert now[:3].min() > 0.5 * now.max()
+    assert np.isclose(now[3] / before[3], LARGEST_FACTOR, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "net", [{"activation": "HardSwish"}, {"activation": "Relu", "pool": True},
+            {"activation": "Relu", "residual": True}],
+)  # fmt: skip
+def test_what_cannot_be_scaled(
+    net: Any, onnx_net: Any, imported: Any, calibrated: Any, unchanged: Any
+) -> None:
+    mod = imported(make(onnx_net, **net), steps=6)
+    unchanged(EqualizeChannels(calibrated(mod)), mod)
+
+
+def test_no_depthwise_layer(annotated_net: Any, unchanged: Any) -> None:
+    mod, record = annotated_net
+    unchanged(EqualizeChannels(record), mod)
+
+
+def test_factors() -> None:
+    assert factors(np.array([4.0, 2.0, 0.0, 0.01])).tolist() == [1, 2, 1, LARGEST_FACTOR]
+    assert factors(np.zeros(2)).tolist() == [1, 1]

@@ -1,0 +1,75 @@
+"""Rounding with error feedback: bounds, and less error in the outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tvm_probq.quantization.feedback import (
+    DAMPING,
+    TAP_CORRELATION,
+    InputSpread,
+    feedback_weights,
+)
+from tvm_probq.quantization.weights import round_weights
+
+WEIGHTS = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_side=4),
+    elements=st.floats(-(2.0**40), 2.0**40, width=32),
+)  # fmt: skip
+
+
+def output_error(weights: Any, rounded: Any, spread: InputSpread) -> float:
+    """Expected squared error of all outputs."""
+    error = (weights - rounded.real()).reshape(len(weights), -1, weights.shape[3])
+    covariance = np.diag(spread.rest) + spread.factor @ spread.factor.T
+    taps = error.shape[1]
+    between = np.full((taps, taps), TAP_CORRELATION) + (1 - TAP_CORRELATION) * np.eye(taps)
+    return float(np.einsum("oki,kl,olj,ij->", error, between, error, covariance))
+
+
+@given(WEIGHTS, st.integers(2, 8))
+def test_codes_and_scales(weights: Any, bits: int) -> None:
+    rounded = feedback_weights(weights, bits, InputSpread.unknown(weights.shape[3]))
+    assert rounded.codes.dtype == np.int8
+    assert rounded.codes.shape == weights.shape
+    assert np.array_equal(rounded.scale, round_weights(weights, bits).scale)
+    assert np.abs(rounded.codes.astype(int)).max() <= 2 ** (bits - 1) - 1
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("shape", [(8, 3, 3, 1), (8, 1, 1, 40), (6, 3, 3, 12)])
+def test_outputs_have_less_error(shape: Any, bits: int) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=shape).astype(np.float32)
+    inputs = rng.normal(size=(200, 4)) @ rng.normal(size=(4, shape[3]))
+    spread = InputSpread.of(np.cov(inputs.T).reshape(shape[3], shape[3]))
+    error = output_error(weights, feedback_weights(weights, bits, spread), spread)
+    assert error < 0.8 * output_error(weights, round_weights(weights, bits), spread)
+
+
+@given(WEIGHTS)
+def test_independent_inputs_are_rounded_to_nearest(weights: Any) -> None:
+    one_tap = weights[:, :1, :1]
+    rounded = feedback_weights(one_tap, 8, InputSpread.unknown(weights.shape[3]))
+    assert np.array_equal(rounded.codes, round_weights(one_tap, 8).codes)
+
+
+def test_a_spread_holds_its_covariance() -> None:
+    rng = np.random.default_rng(1)
+    covariance = np.cov(rng.normal(size=(50, 6)).T)
+    spread = InputSpread.of(covariance)
+    held = np.diag(spread.rest) + spread.factor @ spread.factor.T
+    damping = DAMPING * np.trace(covariance) / 6 * np.eye(6)
+    np.testing.assert_allclose(held, covariance + damping, atol=1e-12)
+    assert np.allclose(spread.variance, np.diag(held))
+
+
+def test_inputs_that_never_vary() -> None:
+    spread = InputSpread.of(np.zeros((3, 3)))
+    assert spread.variance.tolist() == [1, 1, 1]
