@@ -18,6 +18,7 @@ from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import CalibrationError, KernelError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.kernels.gate import check_instructions
+from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.passes.pipeline import build_passes, kernel_passes, quantize_passes
 from tvm_probq.plan.plan import Plan
@@ -94,6 +95,14 @@ def quantized(model: Model, plan: Plan, record: CalibrationRecord | None) -> IRM
             why="its model hash differs", fix="calibrate this model",
         )  # fmt: skip
     return tvm.transform.Sequential(quantize_passes(plan, record))(model.mod)
+
+
+def in_units(model: Model, record: CalibrationRecord | None) -> IRModule:
+    """The float module of a model, its tensors in the units of a record and so of `quantized`."""
+    if record is None:
+        return model.mod
+    equalize: tvm.transform.Pass = EqualizeChannels(record)
+    return equalize(model.mod)
 
 
 def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:

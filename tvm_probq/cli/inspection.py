@@ -65,7 +65,7 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
     ArtefactError
         If the card is of another model.
     """
-    from tvm_probq.build.compile import quantized
+    from tvm_probq.build.compile import in_units, quantized
     from tvm_probq.report.coverage import coverage
 
     model = sources.load(card.model)
@@ -85,4 +85,4 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
             yield from (batch.x[i : i + 1] for i in range(len(batch.x)))
 
     taken = progress(samples(), limit, "measuring", quiet=quiet)
-    return coverage(model.mod, integer, taken)
+    return coverage(in_units(model, artefact.record), integer, taken)

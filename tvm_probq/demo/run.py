@@ -110,7 +110,7 @@ def run_demo(tell: Tell = print) -> dict[str, Any]:
                     f"accuracy_{shift}": top1(item.runner.run(shifted(images, shift))[0], labels)
                     for shift in SHIFTS
                 },
-                "clipped": clipped_share(model, item.compiled, images),
+                "clipped": clipped_share(model, record, item.compiled, images),
                 "peak_activation_bytes": item.compiled.peak_activation_bytes,
                 "parameter_bytes": item.compiled.parameter_bytes,
                 "latency_us": latencies[variant.name],
@@ -183,13 +183,17 @@ def time_all(built: Mapping[Variant, Built], images: Images) -> dict[str, float]
     return median_latencies_us(calls, LATENCY_ROUNDS)
 
 
-def clipped_share(model: Model, compiled: Compiled, images: Images) -> float | None:
+def clipped_share(
+    model: Model, record: CalibrationRecord, compiled: Compiled, images: Images
+) -> float | None:
     """Give the share of values outside the chosen interval, mean over layers; None for float."""
+    from tvm_probq.build.compile import in_units
     from tvm_probq.report.coverage import coverage
 
     if compiled.mode == "float":
         return None
     half = COVERAGE_IMAGES // 2
     mixed = np.concatenate([images[:half], shifted(images[half : 2 * half], "dark")])
-    inside = coverage(model.mod, compiled.integer_module, (image[None] for image in mixed))
+    module = in_units(model, record)
+    inside = coverage(module, compiled.integer_module, (image[None] for image in mixed))
     return 1.0 - float(np.mean(list(inside.values())))

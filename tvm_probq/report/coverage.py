@@ -25,7 +25,7 @@ def coverage(
     Parameters
     ----------
     float_module : IRModule
-        The annotated float module (`Model.mod`).
+        The float module with the same units: `Model.mod` after `EqualizeChannels`.
     integer_module : IRModule
         The integer graph of the same model and batch (`Compiled.integer_module`).
     samples : iterable of Array
