@@ -29,7 +29,7 @@ from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.simulator.surrogates import add_residual
 
-WARM_UP_SAMPLES = 64
+WARM_UP_SAMPLES = 128
 SAVE_EVERY = 16
 MIN_SAMPLES = 2
 MIN_SIGMA = 1e-9

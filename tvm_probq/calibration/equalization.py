@@ -10,6 +10,9 @@ from tvm_probq.simulator.arithmetic import Array
 
 # A channel that calibration hardly woke keeps room for 16 times less than the widest one.
 LARGEST_FACTOR = 16.0
+# Of a channel below a clip, over the largest value seen.  Measured on MobileNet v1, in dB of the
+# logits: 24.6 with 1 and with 1.05, 13.7 with 0.9, which clips what was seen.
+HEADROOM = 1.05
 
 
 def equalized_layers(mod: IRModule) -> list[tuple[Marked, list[object]]]:
@@ -37,6 +40,6 @@ def is_equalized(marked: Marked) -> bool:
 def factors(peaks: Array) -> Array:
     """Factors ``[C]`` of channels with the largest magnitudes `peaks` ``[C]``."""
     top = peaks.max()
-    wanted = np.divide(top, peaks, out=np.ones_like(peaks), where=peaks > 0)
+    wanted = np.divide(top, HEADROOM * peaks, out=np.ones_like(peaks), where=peaks > 0)
     limited: Array = np.clip(wanted, 1.0, LARGEST_FACTOR)
     return limited
