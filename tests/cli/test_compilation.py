@@ -89,6 +89,20 @@ def test_a_plan_file_is_followed(run: Run, record_path: Path, tmp_path: Path) ->
     assert load_artefact(path).plan == plan
 
 
+def test_a_skipped_layer_stays_float(run: Run, record_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.probq"
+    options = ["--calibration", record_path, "-o", path]
+    assert run("compile", MODEL_PATH, *options).status == 0
+    name = next(x.name for x in load_artefact(path).manifest.layers if x.op == "conv2d")
+    assert run("compile", MODEL_PATH, "--skip", name, *options).status == 0
+    skipped = load_artefact(path)
+    assert {x.name for x in skipped.manifest.layers if x.mode == "float"} == {name}
+    assert skipped.plan.layer(name).mode == "float"
+    done = run("compile", MODEL_PATH, "--skip", "no_such*", *options)
+    assert done.status == 2
+    assert "--skip no_such* matches no layer" in done.error
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -47,12 +47,24 @@ def test_the_default_plan_is_predicted_in_8_bits() -> None:
 
 def test_options_become_the_plan() -> None:
     given = ["--mode", "static", "--scheme", "w4a6", "--observer", "entropy", "--per-channel"]
-    given += ["--rule", "mse", "--coverage", "0.99", "--correction", "none", "--surrogate", "iid"]
+    given += [
+        "--rounding",
+        "nearest",
+        "--rule",
+        "mse",
+        "--coverage",
+        "0.99",
+        "--correction",
+        "none",
+        "--surrogate",
+        "iid",
+    ]
     expected = plan_of(
         "w4a6",
         "static",
         observer="entropy",
         per_channel=True,
+        rounding="nearest",
         rule="mse",
         coverage=0.99,
         correction="none",
@@ -88,3 +100,15 @@ def test_the_target_must_have_the_kernels() -> None:
         plans.check_target(plan_of("w4a8"), profile)
     with pytest.raises(TargetError, match=r"activations of 4 bits"):
         plans.check_target(plan_of("w8a8", bits_from=(4, 8)), profile)
+
+
+def test_skipped_layers_are_float_in_the_plan() -> None:
+    names = ["stem", "block.1/conv", "block.2/conv"]
+    plan = plans.skip_layers(plan_of("w4a8"), ["block.*"], names)
+    assert [plan.layer(name).mode for name in names] == ["predicted", "float", "float"]
+    assert plan.layer("block.1/conv").reason == "--skip block.*"
+
+
+def test_a_pattern_that_matches_nothing() -> None:
+    with pytest.raises(UsageError, match=r"--skip blok\.1 matches no layer.*block\.1"):
+        plans.skip_layers(plan_of("w8a8"), ["blok.1"], ["stem", "block.1"])

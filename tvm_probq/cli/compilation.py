@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of random numbers (default 0)")
     plans.add_plan(parser)
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="layers that stay float, by name or pattern; may be given again",
+    )
     options.add_output(parser, "ARTEFACT", "the file to write")
 
 
@@ -61,6 +68,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     card = sources.card_of(args)
     path = sources.model_path(args, card)
     model = sources.load(path, 1, args.shape)
+    if args.skip:
+        plan = plans.skip_layers(plan, args.skip, _layer_names(model))
     record = _record(args, card, model, plan)
     if args.batch != 1:
         model = sources.load(path, args.batch, args.shape)
@@ -110,6 +119,12 @@ def show(result: dict[str, Any]) -> str:
     if result["random_calibration"]:
         text += "\nrandom calibration: use it for latency alone"
     return text
+
+
+def _layer_names(model: Model) -> list[str]:
+    from tvm_probq.calibration.marked import marked_tensors
+
+    return [name for name, m in marked_tensors(model.mod).items() if m.layer is not None]
 
 
 def _record(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tvm_probq.calibration.observers import OBSERVERS
@@ -78,6 +82,28 @@ def plan_from(args: argparse.Namespace) -> Plan:
             fix="leave one out; the plan says everything",
         )
     return Plan.load(args.plan)
+
+
+def skip_layers(plan: Plan, patterns: Sequence[str], names: Sequence[str]) -> Plan:
+    """Leave the layers float that match one of `patterns`, such as ``*/depth_conv/*``.
+
+    Raises
+    ------
+    UsageError
+        If a pattern matches none of the layers `names`.
+    """
+    layers = dict(plan.layers)
+    for pattern in patterns:
+        found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not found:
+            near = difflib.get_close_matches(pattern, names) or list(names[:3])
+            raise UsageError(
+                f"--skip {pattern} matches no layer",
+                fix=f"give a layer or a pattern of layers, such as {', '.join(near)}",
+            )
+        for name in found:
+            layers[name] = replace(plan.layer(name), mode="float", reason=f"--skip {pattern}")
+    return Plan(plan.default, layers)
 
 
 def check_target(plan: Plan, profile: TargetProfile) -> None:
