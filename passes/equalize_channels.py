@@ -33,7 +33,8 @@ class EqualizeChannels:
         y = R.nn.conv2d(R.probq.layer(lv1, name="conv1", kind="conv2d"), w_depthwise / factor)
 
     Weights have a scale for each output channel, so neither layer rounds worse.  Factors are 1 and
-    more: an upper clip then binds at ``6 / factor``, which is above what calibration saw.
+    more: an upper clip then binds at ``6 / factor``, which is above what the first
+    calibration samples reached.
 
     Parameters
     ----------
