@@ -166,6 +166,11 @@ def _outputs(mod: IRModule, names: list[str], path: Path) -> tuple[Spec, ...]:
 
 
 def _output_shape(name: str, ty: Any, path: Path) -> tuple[int, ...]:
+    if isinstance(ty, relax.TensorType) and tvm.DataType(str(ty.dtype)).bits % 8:
+        raise UnsupportedError(
+            f"the output {name!r} is {ty.dtype}", where=str(path),
+            why="TVM gives no tensors of parts of bytes", fix="cast it to float32 or int32",
+        )  # fmt: skip
     try:
         return shape_of(relax.Var("output", ty))
     except ValueError as error:
