@@ -186,9 +186,11 @@ def _pad(call: Any, args: list[Any]) -> Array:
 @evaluates("nn.max_pool2d")
 def _max_pool(call: Any, args: list[Any]) -> Array:
     if str(call.attrs.layout) == "NCHW":
-        pooled = _windows(args[0].transpose(0, 2, 3, 1), call.attrs).max((-2, -1))
-        return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
-    largest: Array = _windows(args[0], call.attrs).max((-2, -1))
+        height, width = ints(call.ty.shape)[2:]
+        pooled = _windows(args[0].transpose(0, 2, 3, 1), call.attrs)[:, :height, :width]
+        return np.ascontiguousarray(pooled.max((-2, -1)).transpose(0, 3, 1, 2))
+    height, width = ints(call.ty.shape)[1:3]  # with ceil_mode a window may lie in the border
+    largest: Array = _windows(args[0], call.attrs)[:, :height, :width].max((-2, -1))
     return largest
 
 
