@@ -41,8 +41,9 @@ class LowerToAot:
     tensor between them cost a tenth of a microsecond.  Tensors that do not exist at the same time
     share memory in the arena.  Constants become part of the code, so that no copy of them is made
     when the library is loaded.  A run ends where something else than a PrimFunc is called, and at a
-    shape or an offset that is not known.  Holds before: `relax.transform.FuseTIR`.  Holds after: kernels in runs
-    are subroutines, which the TIR pipeline of :mod:`tvm_probq.build.tir_pipeline` compiles.
+    shape or an offset that is not known.  Holds before: `relax.transform.FuseTIR`.  Holds after:
+    kernels in runs are subroutines, which the TIR pipeline of :mod:`tvm_probq.build.tir_pipeline`
+    compiles.
 
     Parameters
     ----------

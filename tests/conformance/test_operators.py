@@ -30,6 +30,7 @@ TESTS = {
     "test_averagepool_2d_pads": Outcome.FLOAT,
     "test_batchnorm_epsilon": Outcome.FLOAT,
     "test_gather_1": Outcome.FLOAT,
+    "test_scatternd": Outcome.FLOAT,
     "test_hardsigmoid_example": Outcome.FLOAT,
     "test_reduce_max_bool_inputs": Outcome.NOT_COMPILED,
     "test_layer_normalization_2d_axis0": Outcome.FLOAT,
