@@ -21,6 +21,7 @@ from tvm_probq.ir.layers import (
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 NAMES = "probq_layer_names"
+LAST_OPS = ("sigmoid", "tanh", "nn.softmax", "nn.log_softmax")  # what often ends a network
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.AnnotateLayers")
@@ -44,7 +45,8 @@ class AnnotateLayers:
     Kinds: ``conv2d``, ``dense`` (products with constant weights), ``pool``, ``add``, ``multiply``
     (elementwise, of two tensors or of a tensor and its gate), ``concat``, ``input``, and ``float``
     for what another operator hands to a quantized one, with the reason.  A product whose result
-    only leaves the function is marked ``output`` and stays float32.
+    only leaves the function, as it is or through a last operator such as softmax, is marked
+    ``output`` and stays float32.
 
     Parameters
     ----------
@@ -183,10 +185,11 @@ class _Marks:
             self._mark_source(operand)
 
     def _only_leaves(self, call: Call) -> bool:
-        """Whether the result is only returned, through reshapes at most."""
+        """Whether the result is only returned, through moves and a last float operator at most."""
         var = self.definitions.var_of[call]
         users = self.definitions.users.get(var, [])
-        return all(is_call(u, *SHAPE_OPS, "permute_dims") and self._only_leaves(u) for u in users)
+        through = (*SHAPE_OPS, "permute_dims", *LAST_OPS)
+        return all(is_call(u, *through) and self._only_leaves(u) for u in users)
 
     def _unique(self, wanted: str) -> str:
         name, number = wanted, 1

@@ -217,6 +217,18 @@ def _shuffle(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     return _first(rewriter, relax.op.reshape(y, (n, height, width, channels)))
 
 
+def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """``[N, C, H, W]`` to ``[N, H W, C]``, the form of a detector's outputs, is a reshape."""
+    flat = rewriter.value(call.args[0])
+    x = _last(rewriter, flat.args[0]) if is_call(flat, "reshape") else None
+    if x is None or call.attrs.axes is None or ints(call.attrs.axes) != (0, 2, 1):
+        return None
+    n, height, width, channels = shape_of(x)
+    if shape_of(flat) != (n, channels, height * width):
+        return None
+    return relax.op.reshape(x, shape_of(call))
+
+
 Converter = Callable[[Rewriter, Call], relax.Expr | None]
 _CONVERTERS: dict[str, Converter] = {
     "relax.nn.conv2d": _convolution,
@@ -226,6 +238,7 @@ _CONVERTERS: dict[str, Converter] = {
     "relax.strided_slice": _slice,
     "relax.nn.pad": _pad,
     "relax.reshape": _reshape,
+    "relax.permute_dims": _permute,
     "relax.image.resize2d": _resize,
     **{f"relax.{n}": _reduction for n in ("mean", "sum", "max")},
     **{f"relax.{n}": _binary for n in ("add", "subtract", "multiply", "divide")},

@@ -121,6 +121,16 @@ def test_pooled_vectors_need_no_transpose(
     assert calls_of(after).count("permute_dims") == 1
 
 
+@pytest.mark.parametrize(("perm", "transposes"), [([0, 2, 1], 1), ([0, 1, 2], 3)])
+def test_rows_of_positions_need_no_transpose(
+    perm: list[int], transposes: int, onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 5, 6)
+    net("Relu", net("Transpose", net("Reshape", relu(net), [0, 8, -1]), perm=perm))
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == transposes
+
+
 def test_flattened_images_go_back(onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
     net = onnx_net(3, 5, 5)
     net.gemm(net("Flatten", relu(net)), 200, 3)

@@ -31,6 +31,7 @@ from tvm_probq.kernels.small.ranges import (
     observe_kernel,
     pool_range_kernel,
 )
+from tvm_probq.kernels.small.resize import resize_kernel
 from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
@@ -89,6 +90,11 @@ def _multiply(call: Call) -> tirx.PrimFunc:
 def _rescale(call: Call) -> tirx.PrimFunc:
     x, x_qparams, y_qparams = shapes_of(*call.args)
     return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
+
+
+def _resize(call: Call) -> tirx.PrimFunc:
+    q, rows, _, columns, _ = shapes_of(*call.args)
+    return resize_kernel(q, (rows[1], columns[1]))
 
 
 def _merge_ranges(call: Call) -> tirx.PrimFunc:
@@ -151,6 +157,7 @@ KERNELS: dict[str, Make] = {
     "multiply": _multiply,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
+    "resize": _resize,
     "merge_ranges": _merge_ranges,
     "global_avg_pool": _global_avg_pool,
     "pool_range": _pool_range,
