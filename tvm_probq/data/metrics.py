@@ -8,19 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_probq.data.cards import Card
-from tvm_probq.errors import DataError, UnsupportedError
-
-
-def require_classification(card: Card) -> None:
-    """Raise an UnsupportedError unless the card's task has a metric here."""
-    if card.task != "classification":
-        raise UnsupportedError(
-            f"the task {card.task!r} has no metric in this version",
-            where=str(card.path),
-            why="only classification is evaluated",
-            fix="use a card whose task is classification",
-        )
+from tvm_probq.errors import DataError
 
 
 def top1(logits: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -87,17 +75,35 @@ def sqnr_db(reference: NDArray[Any], output: NDArray[Any]) -> float:
     DataError
         If the shapes differ or there are no values.
     """
-    _check_same(reference, output)
-    exact = reference.astype(np.float64)
-    signal = float(np.square(exact).sum())
-    noise = float(np.square(exact - output).sum())
-    if math.isnan(signal) or math.isnan(noise):
-        return math.nan
-    if noise == 0.0:
-        return math.inf
-    if signal == 0.0:
-        return -math.inf
-    return 10.0 * (math.log10(signal) - math.log10(noise))
+    noise = Noise()
+    noise.add(reference, output)
+    return noise.ratio_db()
+
+
+class Noise:
+    """Signal and noise added up sample by sample, so that batches give what the whole set gives."""
+
+    def __init__(self) -> None:
+        self._signal: list[float] = []
+        self._noise: list[float] = []
+
+    def add(self, reference: NDArray[Any], output: NDArray[Any]) -> None:
+        """Add samples, shape (N, ...); see `sqnr_db`."""
+        _check_same(reference, output)
+        exact = reference.astype(np.float64)
+        for sums, values in ((self._signal, exact), (self._noise, exact - output)):
+            sums += np.square(values).reshape(len(values), -1).sum(axis=1).tolist()
+
+    def ratio_db(self) -> float:
+        """Give the ratio over all samples added."""
+        signal, noise = math.fsum(self._signal), math.fsum(self._noise)
+        if math.isnan(signal) or math.isnan(noise):
+            return math.nan
+        if noise == 0.0:
+            return math.inf
+        if signal == 0.0:
+            return -math.inf
+        return 10.0 * (math.log10(signal) - math.log10(noise))
 
 
 def _check_logits(logits: NDArray[Any]) -> None:
