@@ -93,7 +93,17 @@ def test_corruptions_reach_the_images(run: Run, shared_data: Path) -> None:
 
 
 def test_another_task_is_explained(run: Run, shared_data: Path) -> None:
-    card = shared_data / "cards" / "coco_nanodet_m_320.toml"
-    done = run("eval", shared_data / "models" / "coco_nanodet_m_320.onnx", "--card", card)
+    card = shared_data / "cards" / "text_stories260k.toml"
+    done = run("eval", shared_data / "models" / "text_stories260k.onnx", "--card", card)
     assert done.status == 2
-    assert "only classification is evaluated" in done.error
+    assert "only classification and detection are evaluated" in done.error
+
+
+def test_a_detector(run: Run, shared_data: Path) -> None:
+    card = shared_data / "cards" / "coco_nanodet_m_320.toml"
+    model = shared_data / "models" / "coco_nanodet_m_320.onnx"
+    done = run("eval", model, "--card", card, "--limit", 3, "--reference", model)
+    assert done.status == 0, done.error
+    assert (done.json["metric"], done.json["count"], done.json["batch"]) == ("map50", 3, 1)
+    assert done.json["value"] == done.json["reference_value"] > 0.3
+    assert (done.json["agreement"], done.json["sqnr_db"]) == (1.0, EQUAL_DB)

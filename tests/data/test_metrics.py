@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvm_probq.data.cards import load_card
-from tvm_probq.data.metrics import agreement, require_classification, sqnr_db, top1
-from tvm_probq.errors import DataError, UnsupportedError
+from tvm_probq.data.metrics import agreement, sqnr_db, top1
+from tvm_probq.errors import DataError
 
 LOGITS = np.array([[1, 2, 3], [3, 2, 1], [1, 3, 2], [9, 0, 0]], np.float32)
 
@@ -70,10 +68,3 @@ def test_outputs_that_do_not_fit_are_refused() -> None:
         agreement(LOGITS[:0], LOGITS[:0])
     with pytest.raises(DataError, match="shape"):
         top1(LOGITS[None], np.zeros(1, int))
-
-
-def test_only_classification_has_a_metric_yet(card_path: Path) -> None:
-    require_classification(load_card(card_path))
-    card_path.write_text(card_path.read_text().replace("classification", "detection"))
-    with pytest.raises(UnsupportedError, match=r"detection.*What to do"):
-        require_classification(load_card(card_path))

@@ -83,9 +83,8 @@ DECODERS: dict[str, Callable[[Sequence[Array], int], list[Detections]]] = {"nano
 def _is_pair(scores: Array, distances: Array) -> bool:
     if not (scores.ndim == distances.ndim == 3) or scores.shape[:2] != distances.shape[:2]:
         return False
-    positions = scores.shape[1]
-    square = math.isqrt(positions) ** 2 == positions > 0
-    return square and distances.shape[2] % SIDES == 0
+    positions, numbers = distances.shape[1:]
+    return positions > 0 and math.isqrt(positions) ** 2 == positions and numbers % SIDES == 0
 
 
 def _candidates(scales: list[tuple[Array, Array]], side: int) -> tuple[Array, Array, Array]:
@@ -110,7 +109,8 @@ def _boxes(logits: Array, side: int) -> Array:
     row, column = np.divmod(np.arange(len(logits)), cells)
     centres = (np.stack([column, row], axis=1) + 0.5) * stride
     corners = [centres - distances[:, :2], centres + distances[:, 2:]]
-    return np.clip(np.concatenate(corners, axis=1), 0, side)
+    boxes: Array = np.clip(np.concatenate(corners, axis=1), 0, side)
+    return boxes
 
 
 def _without_duplicates(boxes: Array, scores: Array, classes: Array) -> Detections:

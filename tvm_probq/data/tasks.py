@@ -21,8 +21,13 @@ Array = NDArray[Any]
 class Task(Protocol):
     """How the outputs of a kind of model are judged; lists have one element a sample."""
 
-    metric: str
-    outputs: int | None  # how many of the first outputs are compared, None for all
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+
+    @property
+    def outputs(self) -> int | None:
+        """How many of the first outputs are compared with a reference, None for all."""
 
     def labels(self, batch: Batch, /) -> list[Any]:
         """Labels of a batch's samples."""
