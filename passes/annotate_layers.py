@@ -188,8 +188,7 @@ class _Marks:
         """Whether the result is only returned, through moves and a last float operator at most."""
         var = self.definitions.var_of[call]
         users = self.definitions.users.get(var, [])
-        through = (*SHAPE_OPS, "permute_dims", *LAST_OPS)
-        return all(is_call(u, *through) and self._only_leaves(u) for u in users)
+        return all(_may_end(u) and self._only_leaves(u) for u in users)
 
     def _unique(self, wanted: str) -> str:
         name, number = wanted, 1
@@ -197,6 +196,11 @@ class _Marks:
             name, number = f"{wanted}_{number}", number + 1
         self.names.add(name)
         return name
+
+
+def _may_end(user: Any) -> bool:
+    """Whether what `user` gives may leave the function without ever being stored quantized."""
+    return isinstance(user, relax.Tuple) or is_call(user, *SHAPE_OPS, "permute_dims", *LAST_OPS)
 
 
 def layer_names(func: relax.Function, count: int) -> list[str]:

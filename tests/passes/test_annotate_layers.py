@@ -160,6 +160,30 @@ def test_kinds(name: str, onnx_net: Any, imported: Any, apply: Any) -> None:
     assert all("no integer form" in m.reason for m in float_marks)
 
 
+ENDS: dict[str, tuple[Any, str]] = {
+    "none": (lambda n, x: x, "output"),
+    "sigmoid": (lambda n, x: n("Sigmoid", x), "output"),
+    "softmax_of_rows": (lambda n, x: n("Softmax", n("Reshape", x, [0, 4, -1]), axis=1), "output"),
+    "resize": (lambda n, x: n("Resize", x, "", [1.0, 1, 2, 2], mode="linear"), "conv2d"),
+    "sum": (lambda n, x: n("Add", x, x), "conv2d"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_product_that_only_leaves_stays_float32(
+    name: str, several: bool, onnx_net: Any, imported: Any, apply: Any
+) -> None:
+    end, kind = ENDS[name]
+    net = onnx_net(3, 8, 8)
+    last = net.conv(net("Relu", net.conv("x", 3, 8)), 8, 4)
+    outputs = [end(net, last)]
+    if several:
+        outputs.append(net("Sigmoid", net("Slice", last, [0], [2], [1])))
+    after = apply(CHANGE, imported(net, *outputs, steps=BEFORE))
+    assert kinds(after) == ["input", "conv2d", kind]
+
+
 def test_a_reshape_across_samples_is_a_tensor_of_its_own(
     onnx_net: Any, imported: Any, apply: Any
 ) -> None:
