@@ -119,7 +119,7 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
     if any(p is None for p in pairs) or int(concat.attrs.axis) % len(shape_of(concat)) == 0:
         return None
     rescaled = [rewriter.emit(ops.rescale(*p, qparams)) for p in pairs if p is not None]
-    return relax.op.concat(rescaled, int(concat.attrs.axis))
+    return ops.concat(rescaled, axis=int(concat.attrs.axis) % len(shape_of(concat)))
 
 
 def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:

@@ -55,6 +55,12 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         (3, 3, 4, 8),
         "float32",
     ),
+    "concat": (
+        [IMAGE, ((2, 4, 3, 8), "uint8"), IMAGE],
+        lambda *parts: ops.concat(parts, axis=2),
+        (2, 4, 11, 8),
+        "uint8",
+    ),
     "resize": (
         [IMAGE, ((2, 5), "int32"), ((5,), "float32"), ((2, 7), "int32"), ((7,), "float32")],
         ops.resize,

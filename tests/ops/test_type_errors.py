@@ -120,6 +120,12 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "residual has the shape",
     ),
     "merge": (lambda: ops.merge_ranges([], qmax=255), "is missing"),
+    "concat shapes": (
+        lambda: ops.concat([_u8(2, 4, 8), _u8(2, 5, 8)], axis=2),
+        "parts.1. has the shape",
+    ),
+    "concat axis": (lambda: ops.concat([_u8(2, 4)] * 2, axis=0), "axis is 0"),
+    "concat nothing": (lambda: ops.concat([], axis=1), "is missing"),
     "resize weights": (
         lambda: ops.resize(_u8(2, 4, 4, 8), _i32(2, 5), _var(4), _i32(2, 7), _var(7)),
         "row_weights has the shape",

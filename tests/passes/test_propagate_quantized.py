@@ -149,7 +149,7 @@ def test_a_join() -> None:
             with R.dataflow():
                 lv = R.probq.rescale(a, p, p)
                 lv1 = R.probq.rescale(b, p, p)
-                gv = R.concat((lv, lv1), axis=1)
+                gv = R.probq.concat(lv, lv1, axis=1)
                 R.output(gv)
             return gv
 

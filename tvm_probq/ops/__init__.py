@@ -17,6 +17,7 @@ from tvm_probq.ops.resize_op import resize
 from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
 from tvm_probq.ops.tensor_ops import (
     add,
+    concat,
     dequantize,
     dequantize_weight,
     layer,
@@ -32,6 +33,7 @@ __all__ = [
     "SurrogateArgs",
     "activation",
     "add",
+    "concat",
     "correction",
     "dequantize",
     "dequantize_accumulator",

@@ -188,6 +188,11 @@ def _rescale(call: Any, args: list[Any]) -> Array:
     return numerics.rescale(*args)
 
 
+@_defines("concat")
+def _concat(call: Any, args: list[Any]) -> Array:
+    return np.concatenate(args, int(call.attrs["axis"]))
+
+
 @_defines("resize")
 def _resize(_call: Any, args: list[Any]) -> Array:
     return resize(*args)

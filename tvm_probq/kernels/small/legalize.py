@@ -13,6 +13,7 @@ from tvm_probq.kernels.small.accumulator import (
     measure_kernel,
     requantize_kernel,
 )
+from tvm_probq.kernels.small.concat import concat_kernel
 from tvm_probq.kernels.small.correction import correction_kernel
 from tvm_probq.kernels.small.elementwise import (
     activation_kernel,
@@ -92,6 +93,10 @@ def _rescale(call: Call) -> tirx.PrimFunc:
     return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
 
 
+def _concat(call: Call) -> tirx.PrimFunc:
+    return concat_kernel(shapes_of(*call.args), int(call.attrs["axis"]))
+
+
 def _resize(call: Call) -> tirx.PrimFunc:
     q, rows, _, columns, _ = shapes_of(*call.args)
     return resize_kernel(q, (rows[1], columns[1]))
@@ -157,6 +162,7 @@ KERNELS: dict[str, Make] = {
     "multiply": _multiply,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
+    "concat": _concat,
     "resize": _resize,
     "merge_ranges": _merge_ranges,
     "global_avg_pool": _global_avg_pool,
