@@ -30,6 +30,8 @@ class PropagateQuantized:
         q3 = R.nn.max_pool2d(q2)
         lv2 = R.probq.dequantize(q3, qp2)
 
+    Matrix products of two tensors become ``R.probq.matmul``.
+
     Holds before: nothing.  Holds after: sums, products, joins, global pooling and operators that
     move values work on codes wherever their operands are codes.
     """
@@ -42,6 +44,8 @@ class PropagateQuantized:
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
     if is_call(new, "probq.quantize"):
         return _quantize(rewriter, new)
+    if is_call(new, "matmul"):
+        return _matmul(rewriter, new)
     if is_call(new, "permute_dims"):
         transposed = _transposed_quantize(rewriter, new)
         if transposed is not None:
@@ -92,6 +96,8 @@ def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         return _global_pool(rewriter, value, qparams)
     if is_call(value, "concat"):
         return _concat(rewriter, value, qparams)
+    if is_call(value, "probq.matmul"):
+        return ops.matmul(*value.args, qparams)
     return _elementwise(rewriter, value, qparams)
 
 
@@ -116,6 +122,14 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
         return None
     rescaled = [rewriter.emit(ops.rescale(*p, qparams)) for p in pairs if p is not None]
     return relax.op.concat(rescaled, int(concat.attrs.axis))
+
+
+def _matmul(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A product of codes; `_quantize` has it write codes too."""
+    pairs = [_codes(rewriter, x) for x in call.args]
+    if any(p is None or len(shape_of(p[0])) != 4 for p in pairs):
+        return None
+    return ops.matmul(*(tensor for p in pairs if p is not None for tensor in p))
 
 
 def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:

@@ -204,6 +204,13 @@ def add_residual(
     return centre + r_centre, fma(f32(rho) * f32(2.0), cross, variance + r_variance)
 
 
+def product_moments(a: tuple[F32, F32], b: tuple[F32, F32], length: F32) -> tuple[F32, F32]:
+    """Mean and variance ``[N, 1]`` of sums of `length` products of independent factors."""
+    (a_mean, a_variance), (b_mean, b_variance) = a, b
+    squares = fma(a_variance, b_mean * b_mean, (a_mean * a_mean) * b_variance)
+    return (a_mean * b_mean) * length, fma(a_variance, b_variance, squares) * length
+
+
 def to_qparams(centre: F32, variance: F32, fit: Fit, activation: Activation) -> F32:
     """Output parameters ``[N, 3, G]`` of the interval around the predicted mean."""
     sigma = np.sqrt(maximum(variance, 0.0))
