@@ -1,4 +1,4 @@
-"""Keep codes through operators that move values; compute pools, sums, products, joins on codes."""
+"""Keep codes through operators that move values; pools, sums, products, joins work on codes too."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
-from tvm_probq.ir.expressions import ints, is_call, shape_of
+from tvm_probq.ir.expressions import constant, ints, is_call, shape_of
 from tvm_probq.ir.layers import is_global_pool, moves_codes, operands
+from tvm_probq.ir.resizing import is_resize, resize_taps
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 TO_LAST = (0, 2, 3, 1)
@@ -63,6 +64,9 @@ def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     codes, qparams = source.args
     if is_call(call, "nn.pad"):
         moved: Call = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
+    elif is_resize(call):
+        tables = [t for axis in resize_taps(call) for t in (axis.index, axis.weight)]
+        moved = ops.resize(codes, *map(constant, tables))
     else:
         moved = Call(call.op, [codes, *call.args[1:]], call.attrs, call.ty_args)
     return ops.dequantize(rewriter.emit(moved), qparams)

@@ -1,4 +1,4 @@
-"""Recognize clips and hard activations in their decomposed forms."""
+"""Recognize clips, leaky ReLU and hard activations, also in their decomposed forms."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 @tvm.transform.module_pass(opt_level=0, name="probq.SimplifyActivations")
 class SimplifyActivations:
-    """Give every clip, hard-swish and hard-sigmoid one form, ``R.probq.activation``.
+    """Give every clip, leaky ReLU, hard-swish and hard-sigmoid one form, ``R.probq.activation``.
 
     Before::
 
@@ -37,6 +37,8 @@ class SimplifyActivations:
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
     if bounds := _bounds(rewriter, new):
         return _clip(rewriter, *bounds)
+    if is_call(new, "nn.leakyrelu"):
+        return _leaky(new)
     if is_call(new, "multiply", "divide"):
         swish = _hard_swish(rewriter, new)
         return _scaled_gate(rewriter, new) if swish is None else swish
@@ -73,6 +75,16 @@ def _clip(rewriter: Rewriter, x: Any, low: float, high: float) -> relax.Expr:
         if sigmoid is not None:
             return sigmoid
     return ops.activation(x, kind=f"clip({low!r},{high!r})")
+
+
+def _leaky(call: Call) -> relax.Expr | None:
+    """A slope of 0 is a ReLU; one that is not between 0 and 1 has no form here."""
+    slope = float(str(np.float32(call.attrs.alpha)))  # 0.1, not its float32 in decimals
+    if slope == 0.0:
+        return ops.activation(call.args[0], kind="clip(0.0,inf)")
+    if not 0.0 < slope < 1.0:
+        return None
+    return ops.activation(call.args[0], kind=f"leaky({slope!r})")
 
 
 def _hard_sigmoid(rewriter: Rewriter, x: Any) -> relax.Expr | None:

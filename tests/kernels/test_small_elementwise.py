@@ -64,7 +64,9 @@ def test_add_and_rescale(evaluate: Any, same_bits: Any, rng: Any, qparams: Any, 
         same_bits(y, numerics.add(a, pa, b, pb, py, act))
 
 
-@pytest.mark.parametrize("text", ["hard_swish", "hard_sigmoid", "clip(-1.0,inf)", "none"])
+@pytest.mark.parametrize(
+    "text", ["hard_swish", "hard_sigmoid", "leaky(0.1)", "clip(-1.0,inf)", "none"]
+)
 def test_float_activation(evaluate: Any, same_bits: Any, rng: Any, text: str) -> None:
     x = _reals(rng, (2, 3, 5, 10))
     [y] = evaluate(lambda x: ops.activation(x, kind=text), [x])

@@ -90,7 +90,7 @@ def _wanted(
 CASES = {  # kind, input ranges, rank, outputs, predicted ranges, bit-widths, residual, activation
     "basis": ("moments_tensor", 1, 5, 0, 1, 3, 12, "clip(0.0,inf)"),
     "no basis": ("moments_tensor", -1, None, 0, 1, 1, 0, "hard_swish"),
-    "channels": ("moments_channel", 1, None, 20, 20, 2, 0, "none"),
+    "channels": ("moments_channel", 1, None, 20, 20, 2, 0, "leaky(0.1)"),
     "channels mixed": ("moments_channel", 1, None, 20, 1, 1, 40, "none"),
     "diagonal": ("moments_diagonal", -1, None, 0, -1, 3, 0, "clip(0.0,6.0)"),
     "diagonal mixed": ("moments_diagonal", 1, None, 0, 1, 1, 10, "hard_sigmoid"),

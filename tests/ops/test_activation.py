@@ -19,6 +19,12 @@ def test_clip_roundtrip_is_exact(a: float, b: float) -> None:
     assert parse_activation(format_activation(activation)) == activation
 
 
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_slope_roundtrip_is_exact(slope: float) -> None:
+    activation = Activation("leaky", slope=slope)
+    assert parse_activation(format_activation(activation)) == activation
+
+
 @pytest.mark.parametrize("kind", ["none", "hard_swish", "hard_sigmoid"])
 def test_plain_kinds(kind: str) -> None:
     assert format_activation(parse_activation(kind)) == kind
@@ -29,7 +35,11 @@ def test_infinite_ends_are_spelled_out() -> None:
     assert parse_activation("clip(-inf,6.0)") == Activation("clip", -math.inf, 6.0)
 
 
-@pytest.mark.parametrize("text", ["relu", "clip(1)", "clip(2,1)", "clip(a,b)", "clip(nan,1)", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["relu", "clip(1)", "clip(2,1)", "clip(a,b)", "clip(nan,1)", "leaky", "leaky(0)", "leaky(1)",
+     "leaky(-0.1)", "leaky(nan)", "leaky(a)", "leaky(0.1,0.2)", ""],
+)  # fmt: skip
 def test_anything_else_is_an_error(text: str) -> None:
     with pytest.raises(KernelError, match="is no activation"):
         parse_activation(text)

@@ -79,6 +79,9 @@ FORMS: dict[str, tuple[Body, str]] = {
     "apart": (
         lambda n: n("Clip", n("Relu", "x"), np.float32(-3), np.float32(-1)), "clip(-1.0,-1.0)",
     ),
+    "leaky": (lambda n: n("LeakyRelu", "x", alpha=0.1), "leaky(0.1)"),
+    "leaky_default": (lambda n: n("LeakyRelu", "x"), "leaky(0.01)"),
+    "leaky_of_nothing": (lambda n: n("LeakyRelu", "x", alpha=0.0), "clip(0.0,inf)"),
     "hard_sigmoid": (lambda n: n("HardSigmoid", "x", alpha=1 / 6, beta=0.5), "hard_sigmoid"),
     "hard_sigmoid_parts": (lambda n: n("Div", gate(n), SIX), "hard_sigmoid"),
     "hard_sigmoid_scaled": (lambda n: n("Mul", gate(n), np.float32(1 / 6)), "hard_sigmoid"),
@@ -97,6 +100,15 @@ def test_onnx_forms(form: str, onnx_net: Any, imported: Any, apply: Any) -> None
     net = onnx_net(3, 4, 4)
     build(net)
     assert kinds(apply(CHANGE, imported(net, steps=BEFORE)))[-1] == kind
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1.0, 2.0])
+def test_other_slopes_stay_as_they_are(
+    slope: float, onnx_net: Any, imported: Any, unchanged: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    net("LeakyRelu", "x", alpha=slope)
+    unchanged(CHANGE, imported(net, steps=BEFORE))
 
 
 def test_clip_with_attributes(onnx_net: Any, imported: Any, apply: Any) -> None:

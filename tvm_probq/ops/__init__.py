@@ -14,6 +14,7 @@ from tvm_probq.ops.pooling_ops import global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
 from tvm_probq.ops.product_ops import multiply, product_range
 from tvm_probq.ops.registry import is_probq
+from tvm_probq.ops.resize_op import resize
 from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
 from tvm_probq.ops.tensor_ops import (
     add,
@@ -53,6 +54,7 @@ __all__ = [
     "quantize",
     "requantize",
     "rescale",
+    "resize",
     "sums",
     "surrogate",
     "surrogate_args",

@@ -10,6 +10,7 @@ from tvm_probq.ir.expressions import constant_value, ints
 from tvm_probq.simulator import numerics, products, surrogates
 from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.float_ops import Evaluate
+from tvm_probq.simulator.resize import resize
 from tvm_probq.simulator.surrogates import Fit, moments_of
 
 QUANTIZED_OPS: dict[str, Evaluate] = {}
@@ -194,6 +195,11 @@ def _product_range(call: Any, args: list[Any]) -> F32:
 @_defines("rescale")
 def _rescale(call: Any, args: list[Any]) -> Array:
     return numerics.rescale(*args)
+
+
+@_defines("resize")
+def _resize(_call: Any, args: list[Any]) -> Array:
+    return resize(*args)
 
 
 @_defines("merge_ranges")

@@ -32,6 +32,7 @@ from tvm_probq.kernels.small.ranges import (
     observe_kernel,
     pool_range_kernel,
 )
+from tvm_probq.kernels.small.resize import resize_kernel
 from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
@@ -97,6 +98,11 @@ def _rescale(call: Call) -> tirx.PrimFunc:
     return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
 
 
+def _resize(call: Call) -> tirx.PrimFunc:
+    q, rows, _, columns, _ = shapes_of(*call.args)
+    return resize_kernel(q, (rows[1], columns[1]))
+
+
 def _merge_ranges(call: Call) -> tirx.PrimFunc:
     shapes = shapes_of(*call.args)
     return merge_ranges_kernel(shapes[0][0], [s[2] for s in shapes], int(call.attrs["qmax"]))
@@ -158,6 +164,7 @@ KERNELS: dict[str, Make] = {
     "matmul": _matmul,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
+    "resize": _resize,
     "merge_ranges": _merge_ranges,
     "global_avg_pool": _global_avg_pool,
     "pool_range": _pool_range,

@@ -85,12 +85,14 @@ def activate(value: Any, activation: Activation) -> Any:
         return value
     if activation.kind == "clip":
         return minimum(maximum(value, float(activation.low)), float(activation.high))
-    return sixfold(value, activation) * const(1.0 / 6.0, lanes_of(value))
+    return unscaled(value, activation) * const(activation.factor, lanes_of(value))
 
 
-def sixfold(value: Any, activation: Activation) -> Any:
-    """Six times a hard activation."""
+def unscaled(value: Any, activation: Activation) -> Any:
+    """An activation that is no clip, before its constant factor."""
     value = let(value)
+    if activation.kind == "leaky":
+        return maximum(value, value * const(activation.slope, lanes_of(value)))
     gate = minimum(maximum(value + const(3.0, lanes_of(value)), 0.0), 6.0)
     if activation.kind == "hard_swish":
         return value * gate

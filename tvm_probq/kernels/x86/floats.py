@@ -8,8 +8,6 @@ from tvm import tirx
 
 from tvm_probq.kernels.spec import LayerSpec
 
-SIXTH = 1.0 / 6.0
-
 
 def fma(a: Any, b: Any, c: Any) -> Any:
     """Fused multiply-add of float32, one rounding.
@@ -34,18 +32,20 @@ def round_to_code(v: Any) -> Any:
 
 def activate(v: Any, spec: LayerSpec) -> Any:
     """The activation on real values."""
-    if spec.activation == "none":
+    tail = spec.tail
+    if tail.kind == "none":
         return v
-    if spec.linear:
-        low, high = spec.clip
-        return tirx.min(tirx.max(v, _const(low)), _const(high))
-    return sixfold(v, spec) * _const(SIXTH)
+    if tail.linear:
+        return tirx.min(tirx.max(v, _const(tail.low)), _const(tail.high))
+    return unscaled(v, spec) * _const(tail.factor)
 
 
-def sixfold(v: Any, spec: LayerSpec) -> Any:
-    """Six times a hard activation."""
+def unscaled(v: Any, spec: LayerSpec) -> Any:
+    """An activation that is no clip, before its constant factor."""
+    if spec.tail.kind == "leaky":
+        return tirx.max(v, v * _const(spec.tail.slope))
     gate = tirx.min(tirx.max(v + _const(3.0), _const(0.0)), _const(6.0))
-    return v * gate if spec.activation == "hard_swish" else gate
+    return v * gate if spec.tail.kind == "hard_swish" else gate
 
 
 def _const(value: float) -> Any:
