@@ -125,9 +125,9 @@ MIDDLES: dict[str, tuple[Any, int, list[str]]] = {
     "gate_first": (lambda n: gated(n, True), 8, ["conv2d", "pool", "conv2d", "multiply"]),
     "dense_gate": (lambda n: gated(n, dense=True), 8, ["conv2d", "pool", "dense", "multiply"]),
     "sigmoid_gate": (
-        gated_by_sigmoid, 8, ["conv2d", "pool", "output", "float", "multiply"],
+        gated_by_sigmoid, 8, ["conv2d", "pool", "conv2d", "multiply"],
     ),
-    "silu": (silu, 8, ["output", "float"]),
+    "silu": (silu, 8, ["conv2d"]),
     "product": (branches, 8, ["conv2d", "conv2d", "multiply"]),
     "product_with_a_constant": (
         lambda n: n("Mul", stem(n), np.full((1, 8, 1, 1), 2, np.float32)), 8, ["output", "float"],

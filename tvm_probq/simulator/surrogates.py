@@ -220,9 +220,9 @@ def to_qparams(centre: F32, variance: F32, fit: Fit, activation: Activation) -> 
 
 
 def map_interval(low: F32, high: F32, activation: Activation) -> tuple[F32, F32]:
-    """The interval's ends through the activation; hard-swish has its minimum -0.375 at -1.5."""
-    if activation.kind == "hard_swish":
-        floor = np.full_like(low, np.float32(-0.375))
+    """The interval's ends through the activation, and its smallest value if that is inside."""
+    if activation.floor is not None:
+        floor = np.full_like(low, np.float32(activation.floor))
         return minimum(activate(low, activation), floor), maximum(activate(high, activation), 0.0)
     return activate(low, activation), activate(high, activation)
 
