@@ -56,6 +56,12 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         (3, 3, 4, 8),
         "float32",
     ),
+    "resize": (
+        [IMAGE, ((2, 5), "int32"), ((5,), "float32"), ((2, 7), "int32"), ((7,), "float32")],
+        ops.resize,
+        (2, 5, 7, 8),
+        "uint8",
+    ),
     "observe": ([REAL], lambda x: ops.observe(x, qmax=255), (2, 3, 1), "float32"),
     "sums": ([IMAGE], lambda x: ops.sums(x, strides=(2, 2)), (2, 2, 8), "int32"),
     "patch_sums": (

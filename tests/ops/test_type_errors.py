@@ -130,6 +130,20 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "residual has the shape",
     ),
     "merge": (lambda: ops.merge_ranges([], qmax=255), "is missing"),
+    "resize weights": (
+        lambda: ops.resize(_u8(2, 4, 4, 8), _i32(2, 5), _var(4), _i32(2, 7), _var(7)),
+        "row_weights has the shape",
+    ),
+    "resize taps": (
+        lambda: ops.resize(_u8(2, 4, 4, 8), _i32(3, 5), _var(5), _i32(2, 7), _var(7)),
+        "rows has the shape",
+    ),
+    "resize outside": (
+        lambda: ops.resize(
+            _u8(2, 4, 1, 8), _i32(2, 5), _var(5), _const(2, 7, dtype="int32"), _var(7)
+        ),
+        "a column is outside",
+    ),
     "pool": (lambda: ops.global_avg_pool(_u8(2, 8), QP, QP), "x has rank 2"),
 }
 

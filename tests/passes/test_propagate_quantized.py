@@ -217,9 +217,12 @@ MOVES = {
     "reshape": lambda x: R.reshape(x, R.shape([2, 16])),
     "max_pool": lambda x: R.nn.max_pool2d(x, pool_size=[2, 2], layout="NHWC"),
     "slice": lambda x: R.strided_slice(x, axes=[3], begin=[0], end=[2]),
+    "resize": lambda x: R.image.resize2d(x, (4, 6), layout="NHWC", method="linear"),
     "transpose": lambda x: R.permute_dims(x, axes=[0, 3, 1, 2]),
 }
 STAYS = {
+    "cubic": lambda x: R.image.resize2d(x, (4, 6), layout="NHWC", method="cubic"),
+    "resize_of_rows": lambda x: R.image.resize2d(x, (4, 6), layout="NCHW", method="linear"),
     "across_samples": lambda x: R.reshape(x, R.shape([8, 4])),
     "no_samples": lambda x: R.reshape(x, R.shape([32])),
     "slice_of_samples": lambda x: R.strided_slice(x, axes=[0], begin=[1], end=[2]),

@@ -1,6 +1,7 @@
 """Import an ONNX file as a canonical Relax module with marked layers."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +95,12 @@ def _import(proto: Any, fixed: Shapes, path: Path) -> IRModule:
     shapes = {name: list(shape) for name, (shape, _) in fixed.items()}
     dtypes = {name: dtype for name, (_, dtype) in fixed.items()}
     try:
-        return from_onnx(
-            proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
-            sanitize_input_names=True,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Renaming name")  # of parameters, in the module alone
+            return from_onnx(
+                proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
+                sanitize_input_names=True,
+            )  # fmt: skip
     except tvm.error.OpNotImplemented as error:
         raise UnsupportedError(
             "the model has operators that TVM cannot import", where=str(path), why=_last(error),

@@ -38,10 +38,8 @@ def resize_kernel(shape: tuple[Any, ...], size: tuple[int, int]) -> tirx.PrimFun
                 sides, right = _tap(columns, column_weights, j)
 
                 def block(c: Any, lanes: int) -> None:
-                    top, bottom = (
-                        _between(*(_code(q, (n, row, side, c), lanes) for side in sides), right)
-                        for row in ends
-                    )
+                    corners = [[_code(q, (n, row, s, c), lanes) for s in sides] for row in ends]
+                    top, bottom = (_between(a, b, right) for a, b in corners)
                     value = rint_int32(_between(top, bottom, down))
                     store(out, convert(value, "uint8"), n, i, j, c, lanes=lanes)
 
