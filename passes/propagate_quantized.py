@@ -130,10 +130,10 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
 
 def _matmul(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """A product of codes; `_quantize` has it write codes too."""
-    pairs = [_codes(rewriter, x) for x in call.args]
-    if any(p is None or len(shape_of(p[0])) != 4 for p in pairs):
+    a, b = (_codes(rewriter, x) for x in call.args)
+    if a is None or b is None or len(shape_of(a[0])) != 4:
         return None
-    return ops.matmul(*(tensor for p in pairs if p is not None for tensor in p))
+    return ops.matmul(*a, *b)
 
 
 def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:

@@ -99,7 +99,7 @@ def test_a_language_model(run: Run, shared_data: Path) -> None:
     assert done.json["value"] == pytest.approx(0.5912, abs=2e-4)
     assert done.json["perplexity"] == pytest.approx(5.23, abs=5e-3)
     assert done.json["reference_perplexity"] == done.json["perplexity"]
-    assert "perplexity  5.23" in done.out
+    assert "perplexity       5.231, of the reference 5.231" in done.out
 
 
 def test_a_detector(run: Run, shared_data: Path) -> None:

@@ -83,7 +83,7 @@ DECODERS: dict[str, Callable[[Sequence[Array], int], list[Detections]]] = {"nano
 def _is_pair(scores: Array, distances: Array) -> bool:
     if not (scores.ndim == distances.ndim == 3) or scores.shape[:2] != distances.shape[:2]:
         return False
-    positions, numbers = distances.shape[1:]
+    positions, numbers = map(int, distances.shape[1:])
     return positions > 0 and math.isqrt(positions) ** 2 == positions and numbers % SIDES == 0
 
 

@@ -37,7 +37,7 @@ def sigmoid(v: F32) -> F32:
     exponent = minimum(maximum(exponent, -EXPONENT_LIMIT), EXPONENT_LIMIT)
     whole = np.rint(exponent)
     power = ((whole.astype(np.int32) + BIAS) << MANTISSA).view(np.float32)
-    return f32(1.0) / (f32(1.0) + polynomial(exponent - whole, POWER) * power)
+    return f32(f32(1.0) / (f32(1.0) + polynomial(exponent - whole, POWER) * power))
 
 
 def silu(v: F32) -> F32:
