@@ -130,10 +130,10 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
 
 def _matmul(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """A product of codes; `_quantize` has it write codes too."""
-    a, b = (_codes(rewriter, x) for x in call.args)
+    a, b = _codes(rewriter, call.args[0]), _codes(rewriter, call.args[1])
     if a is None or b is None or len(shape_of(a[0])) != 4:
         return None
-    return ops.matmul(*a, *b)
+    return ops.matmul(a[0], a[1], b[0], b[1])
 
 
 def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:
