@@ -101,7 +101,8 @@ def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     if is_call(value, "concat"):
         return _concat(rewriter, value, qparams)
     if is_call(value, "probq.matmul"):
-        return ops.matmul(*value.args, qparams)
+        a, a_qparams, b, b_qparams = value.args
+        return ops.matmul(a, a_qparams, b, b_qparams, qparams)
     return _elementwise(rewriter, value, qparams)
 
 
