@@ -31,6 +31,8 @@ class PropagateQuantized:
         q3 = R.nn.max_pool2d(q2)
         lv2 = R.probq.dequantize(q3, qp2)
 
+    Matrix products of two tensors become ``R.probq.matmul``.
+
     Holds before: nothing.  Holds after: sums, products, joins, global pooling and operators that
     move values work on codes wherever their operands are codes.
     """
@@ -43,6 +45,8 @@ class PropagateQuantized:
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
     if is_call(new, "probq.quantize"):
         return _quantize(rewriter, new)
+    if is_call(new, "matmul"):
+        return _matmul(rewriter, new)
     if is_call(new, "permute_dims"):
         transposed = _transposed_quantize(rewriter, new)
         if transposed is not None:
@@ -96,6 +100,9 @@ def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         return _global_pool(rewriter, value, qparams)
     if is_call(value, "concat"):
         return _concat(rewriter, value, qparams)
+    if is_call(value, "probq.matmul"):
+        a, a_qparams, b, b_qparams = value.args
+        return ops.matmul(a, a_qparams, b, b_qparams, qparams)
     return _elementwise(rewriter, value, qparams)
 
 
@@ -120,6 +127,14 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
         return None
     rescaled = [rewriter.emit(ops.rescale(*p, qparams)) for p in pairs if p is not None]
     return ops.concat(rescaled, axis=int(concat.attrs.axis) % len(shape_of(concat)))
+
+
+def _matmul(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A product of codes; `_quantize` has it write codes too."""
+    a, b = _codes(rewriter, call.args[0]), _codes(rewriter, call.args[1])
+    if a is None or b is None or len(shape_of(a[0])) != 4:
+        return None
+    return ops.matmul(a[0], a[1], b[0], b[1])
 
 
 def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:

@@ -114,12 +114,40 @@ def vectors(net: Any) -> tuple[str, ...]:
     return (net.gemm(net("Relu", net.gemm("x", 24, 40)), 40, 7),)
 
 
+def rows(net: Any, x: str, inputs: int, outputs: int) -> str:
+    """A linear layer at every position."""
+    return net("Add", net("MatMul", x, net.draw(inputs, outputs, scale=0.4)), net.draw(outputs))
+
+
+def products_of_tensors(net: Any) -> tuple[str, ...]:
+    """Attention without softmax, of two heads, with a residual and a feed-forward part."""
+    heads = []
+    for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
+        split = net("Reshape", rows(net, "x", 8, 8), [0, 6, 2, 4])
+        heads.append(net("Transpose", split, perm=perm))
+    scores = net("MatMul", *heads[:2])
+    mixed = net("Transpose", net("MatMul", scores, heads[2]), perm=[0, 2, 1, 3])
+    inner = net("Add", rows(net, net("Reshape", mixed, [0, 6, 8]), 8, 8), "x")
+    wide = net("Relu", rows(net, inner, 8, 12))
+    return (rows(net, net("Add", rows(net, wide, 12, 8), inner), 8, 3),)
+
+
+def one_dimensional(net: Any) -> tuple[str, ...]:
+    """Convolutions along one axis."""
+    x = net("Relu", net("Conv", "x", net.draw(8, 3, 5, scale=0.3), net.draw(8), pads=[2, 2]))
+    y = net("Conv", x, net.draw(8, 1, 3, scale=0.5), group=8, pads=[2, 2], dilations=[2])
+    z = net("Conv", net("Add", y, x), net.draw(6, 8, 1, scale=0.3), strides=[2])
+    return (net("Conv", net("Relu", z), net.draw(4, 6, 3, scale=0.3), net.draw(4)),)
+
+
 NETS: dict[str, tuple[Callable[[Any], tuple[str, ...]], tuple[int, ...]]] = {
     "mixed": (mixed, (3, 9, 9)), "joined": (joined, (3, 8, 8)),
     "own_residual": (own_residual, (3, 8, 8)), "pooled": (pooled, (3, 8, 8)),
     "swish": (swish, (3, 8, 8)), "grouped": (grouped, (3, 8, 8)),
     "shuffled": (shuffled, (3, 8, 8)), "two_outputs": (two_outputs, (3, 8, 8)),
     "points": (points, (3, 1, 1)), "vectors": (vectors, (24,)),
+    "products_of_tensors": (products_of_tensors, (6, 8)),
+    "one_dimensional": (one_dimensional, (3, 21)),
 }  # fmt: skip
 
 

@@ -92,11 +92,14 @@ def test_corruptions_reach_the_images(run: Run, shared_data: Path) -> None:
     assert shifted["value"] < clean["value"]
 
 
-def test_another_task_is_explained(run: Run, shared_data: Path) -> None:
+def test_a_language_model(run: Run, shared_data: Path) -> None:
     card = shared_data / "cards" / "text_stories260k.toml"
-    done = run("eval", shared_data / "models" / "text_stories260k.onnx", "--card", card)
-    assert done.status == 2
-    assert "only classification and detection are evaluated" in done.error
+    model = shared_data / "models" / "text_stories260k.onnx"
+    done = run("eval", model, "--card", card, "--reference", model)
+    assert done.json["value"] == pytest.approx(0.5912, abs=2e-4)
+    assert done.json["perplexity"] == pytest.approx(5.23, abs=5e-3)
+    assert done.json["reference_perplexity"] == done.json["perplexity"]
+    assert "perplexity       5.231, of the reference 5.231" in done.out
 
 
 def test_a_detector(run: Run, shared_data: Path) -> None:

@@ -28,17 +28,26 @@ def test_tasks_of_cards(card_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "postprocess", "message"),
     [
-        ("language-model", "", r"the task 'language-model' has no metric.*What to do"),
         ("detection", "yolo", "the postprocess 'yolo' is unknown.*nanodet"),
         ("detection", "", "the postprocess '' is unknown"),
     ],
 )
-def test_other_tasks_are_explained(
+def test_unknown_decoders_are_explained(
     card_path: Path, task: str, postprocess: str, message: str
 ) -> None:
     card = load_card(card_of(card_path, task, postprocess))
     with pytest.raises(UnsupportedError, match=f"(?s){message}"):
         task_of(card)
+
+
+def test_a_language_model_is_judged_token_by_token(card_path: Path) -> None:
+    task = task_of(load_card(card_of(card_path, "language-model")))
+    labels = task.labels(Batch(0, np.zeros((2, 2), int), np.array([[0, 1], [2, 2]])))
+    certain = 50.0 * np.eye(3, dtype=np.float32)[[[0, 1], [2, 0]]]
+    predictions = task.read([certain], np.zeros((2, 2), int))
+    assert task.value(predictions, labels) == 0.75
+    assert task.further(predictions[:1], labels[:1])["perplexity"] == pytest.approx(1.0)
+    assert task.agreement(predictions, predictions) == 1.0
 
 
 def test_boxes_are_given_to_their_images() -> None:

@@ -65,7 +65,18 @@ def test_add_and_rescale(evaluate: Any, same_bits: Any, rng: Any, qparams: Any, 
 
 
 @pytest.mark.parametrize(
-    "text", ["hard_swish", "hard_sigmoid", "leaky(0.1)", "clip(-1.0,inf)", "none"]
+    "text",
+    [
+        "hard_swish",
+        "hard_sigmoid",
+        "leaky(0.1)",
+        "clip(-1.0,inf)",
+        "none",
+        "sigmoid",
+        "silu",
+        "tanh",
+        "gelu",
+    ],
 )
 def test_float_activation(evaluate: Any, same_bits: Any, rng: Any, text: str) -> None:
     x = _reals(rng, (2, 3, 5, 10))

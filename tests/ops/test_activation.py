@@ -25,7 +25,9 @@ def test_slope_roundtrip_is_exact(slope: float) -> None:
     assert parse_activation(format_activation(activation)) == activation
 
 
-@pytest.mark.parametrize("kind", ["none", "hard_swish", "hard_sigmoid"])
+@pytest.mark.parametrize(
+    "kind", ["none", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "tanh", "gelu"]
+)
 def test_plain_kinds(kind: str) -> None:
     assert format_activation(parse_activation(kind)) == kind
 
@@ -47,4 +49,4 @@ def test_anything_else_is_an_error(text: str) -> None:
 
 def test_unknown_kind_cannot_be_written() -> None:
     with pytest.raises(KernelError, match="unknown activation"):
-        format_activation(Activation("gelu"))
+        format_activation(Activation("softsign"))

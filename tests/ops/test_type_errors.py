@@ -73,6 +73,16 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ops.multiply(_u8(2, 8), QP, _u8(2, 8), QP, QP, activation="hard_swish"),
         "only a clip",
     ),
+    "matmul heads": (
+        lambda: ops.matmul(_u8(2, 3, 4, 8), QP, _u8(2, 1, 8, 5), QP, QP),
+        "must be .2, 3, 8, 5",
+    ),
+    "matmul length": (
+        lambda: ops.matmul(_u8(2, 3, 4, 8), QP, _u8(2, 3, 7, 5), QP, QP),
+        "must be .2, 3, 8, 5",
+    ),
+    "matmul rank": (lambda: ops.matmul(_u8(2, 4, 8), QP, _u8(2, 8, 5), QP, QP), "rank 3"),
+    "matmul of one": (lambda: _surrogate("matmul", [_const(1)]), "no second operand"),
     "product qmax": (
         lambda: ops.product_range(_u8(2, 8), QP, _u8(2, 8), QP, qmax=0),
         "at least 1",

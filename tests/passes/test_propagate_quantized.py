@@ -106,6 +106,40 @@ def test_a_product_with_its_gate_first() -> None:
     tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
 
 
+def test_a_matrix_product_of_two_tensors() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(
+            a: R.Tensor((2, 3, 4, 8), "uint8"), p: R.Tensor((2, 3, 1), "float32"),
+            b: R.Tensor((2, 3, 5, 8), "uint8"), p1: R.Tensor((2, 3, 1), "float32"),
+            p2: R.Tensor((2, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                lv = R.permute_dims(R.probq.dequantize(b, p1), axes=[0, 1, 3, 2])
+                lv1 = R.matmul(R.probq.dequantize(a, p), lv)
+                gv = R.probq.quantize(lv1, p2, layout="NHWC")
+                R.output(gv, lv1)
+            return gv, lv1
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(
+            a: R.Tensor((2, 3, 4, 8), "uint8"), p: R.Tensor((2, 3, 1), "float32"),
+            b: R.Tensor((2, 3, 5, 8), "uint8"), p1: R.Tensor((2, 3, 1), "float32"),
+            p2: R.Tensor((2, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                b1 = R.permute_dims(b, axes=[0, 1, 3, 2])
+                lv1 = R.probq.matmul(a, p, b1, p1)
+                gv = R.probq.matmul(a, p, b1, p1, p2)
+                R.output(gv, lv1)
+            return gv, lv1
+
+    tvm.ir.assert_structural_equal(PropagateQuantized()(Before), Expected)
+
+
 def test_a_product_of_other_shapes_stays_float(unchanged: Any) -> None:
     @I.ir_module
     class Before:

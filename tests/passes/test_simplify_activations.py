@@ -69,6 +69,11 @@ def gate(net: Any) -> str:
     return net("Clip", net("Add", "x", THREE), np.float32(0), SIX)
 
 
+def cdf(net: Any) -> str:
+    """Twice the normal distribution's function."""
+    return net("Add", net("Erf", net("Div", "x", np.float32(2**0.5))), np.float32(1))
+
+
 FORMS: dict[str, tuple[Body, str]] = {
     "relu6": (lambda n: n("Clip", "x", np.float32(0), SIX), "clip(0.0,6.0)"),
     "only_min": (lambda n: n("Clip", "x", np.float32(-0.5)), "clip(-0.5,inf)"),
@@ -91,6 +96,13 @@ FORMS: dict[str, tuple[Body, str]] = {
     ),
     "hard_swish_product_first": (lambda n: n("Div", n("Mul", "x", gate(n)), SIX), "hard_swish"),
     "hard_swish_gate_first": (lambda n: n("Mul", "x", n("Div", gate(n), SIX)), "hard_swish"),
+    "sigmoid": (lambda n: n("Sigmoid", "x"), "sigmoid"),
+    "tanh": (lambda n: n("Tanh", "x"), "tanh"),
+    "silu": (lambda n: n("Mul", "x", n("Sigmoid", "x")), "silu"),
+    "silu_gate_first": (lambda n: n("Mul", n("Sigmoid", "x"), "x"), "silu"),
+    "gelu": (lambda n: n("Mul", n("Mul", "x", cdf(n)), HALF), "gelu"),
+    "gelu_half_first": (lambda n: n("Mul", n("Mul", HALF, "x"), cdf(n)), "gelu"),
+    "gelu_half_of_gate": (lambda n: n("Mul", n("Div", cdf(n), np.float32(2)), "x"), "gelu"),
 }  # fmt: skip
 
 
@@ -127,6 +139,15 @@ def test_a_gate_of_another_tensor_is_no_hard_swish(
     )
     net("Mul", other, net("HardSigmoid", "x", alpha=1 / 6, beta=0.5))
     assert "hard_swish" not in kinds(apply(CHANGE, imported(net, steps=BEFORE)))
+
+
+def test_an_error_function_of_another_width_is_no_gelu(
+    onnx_net: Any, imported: Any, apply: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    wide = net("Add", net("Erf", net("Mul", "x", HALF)), np.float32(1))
+    net("Mul", net("Mul", "x", wide), HALF)
+    assert not kinds(apply(CHANGE, imported(net, steps=BEFORE)))
 
 
 def test_another_slope_is_no_hard_sigmoid(onnx_net: Any, imported: Any, apply: Any) -> None:

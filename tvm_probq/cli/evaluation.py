@@ -85,13 +85,17 @@ def show(result: dict[str, Any]) -> str:
     shift = f", {result['corruption']}" if result["corruption"] else ""
     what = " ".join(part for part in (result["mode"], result["scheme"]) if part)
     lines = [f"{result['subject']} ({what}) on {result['card']}, {result['count']} samples{shift}"]
-    lines.append(f"{result['metric']}       {100 * result['value']:.2f} %")
+    rows = {result["metric"]: f"{100 * result['value']:.2f} %"}
     if "sqnr_db" in result:
         noise = "NaN" if result["sqnr_db"] is None else f"{result['sqnr_db']:.2f} dB"
-        lines.append(f"reference  {100 * result['reference_value']:.2f} %")
-        lines.append(f"sqnr       {noise}")
-        lines.append(f"agreement  {100 * result['agreement']:.2f} %")
-    return "\n".join(lines)
+        rows["reference"] = f"{100 * result['reference_value']:.2f} %"
+        rows |= {"sqnr": noise, "agreement": f"{100 * result['agreement']:.2f} %"}
+    if "perplexity" in result:
+        rows["perplexity"] = f"{result['perplexity']:.4g}"
+        if "reference_perplexity" in result:
+            rows["perplexity"] += f", of the reference {result['reference_perplexity']:.4g}"
+    width = max(map(len, rows))
+    return "\n".join([*lines, *(f"{name:{width}}  {value}" for name, value in rows.items())])
 
 
 def open_subject(path: Path, batch: int | None) -> Subject:

@@ -26,12 +26,36 @@ def top1(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     DataError
         If the shapes do not fit, there are no samples, or labels are no whole numbers.
     """
-    _check_logits(logits)
-    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
-        what = f"{labels.dtype} labels of shape {labels.shape} for logits of shape {logits.shape}"
-        raise DataError(what, why="top-1 needs one class index a sample", fix="correct y")
+    _check_labels(logits, labels)
     right = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
     return float(right.mean())
+
+
+def perplexity(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Give the exponential of the mean negative logarithm of the labels' probabilities.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (N, classes)
+        Their softmax is the distribution; NaN if any of them is.
+    labels : ndarray of int, shape (N,)
+        Class indices.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit, there are no samples, or labels are no classes.
+    """
+    _check_labels(logits, labels)
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        what = f"labels are between {labels.min()} and {labels.max()}"
+        why = f"there are {logits.shape[1]} classes"
+        raise DataError(what, why=why, fix="correct y")
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    logarithms = exact[rows, labels] - np.log(np.exp(exact).sum(axis=1))
+    return float(np.exp(-logarithms.mean()))
 
 
 def agreement(reference: NDArray[Any], output: NDArray[Any]) -> float:
@@ -111,6 +135,13 @@ def _check_logits(logits: NDArray[Any]) -> None:
         what = f"the logits have shape {logits.shape}"
         why = "a classifier gives one row of class scores a sample"
         raise DataError(what, why=why, fix="check that the model is a classifier and data is given")
+
+
+def _check_labels(logits: NDArray[Any], labels: NDArray[Any]) -> None:
+    _check_logits(logits)
+    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        what = f"{labels.dtype} labels of shape {labels.shape} for logits of shape {logits.shape}"
+        raise DataError(what, why="top-1 needs one class index a sample", fix="correct y")
 
 
 def _check_same(reference: NDArray[Any], output: NDArray[Any]) -> None:

@@ -38,6 +38,9 @@ class Task(Protocol):
     def value(self, predictions: list[Any], labels: list[Any], /) -> float:
         """The metric over all samples."""
 
+    def further(self, predictions: list[Any], labels: list[Any], /) -> dict[str, float]:
+        """Other measures over all samples, by name."""
+
     def agreement(self, reference: list[Any], predictions: list[Any], /) -> float:
         """The share of the reference's decisions that are taken too."""
 
@@ -59,6 +62,10 @@ class Classification:
     def value(self, predictions: list[Any], labels: list[Any]) -> float:
         """Top-1 accuracy."""
         return metrics.top1(np.stack(predictions), np.stack(labels))
+
+    def further(self, _predictions: list[Any], _labels: list[Any]) -> dict[str, float]:
+        """None."""
+        return {}
 
     def agreement(self, reference: list[Any], predictions: list[Any]) -> float:
         """Share of samples with the same largest logit."""
@@ -93,9 +100,45 @@ class Detection:
         """Mean average precision at an overlap of 0.5."""
         return map50(predictions, labels)
 
+    def further(self, _predictions: list[Any], _labels: list[Any]) -> dict[str, float]:
+        """None."""
+        return {}
+
     def agreement(self, reference: list[Any], predictions: list[Any]) -> float:
         """Share of the reference's detections that are found too."""
         return shared_detections(reference, predictions)
+
+
+class LanguageModel:
+    """The first output holds the logits of the token behind each one, ``[N, T, tokens]``."""
+
+    metric = "next_token_top1"
+    outputs: int | None = 1
+
+    def labels(self, batch: Batch) -> list[Any]:
+        """The token behind each one, ``[T]``."""
+        return [] if batch.y is None else list(batch.y)
+
+    def read(self, outputs: Sequence[Array], _x: Array) -> list[Any]:
+        """Logits ``[T, tokens]``."""
+        return list(outputs[0])
+
+    def value(self, predictions: list[Any], labels: list[Any]) -> float:
+        """Share of tokens that have the largest logit."""
+        return metrics.top1(*_tokens(predictions, labels))
+
+    def further(self, predictions: list[Any], labels: list[Any]) -> dict[str, float]:
+        """The perplexity."""
+        return {"perplexity": metrics.perplexity(*_tokens(predictions, labels))}
+
+    def agreement(self, reference: list[Any], predictions: list[Any]) -> float:
+        """Share of tokens at which both models expect the same."""
+        return metrics.agreement(np.concatenate(reference), np.concatenate(predictions))
+
+
+def _tokens(predictions: list[Any], labels: list[Any]) -> tuple[Array, Array]:
+    """Logits and labels of all tokens of all samples."""
+    return np.concatenate(predictions), np.concatenate(labels)
 
 
 def task_of(card: Card) -> Task:
@@ -104,7 +147,7 @@ def task_of(card: Card) -> Task:
     Raises
     ------
     UnsupportedError
-        If it has no metric here, or its decoder is unknown.
+        If its decoder is unknown.
     """
     if card.task == "classification":
         return Classification()
@@ -116,9 +159,4 @@ def task_of(card: Card) -> Task:
             where=str(card.path),
             fix=f"use one of {', '.join(DECODERS)}",
         )
-    raise UnsupportedError(
-        f"the task {card.task!r} has no metric in this version",
-        where=str(card.path),
-        why="only classification and detection are evaluated",
-        fix="use a card of one of these tasks",
-    )
+    return LanguageModel()

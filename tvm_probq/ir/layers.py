@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tvm_probq.simulator.arithmetic import Array
 PRODUCTS = ("nn.conv2d", "matmul")
 SHAPE_OPS = (
     "reshape", "flatten", "squeeze", "expand_dims", "strided_slice", "nn.pad", "nn.max_pool2d",
+    "broadcast_to",
 )  # fmt: skip
 
 
@@ -69,6 +71,22 @@ class Layer:
     residual: Any
     activation: str
     geometry: Geometry
+
+    @property
+    def residual_add(self) -> Call | None:
+        """The addition of the residual, if there is one."""
+        return self._residual_step()[1]
+
+    @property
+    def before_residual(self) -> Call:
+        """The last call before that, or the last one of all."""
+        return self._residual_step()[0]
+
+    def _residual_step(self) -> tuple[Call, Call | None]:
+        for before, call in pairwise(self.calls):  # the product may read the same tensor
+            if is_call(call, "add") and any(a.same_as(self.residual) for a in call.args):
+                return before, call
+        return self.calls[-1], None
 
 
 class Definitions:
@@ -169,6 +187,17 @@ def operands(call: Any) -> tuple[Any, Any] | None:
     if len(shape_of(call)) not in (2, 4) or shape_of(a) != shape_of(call):
         return None
     return (a, b) if gated or shape_of(b) == shape_of(a) else None
+
+
+def is_pair_product(definitions: Definitions, call: Any) -> bool:
+    """Whether `call` is a matrix product ``[N, H, M, K] @ [N, H, K, P]`` of two tensors."""
+    if not is_call(call, "matmul") or not is_tensor(call) or str(call.ty.dtype) != "float32":
+        return False
+    factors = [definitions.value(x) for x in call.args]
+    if any(is_constant(x) or not is_tensor(x) for x in factors):
+        return False
+    a, b = map(shape_of, call.args)
+    return len(a) == len(b) == 4 and a[:2] == b[:2]
 
 
 def find_layers(definitions: Definitions) -> list[Layer]:

@@ -9,6 +9,7 @@ from tvm_probq.ops.accumulator_ops import (
 )
 from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
+from tvm_probq.ops.matmul_op import matmul
 from tvm_probq.ops.pooling_ops import global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
 from tvm_probq.ops.product_ops import multiply, product_range
@@ -42,6 +43,7 @@ __all__ = [
     "global_avg_pool",
     "is_probq",
     "layer",
+    "matmul",
     "measure",
     "merge_ranges",
     "multiply",

@@ -4,9 +4,10 @@ import re
 
 from tvm_probq.errors import KernelError
 from tvm_probq.simulator.numerics import Activation
+from tvm_probq.simulator.smooth import SMOOTH
 
-PLAIN_KINDS = ("none", "hard_swish", "hard_sigmoid")
-FORMS = ("none", "clip(LOW,HIGH)", "leaky(SLOPE)", "hard_swish", "hard_sigmoid")
+PLAIN_KINDS = ("none", "hard_swish", "hard_sigmoid", *SMOOTH)
+FORMS = ("clip(LOW,HIGH)", "leaky(SLOPE)", *PLAIN_KINDS)
 _PARAMETERS = re.compile(r"(clip|leaky)\(([^()]+)\)")
 
 
@@ -17,7 +18,8 @@ def parse_activation(text: str) -> Activation:
     ----------
     text : str
         ``"none"``, ``"clip(LOW,HIGH)"`` (either end may be infinite), ``"leaky(SLOPE)"`` (0 <
-        SLOPE < 1, the factor of negative values), ``"hard_swish"`` or ``"hard_sigmoid"``.
+        SLOPE < 1, the factor of negative values), ``"hard_swish"``, ``"hard_sigmoid"``,
+        ``"sigmoid"``, ``"silu"``, ``"tanh"`` or ``"gelu"``.
 
     Returns
     -------

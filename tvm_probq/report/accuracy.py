@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ class Accuracy:
         Signal-to-noise of the outputs against the reference in dB, `EQUAL_DB` for equal ones.
     agreement : float or None
         Share of the reference's decisions that are taken too.
+    further : dict
+        Other measures, such as ``perplexity``, and those of the reference with the prefix
+        ``reference_``.
     """
 
     metric: str
@@ -46,6 +49,7 @@ class Accuracy:
     reference_value: float | None = None
     sqnr_db: float | None = None
     agreement: float | None = None
+    further: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Give the form of ``eval --json``; what needs a reference is left out without one."""
@@ -56,7 +60,7 @@ class Accuracy:
                 "sqnr_db": self.sqnr_db,
                 "agreement": self.agreement,
             }
-        return result
+        return result | self.further
 
 
 def evaluate(
@@ -97,9 +101,10 @@ def evaluate(
                 noise.add(wanted, found)
     if not labels:
         raise DataError("there are no samples to evaluate", fix="give at least one")
-    value = judge.value(ours, labels)
+    value, further = judge.value(ours, labels), judge.further(ours, labels)
     if reference is None:
-        return Accuracy(judge.metric, value, len(labels))
+        return Accuracy(judge.metric, value, len(labels), further=further)
+    further |= {f"reference_{k}": v for k, v in judge.further(theirs, labels).items()}
     return Accuracy(
         judge.metric,
         value,
@@ -107,6 +112,7 @@ def evaluate(
         judge.value(theirs, labels),
         finite_db(noise.ratio_db()),
         judge.agreement(theirs, ours),
+        further,
     )
 
 

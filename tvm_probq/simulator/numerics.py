@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from tvm_probq.simulator.arithmetic import F32, SCALE_FLOOR, Array, f32, fma, maximum, minimum
+from tvm_probq.simulator.smooth import GELU_FLOOR, SILU_FLOOR, SMOOTH
+
+FLOORS = {"hard_swish": -0.375, "silu": SILU_FLOOR, "gelu": GELU_FLOOR}
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Activation:
     Attributes
     ----------
     kind : str
-        "none", "clip", "leaky", "hard_swish" or "hard_sigmoid".
+        "none", "clip", "leaky", "hard_swish", "hard_sigmoid" or one of `SMOOTH`.
     low, high : float
         Ends of a clip.
     slope : float
@@ -36,6 +39,11 @@ class Activation:
     def linear(self) -> bool:
         """Whether the activation is a clip (or nothing), done on the integer grid."""
         return self.kind in ("none", "clip")
+
+    @property
+    def floor(self) -> float | None:
+        """The smallest value, of an activation that falls before it rises."""
+        return FLOORS.get(self.kind)
 
     @property
     def factor(self) -> float:
@@ -87,6 +95,8 @@ def unscaled(v: F32, activation: Activation) -> F32:
     """An activation that is no clip, before its constant factor."""
     if activation.kind == "leaky":
         return maximum(v, v * f32(activation.slope))
+    if activation.kind in SMOOTH:
+        return SMOOTH[activation.kind](v)
     gate = minimum(maximum(v + f32(3.0), 0.0), 6.0)
     if activation.kind == "hard_swish":
         return v * gate

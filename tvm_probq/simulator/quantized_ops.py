@@ -88,8 +88,12 @@ def _surrogate(call: Any, args: list[Any]) -> F32:
     )
     if named.residual is not None:
         r_sums, r_qparams = (values[r] for r in named.residual)
-        residual = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
-        centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
+        other = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
+        if named.kind == "matmul":
+            moments = surrogates.product_moments((centre, variance), other, constants[0])
+            centre, variance = moments
+        else:
+            centre, variance = surrogates.add_residual(centre, variance, other, fit.rule[0])
     activation = ops.parse_activation(named.activation)
     return surrogates.to_qparams(centre, variance, fit, activation)
 
@@ -101,7 +105,7 @@ def _predict(
         table = surrogates.IidTable(constants[0])
         return surrogates.predict_iid(table, stat, qparams[:, 0], named.count)
     mean, variance = moments_of(stat, qparams, named.count)
-    if named.kind == "add":
+    if named.kind in ("add", "matmul"):
         return surrogates.tensor_moments(mean, variance)
     if named.kind == "moments_tensor":
         basis = constants[:-4]
@@ -174,6 +178,11 @@ def _multiply(call: Any, args: list[Any]) -> Array:
     a, a_qparams, b, b_qparams, y_qparams = args
     activation = ops.parse_activation(str(call.attrs["activation"]))
     return products.multiply(a, a_qparams, b, b_qparams, y_qparams, activation)
+
+
+@_defines("matmul")
+def _matmul(call: Any, args: list[Any]) -> Array:
+    return products.matmul(*args)
 
 
 @_defines("product_range")

@@ -23,6 +23,7 @@ from tvm_probq.kernels.small.elementwise import (
     quantize_kernel,
     rescale_kernel,
 )
+from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
 from tvm_probq.kernels.small.pooling import global_avg_pool_kernel
@@ -86,6 +87,11 @@ def _add(call: Call) -> tirx.PrimFunc:
 
 def _multiply(call: Call) -> tirx.PrimFunc:
     return multiply_kernel(product_spec(call)).with_attr(RESIDUAL, 0)
+
+
+def _matmul(call: Call) -> tirx.PrimFunc:
+    a, _, b, *_ = shapes_of(*call.args)
+    return matmul_kernel(a, int(b[3]), stored=len(call.args) > 4)
 
 
 def _rescale(call: Call) -> tirx.PrimFunc:
@@ -160,6 +166,7 @@ KERNELS: dict[str, Make] = {
     "measure": lambda c: measure_kernel(accumulator_spec(c), int(c.attrs["qmax"])),
     "add": _add,
     "multiply": _multiply,
+    "matmul": _matmul,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
     "concat": _concat,
