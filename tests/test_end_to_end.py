@@ -403,6 +403,8 @@ def test_trained_detector(shared_data: Path, detector: Case) -> None:
     kinds = {layer.op for layer in compiled.layers}
     assert kinds == {"input", "conv2d", "depthwise", "concat", "add"}
     assert all(layer.reason == "" for layer in compiled.layers)
+    joined = {layer.surrogate for layer in compiled.layers if layer.op == "concat"}
+    assert joined == {"exact, from the input's codes"}
     x = detector.samples[-1:]
     found = run(compiled.executable, x)
     exact = arrays(Simulator(compiled.integer_module)(x))

@@ -129,8 +129,8 @@ def written_under(codes: Definitions, call: Any) -> Any:
     """The parameters a tensor's codes were made under: a variable or a constant."""
     if ops.is_probq(call, "requantize"):
         return ops.AccumulatorArgs.from_call(call).y_qparams
-    if is_call(call, "concat"):
-        call = codes.value(codes.value(call.args[0]).fields[0])
+    if ops.is_probq(call, "concat"):
+        call = codes.value(call.args[0])
     found = [a for a in getattr(call, "args", []) if _is_qparams(a)]
     return found[-1] if found else None
 
