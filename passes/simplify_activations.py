@@ -8,7 +8,14 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
-from tvm_probq.ir.expressions import constant_value, is_call, is_constant, op_name
+from tvm_probq.ir.expressions import (
+    constant_value,
+    is_call,
+    is_constant,
+    is_tensor,
+    op_name,
+    shape_of,
+)
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 # Operators that are activations by themselves, by what we call them.
@@ -39,7 +46,9 @@ class SimplifyActivations:
 
 
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-    if bounds := _bounds(rewriter, new):
+    if not is_tensor(old) or str(old.ty.dtype) != "float32" or len(shape_of(old)) < 2:
+        return None  # no tensor of samples with channels
+    if (bounds := _bounds(rewriter, new)) and shape_of(bounds[0]) == shape_of(old):
         return _clip(rewriter, *bounds)
     if is_call(new, "nn.leakyrelu"):
         return _leaky(new)

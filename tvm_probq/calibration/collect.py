@@ -38,19 +38,21 @@ SAVE_EVERY = 16
 MIN_SAMPLES = 2
 MIN_SIGMA = 1e-9
 
+Sample = Array | tuple[Array, ...]
+
 
 def collect(
-    mod: IRModule, samples: Iterable[Array], record: CalibrationRecord, path: Path | None = None
+    mod: IRModule, samples: Iterable[Sample], record: CalibrationRecord, path: Path | None = None
 ) -> CalibrationRecord:
     """Add `samples` to `record`, after those it already has.
 
     Parameters
     ----------
     mod : IRModule
-        Annotated float module with batch 1.
-    samples : iterable of Array
-        Model inputs, float32 ``[1, ...]``, always in the same order; those already in the record
-        are skipped.
+        Annotated float module, usually of batch 1; samples of a larger batch count one by one.
+    samples : iterable of Array or tuple of Array
+        Model inputs: the only one, or a tuple of all in the order of the module's parameters.
+        Always in the same order; those already in the record are skipped.
     record : CalibrationRecord
         New, or loaded from an interrupted run: the result is the same.
     path : Path, optional
@@ -130,7 +132,7 @@ class Collector:
             )
         return self.marked[name]
 
-    def warm_up(self, samples: list[Array]) -> None:
+    def warm_up(self, samples: list[Sample]) -> None:
         """Fit the bases of the channel means and the correlations with residuals."""
         means: dict[str, list[Array]] = {}
         correlations: dict[str, list[float]] = {}
@@ -144,14 +146,14 @@ class Collector:
                 self.residuals.pop(marked.name, None)
             if marked.name in self.residuals:
                 pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
-                correlations.setdefault(marked.name, []).append(correlation(*pair))
+                found = correlations.setdefault(marked.name, [])
+                found += map(correlation, *map(singles, pair))
             if marked.layer is None:
                 return
             means.setdefault(marked.name, []).append(channel_moments(self.inputs[marked.name])[0])
 
-        for index, x in enumerate(samples):
-            check_finite(x, index)
-            self.simulator(x, watch=watch)
+        for index, sample in enumerate(samples):
+            self.simulator(*checked(sample, index), watch=watch)
         for name, marked in self.marked.items():
             tensor = self.record.tensors[name] = TensorRecord()
             if marked.layer is not None:
@@ -163,36 +165,47 @@ class Collector:
             tensor.correlation = float(np.mean(correlations.get(name, [0.0])))
         self.record.warm_up = len(samples)
 
-    def add(self, x: Array, index: int) -> None:
+    def add(self, sample: Sample, index: int) -> None:
         """Add one sample."""
-        check_finite(x, index)
 
         def watch(call: Any, value: Any, args: list[Any]) -> None:
             marked = self._watch(call, value, args)
             if marked is not None:
-                self._add_tensor(marked, value, args)
+                self._add_tensor(marked, value)
 
-        self.simulator(x, watch=watch)
+        self.simulator(*checked(sample, index), watch=watch)
         self.record.samples += 1
 
-    def _add_tensor(self, marked: Marked, y: Array, args: list[Any]) -> None:
+    def _add_tensor(self, marked: Marked, y: Array) -> None:
+        tensor = self.record.tensor(marked.name)
+        x = None if marked.layer is None else self.inputs.pop(marked.name)
+        if marked.layer is not None and x is not None:
+            tensor.mean += channel_moments(x)[0].mean(0)
+            taps = [tap_means(one, marked.layer.geometry) for one in singles(x)]
+            tensor.tap_means += np.mean(taps, axis=0)
+        pair = self.branches.pop(marked.name, None), self.residuals.pop(marked.name, None)
+        single = [None if v is None else singles(v) for v in (x, *pair)]
+        for index, one in enumerate(singles(y)):
+            self._add_single(marked, one, *(None if v is None else v[index] for v in single))
+
+    def _add_single(
+        self,
+        marked: Marked,
+        y: Array,
+        x: Array | None,
+        branch: Array | None,
+        residual: Array | None,
+    ) -> None:
+        """Add the tensor of one sample of the batch."""
         tensor = self.record.tensor(marked.name)
         ordered = np.sort(y, axis=None)
         tensor.histogram.update(ordered)
         tensor.extremes += (float(ordered[0]), float(ordered[-1]))
-        if marked.kind in PAIRS and marked.name in self.branches:
-            self._add_pair_losses(marked, tails(ordered))
-        if marked.layer is None:
-            return
-        x = self.inputs.pop(marked.name)
-        residual = None
-        if marked.name in self.residuals:
-            residual = residual_moments(self.residuals.pop(marked.name))
-            self.branches.pop(marked.name)
-        tensor.mean += channel_moments(x)[0][0]
-        tensor.tap_means += tap_means(x, marked.layer.geometry)
-        if marked.kind in ("conv2d", "dense"):
-            self._add_losses(marked, x, residual, tails(ordered))
+        moments = None if residual is None else residual_moments(residual)
+        if marked.kind in PAIRS and branch is not None and residual is not None:
+            self._add_pair_losses(marked, branch, residual, tails(ordered))
+        if x is not None and marked.kind in ("conv2d", "dense"):
+            self._add_losses(marked, x, moments, tails(ordered))
             if marked.feeds_depthwise and residual is None:
                 self._add_channels(marked, x, y)
 
@@ -228,10 +241,9 @@ class Collector:
         seen[:2] = np.minimum(seen[:2], CANDIDATES[-1])
         tensor.channels = np.maximum(tensor.channels, seen)
 
-    def _add_pair_losses(self, marked: Marked, beyond: Tails) -> None:
+    def _add_pair_losses(self, marked: Marked, a: Array, b: Array, beyond: Tails) -> None:
         """Losses of an operator on two stored tensors, predicted from the moments of both."""
         tensor = self.record.tensor(marked.name)
-        a, b = self.branches.pop(marked.name), self.residuals.pop(marked.name)
         moments = residual_moments(a), residual_moments(b)
         if marked.kind == "matmul":
             centre, variance = product_moments(*moments, f32(a.shape[-1]))
@@ -242,11 +254,19 @@ class Collector:
         losses.update(beyond, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
 
-def check_finite(x: Array, index: int) -> None:
-    """Raise `CalibrationError` for NaN or infinity in sample `index`."""
-    if not np.isfinite(x).all():
-        raise CalibrationError(
-            "a calibration sample holds NaN or infinity",
-            where=f"sample {index}, {int((~np.isfinite(x)).sum())} of {x.size} values",
-            fix="remove the sample or repair its preprocessing",
-        )
+def singles(x: Array) -> list[Array]:
+    """The samples of a batch, ``[1, ...]`` each."""
+    return [x[n : n + 1] for n in range(len(x))]
+
+
+def checked(sample: Sample, index: int) -> tuple[Array, ...]:
+    """The inputs of sample `index`; raises `CalibrationError` for NaN or infinity in one."""
+    inputs = sample if isinstance(sample, tuple) else (sample,)
+    for x in inputs:
+        if not np.isfinite(x).all():
+            raise CalibrationError(
+                "a calibration sample holds NaN or infinity",
+                where=f"sample {index}, {int((~np.isfinite(x)).sum())} of {x.size} values",
+                fix="remove the sample or repair its preprocessing",
+            )
+    return inputs

@@ -122,8 +122,11 @@ def _record(
     if all(layer.mode == "float" for layer in (plan.default, *plan.layers.values())):
         return None
     if args.random_calibration is not None:
-        form = samples.only_input(model.inputs, str(model.source))
-        source = samples.of_chance(form, args.random_calibration, args.seed)
+        count = args.random_calibration
+        forms = enumerate(model.inputs)
+        source = samples.of_several(
+            [samples.of_chance(form, count, args.seed, place=i) for i, form in forms]
+        )
     else:
         source = sources.samples_of(args, card, model)
     record = calibrate.new_record(model, source)

@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import from_onnx
 
-from tvm_probq.errors import ModelError, UnsupportedError
+from tvm_probq.errors import UnsupportedError
 from tvm_probq.frontend.check import check_graph, constant_names
 from tvm_probq.frontend.read import read_onnx
 from tvm_probq.frontend.shapes import Shapes, fixed_inputs
@@ -81,11 +81,10 @@ def load_model(
     with_weights, of_tensors = _product_names(proto)
     mod["main"] = mod["main"].with_attr(NAMES, with_weights).with_attr(PAIR_NAMES, of_tensors)
     mod = _canonical(mod, path)
-    names = [o.name for o in proto.graph.output]
     return Model(
         mod,
         tuple((name, shape, dtype) for name, (shape, dtype) in fixed.items()),
-        _outputs(mod, names),
+        _outputs(mod, [o.name for o in proto.graph.output], path),
         hashlib.sha256(path.read_bytes()).hexdigest(),
         str(path),
     )
@@ -119,7 +118,8 @@ def _canonical(mod: IRModule, path: Path) -> IRModule:
     except ValueError as error:
         raise UnsupportedError(
             "the model has tensors of unknown shape", where=str(path), why=_last(error),
-            fix="fix every input shape on the command line",
+            fix="fix every input shape on the command line, and make inputs that decide a shape "
+            "constants in the ONNX file",
         ) from error  # fmt: skip
 
 
@@ -156,15 +156,35 @@ def _ranks(proto: Any) -> dict[str, int]:
     }
 
 
-def _outputs(mod: IRModule, names: list[str]) -> tuple[Spec, ...]:
+def _outputs(mod: IRModule, names: list[str], path: Path) -> tuple[Spec, ...]:
     body = mod["main"].body.body
     fields = list(body.fields) if isinstance(body, relax.Tuple) else [body]
     types = [f.ty for f in fields]
     if len(types) == 1 and isinstance(types[0], relax.TupleType):
         types = list(types[0].fields)
     if len(types) != len(names):
-        raise ModelError(f"{len(names)} outputs are named, {len(types)} were imported")
+        raise UnsupportedError(
+            f"the model has {len(names)} outputs, and TVM imports {len(types)}", where=str(path),
+            why="sequences of tensors are taken apart, and optional outputs are added",
+            fix="let the model's outputs be tensors",
+        )  # fmt: skip
     return tuple(
-        (name, shape_of(relax.Var(f"o{i}", ty)), str(ty.dtype))
-        for i, (name, ty) in enumerate(zip(names, types, strict=True))
+        (name, _output_shape(name, ty, path), str(ty.dtype))
+        for name, ty in zip(names, types, strict=True)
     )
+
+
+def _output_shape(name: str, ty: Any, path: Path) -> tuple[int, ...]:
+    if isinstance(ty, relax.TensorType) and tvm.DataType(str(ty.dtype)).bits % 8:
+        raise UnsupportedError(
+            f"the output {name!r} is {ty.dtype}", where=str(path),
+            why="TVM gives no tensors of parts of bytes", fix="cast it to float32 or int32",
+        )  # fmt: skip
+    try:
+        return shape_of(relax.Var("output", ty))
+    except ValueError as error:
+        raise UnsupportedError(
+            f"the output {name!r} has no shape that is known before the model runs",
+            where=str(path), why=f"it is {ty}",
+            fix="make inputs that decide a shape constants in the ONNX file",
+        ) from error  # fmt: skip

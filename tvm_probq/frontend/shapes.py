@@ -1,6 +1,6 @@
 """Fix the input shapes of an ONNX graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,15 @@ from tvm_probq.errors import ModelError, UnsupportedError, UsageError
 from tvm_probq.frontend.check import DTYPES, graph_inputs
 
 Shapes = dict[str, tuple[tuple[int, ...], str]]
+
+
+def counted_samples(forms: Sequence[tuple[str, tuple[int, ...], str]]) -> int | None:
+    """The samples that the first dimension of every tensor counts, None where they differ."""
+    first = {shape[:1] for _, shape, _ in forms}
+    if len(first) != 1 or () in first:
+        return None
+    ((count,),) = first
+    return count
 
 
 def fixed_inputs(

@@ -94,7 +94,8 @@ class Simulator:
             if name in QUANTIZED_OPS:
                 return QUANTIZED_OPS[name](call, args)
             if name in FLOAT_OPS:
-                return FLOAT_OPS[name](call, args)
+                value = FLOAT_OPS[name](call, args)
+                return np.asarray(value) if isinstance(value, np.generic) else value
         return self._compiled(call, args)
 
     def _compiled(self, call: Call, args: list[Any]) -> Any:
