@@ -11,8 +11,11 @@ import argparse
 import sys
 import tempfile
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvm_probq.bench.threads import use_threads
 
@@ -34,7 +37,7 @@ def main() -> None:
     from tvm_probq.conformance.document import document
     from tvm_probq.conformance.judge import Outcome
 
-    verdicts = list(_verdicts(args.only))
+    verdicts = list(_verdicts(args.only, args.jobs))
     wrong = [v for v in verdicts if v.outcome is Outcome.WRONG]
     for v in verdicts if args.only else wrong:
         print(f"{v.case.test} ({v.case.variant}): {v.outcome.value} {v.reason}", flush=True)
@@ -44,22 +47,38 @@ def main() -> None:
     sys.exit(1 if wrong else 0)
 
 
-def _verdicts(only: str | None) -> Iterator[Verdict]:
-    from tvm_probq.conformance.cases import cases, node_tests, operator_of
+def _verdicts(only: str | None, jobs: int) -> Iterator[Verdict]:
+    from tvm_probq.conformance.cases import node_tests, operator_of
+
+    names = [str(t.name) for t in node_tests() if only in (None, operator_of(t))]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for verdicts in pool.map(_judged, names, chunksize=8):
+            yield from verdicts
+
+
+def _judged(name: str) -> list[Verdict]:
+    """The verdicts of one test's variants, in a process of its own."""
+    from tvm_probq.conformance.cases import cases
     from tvm_probq.conformance.judge import judge
     from tvm_probq.target.profile import load_profile
 
-    profile = load_profile(PROFILE)
     with tempfile.TemporaryDirectory() as folder:
-        for test in node_tests():
-            if only in (None, operator_of(test)):
-                yield from (judge(case, Path(folder), profile) for case in cases(test))
+        found = cases(_tests()[name])
+        return [judge(case, Path(folder), load_profile(PROFILE)) for case in found]
+
+
+@cache
+def _tests() -> dict[str, Any]:
+    from tvm_probq.conformance.cases import node_tests
+
+    return {str(t.name): t for t in node_tests()}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=PAGE, help="the page (default %(default)s)")
     parser.add_argument("--only", metavar="OPERATOR", help="only this one, and write nothing")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default %(default)s)")
     return parser.parse_args()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
 from tvm.relax.script import parser as R
 from tvm.script import ir as I
 
@@ -154,3 +155,29 @@ def test_another_slope_is_no_hard_sigmoid(onnx_net: Any, imported: Any, apply: A
     net = onnx_net(3, 4, 4)
     net("HardSigmoid", "x", alpha=0.2, beta=0.5)
     assert kinds(apply(CHANGE, imported(net, steps=BEFORE))) == ["clip(0.0,1.0)"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((3,), "float32"), ((), "float32"), ((2, 3), "int32")]
+)
+def test_only_tensors_of_samples_with_channels(
+    shape: tuple[int, ...], dtype: str, unchanged: Any
+) -> None:
+    x = relax.Var("x", relax.TensorType(shape, dtype))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit_output(relax.op.maximum(x, relax.const(0, dtype)))
+        builder.emit_func_output(y)
+    unchanged(CHANGE, builder.finalize())
+
+
+def test_a_bound_that_broadcasts_is_no_clip(unchanged: Any) -> None:
+    x = relax.Var("x", relax.TensorType((2, 3), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            bound = relax.const(np.zeros((1, 1, 1), np.float32))
+            y = builder.emit_output(relax.op.maximum(x, bound))
+        builder.emit_func_output(y)
+    unchanged(CHANGE, builder.finalize())

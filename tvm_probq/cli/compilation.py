@@ -107,6 +107,10 @@ def show(result: dict[str, Any]) -> str:
         f"file {result['size_bytes']} bytes, parameters {result['parameter_bytes']}, "
         f"activations at most {result['peak_activation_bytes']}"
     )
+    if not result["layers"]:
+        from tvm_probq.report.inspection import NOTHING_TO_QUANTIZE
+
+        text += f"\n{NOTHING_TO_QUANTIZE}"
     if result["random_calibration"]:
         text += "\nrandom calibration: use it for latency alone"
     return text

@@ -64,21 +64,14 @@ def of_card(card: Card, form: TensorForm, limit: int) -> Samples:
     return Samples(identity, count, str(card.calibration), stream)
 
 
-def of_inputs(path: Path, inputs: Sequence[TensorForm], limit: int, source: str) -> Samples:
+def of_inputs(path: Path, inputs: Sequence[TensorForm], limit: int) -> Samples:
     """Give the first samples of a model's ready inputs, stored under their names.
 
-    Inputs whose first dimensions do not count the same samples are stored whole, one call after
-    the other, in arrays of one dimension more.
-
-    Raises
-    ------
-    UnsupportedError
-        If the model has a fixed batch.
+    Inputs that do not all count one sample in their first dimension (a fixed batch, a single
+    number) are stored whole, one call after the other, in arrays of one dimension more.
     """
-    count = counted_samples(inputs)
-    if count is not None and count != 1:
-        raise _fixed_batch(inputs[0], source)
-    return of_several([of_arrays(path, form, limit, whole=count is None) for form in inputs])
+    whole = counted_samples(inputs) != 1
+    return of_several([of_arrays(path, form, limit, whole=whole) for form in inputs])
 
 
 def of_arrays(path: Path, form: TensorForm, limit: int, *, whole: bool = False) -> Samples:
@@ -180,21 +173,18 @@ def only_input(inputs: tuple[TensorForm, ...], source: str) -> TensorForm:
             fix="give all inputs of `calibrate` and `compile` by --data, or make the others "
             "constants in the ONNX file",
         )
-    if inputs[0][1][:1] != (1,):
-        raise _fixed_batch(inputs[0], source)
+    name, shape, _ = inputs[0]
+    if shape[:1] != (1,):
+        raise UnsupportedError(
+            f"the input {name!r} has the fixed batch {shape[0]}"
+            if shape
+            else f"the input {name!r} is a single number",
+            where=source,
+            why="cards and timings look at one sample at a time",
+            fix="export the model with a symbolic first dimension, or calibrate it by --data with "
+            "arrays of whole inputs, one dimension more",
+        )
     return inputs[0]
-
-
-def _fixed_batch(form: TensorForm, source: str) -> UnsupportedError:
-    name, shape, _ = form
-    return UnsupportedError(
-        f"the input {name!r} has the fixed batch {shape[0]}"
-        if shape
-        else f"the input {name!r} is a single number",
-        where=source,
-        why="calibration looks at one sample at a time",
-        fix="export the model with a symbolic first dimension",
-    )
 
 
 def _singles(

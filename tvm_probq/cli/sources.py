@@ -92,7 +92,7 @@ def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Sam
     source = str(model.source)
     # Ready inputs win over a card's, so that a card can still name the model.
     if args.data is not None:
-        return samples.of_inputs(args.data, model.inputs, args.samples, source)
+        return samples.of_inputs(args.data, model.inputs, args.samples)
     if card is not None:
         return samples.of_card(card, samples.only_input(model.inputs, source), args.samples)
     raise UsageError(

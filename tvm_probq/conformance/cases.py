@@ -15,7 +15,7 @@ Array = NDArray[Any]
 IR_VERSION = 8  # from 4 on an initializer need not be an input
 LAYER = "layer_behind"
 CHANNELS = 4
-LARGEST = 8192  # elements of a sample that such a layer reads
+LARGEST = 512  # elements of a sample that such a layer reads
 
 
 @dataclass(frozen=True)

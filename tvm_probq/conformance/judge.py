@@ -29,6 +29,7 @@ from tvm_probq.target.profile import TargetProfile
 VARIATIONS = 3
 FLOAT_TOLERANCE = (1e-3, 1e-5)  # relative and absolute, of TVM's operators
 INTEGER_TOLERANCE = 4 / 255  # of the largest value: a few steps of 8 bits
+CRASHES = (*TVM_ERRORS, LookupError, AttributeError, AssertionError, ArithmeticError)
 NOT_IMPORTED = ("the model has operators that TVM cannot import", "TVM cannot import the model")
 
 
@@ -63,6 +64,8 @@ def judge(case: Case, folder: Path, profile: TargetProfile) -> Verdict:
     path.write_bytes(case.proto.SerializeToString())
     try:
         model = load_model(path)
+    except CRASHES as error:
+        return Verdict(case, Outcome.WRONG, f"{type(error).__name__}: {error}")
     except ProbqError as error:
         outcome = Outcome.NOT_IMPORTED if error.what in NOT_IMPORTED else Outcome.REFUSED
         return Verdict(case, outcome, error.why if error.what in NOT_IMPORTED else error.what)
@@ -72,6 +75,8 @@ def judge(case: Case, folder: Path, profile: TargetProfile) -> Verdict:
         return _unless_tvm_can(case, error)
     except ProbqError as error:
         return Verdict(case, Outcome.REFUSED, error.what)
+    except CRASHES as error:
+        return Verdict(case, Outcome.WRONG, f"{type(error).__name__}: {error}")
     outcome, reason = _kind(model)
     in_float = outcome is Outcome.FLOAT and case.variant != "layer"
     if _near(found, case.outputs, 0.0 if in_float else INTEGER_TOLERANCE * case.scale):

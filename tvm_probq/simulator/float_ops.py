@@ -217,7 +217,14 @@ def _softmax(call: Any, args: list[Any]) -> Array:
 @evaluates("nn.batch_norm")
 def _batch_norm(call: Any, args: list[Any]) -> tuple[Array, Array, Array]:
     x, gamma, beta, mean, var = args
-    shape = [-1 if a == int(call.attrs.axis) % x.ndim else 1 for a in range(x.ndim)]
+    axis = int(call.attrs.axis) % x.ndim
+    moving = mean, var
+    if call.attrs.training:
+        others = tuple(a for a in range(x.ndim) if a != axis)
+        mean, var = x.mean(others), x.var(others)
+        share = np.float32(call.attrs.momentum)
+        moving = (1 - share) * moving[0] + share * mean, (1 - share) * moving[1] + share * var
+    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
     scale = gamma / np.sqrt(var + np.float32(call.attrs.epsilon))
     y = x * scale.reshape(shape) + (beta - mean * scale).reshape(shape)
-    return y.astype(np.float32), mean, var
+    return y.astype(np.float32), *moving
