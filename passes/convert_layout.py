@@ -135,7 +135,10 @@ def _moved_operand(rewriter: Rewriter, x: Any) -> relax.Expr | None:
 
 
 def _reduction(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A reduction moves if its operand is free to; global pooling, as any pooling, always does."""
     x = _last(rewriter, call.args[0])
+    if x is None and _is_global_pool(call):
+        x = _force_last(rewriter, call.args[0])
     if x is None or call.attrs.axis is None:
         return None
     axes = [TO_FIRST[axis % 4] for axis in ints(call.attrs.axis)]
@@ -144,6 +147,12 @@ def _reduction(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     if call.attrs.keepdims:
         return _first(rewriter, y)
     return y if len(set(axes) & {1, 2}) == 2 else None
+
+
+def _is_global_pool(call: Call) -> bool:
+    if not is_call(call, "mean") or call.attrs.axis is None or len(shape_of(call.args[0])) != 4:
+        return False
+    return sorted(axis % 4 for axis in ints(call.attrs.axis)) == [2, 3]
 
 
 def _concat(rewriter: Rewriter, call: Call) -> relax.Expr | None:

@@ -131,6 +131,16 @@ def test_rows_of_positions_need_no_transpose(
     assert calls_of(after).count("permute_dims") == transposes
 
 
+def test_global_pooling_of_the_input_is_channels_last(
+    onnx_net: Any, imported: Any, apply: Any
+) -> None:
+    net = onnx_net(3, 5, 5)
+    net.conv(net("GlobalAveragePool", "x"), 3, 4, 1)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    (pool,) = [b.value for b in bindings(after["main"]) if is_call(b.value, "mean")]
+    assert list(pool.attrs.axis) == [1, 2]
+
+
 def test_flattened_images_go_back(onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
     net = onnx_net(3, 5, 5)
     net.gemm(net("Flatten", relu(net)), 200, 3)
