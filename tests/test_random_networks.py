@@ -35,7 +35,9 @@ DEFAULT = 25
 NETWORKS = int(os.environ.get("PROBQ_NETWORKS", DEFAULT))
 MOST_ELEMENTS = 2048
 MOST_CHANNELS = 40
-ACTIVATIONS = ("none", "relu", "relu6", "hard_swish", "hard_sigmoid")
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+ACTIVATIONS = ("none", "relu", "relu6", "leaky", "hard_swish", "hard_sigmoid")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Grown:
             return str(self.net("Clip", x, np.float32(0), np.float32(6)))
         if kind == "hard_sigmoid":
             return hard_sigmoid(self.net, x)
+        if kind == "leaky":
+            return str(self.net("LeakyRelu", x, alpha=self.draw(st.sampled_from([0.01, 0.1, 0.5]))))
         names = {"relu": "Relu", "hard_swish": "HardSwish"}
         return str(self.net(names[kind], x)) if kind in names else x
 
@@ -195,6 +199,30 @@ def split(grown: Grown, x: Tensor) -> Tensor | None:
     return Tensor(grown.net.nodes[-1].output[part], tuple(shape))
 
 
+def shuffle(grown: Grown, x: Tensor) -> Tensor:
+    """Channels in groups, taken in turn from each."""
+    channels, height, width = x.shape
+    groups = grown.draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0]))
+    parts = grown.net("Reshape", x.name, [0, groups, channels // groups, height, width])
+    parts = grown.net("Transpose", parts, perm=[0, 2, 1, 3, 4])
+    return Tensor(grown.net("Reshape", parts, [0, channels, height, width]), x.shape)
+
+
+def resize(grown: Grown, x: Tensor) -> Tensor | None:
+    """Rows and columns nearest to, or between, those of the image."""
+    scales = [grown.draw(st.sampled_from([0.5, 1.0, 2.0, 3.0])) for _ in range(2)]
+    height, width = (int(size * scale) for size, scale in zip(x.shape[1:], scales, strict=True))
+    if not height * width:
+        return None
+    modes = {
+        "mode": grown.draw(st.sampled_from(["linear", "nearest"])),
+        "coordinate_transformation_mode": grown.draw(st.sampled_from(COORDINATES)),
+        "nearest_mode": grown.draw(st.sampled_from(NEAREST)),
+    }
+    y = grown.net("Resize", x.name, "", [1.0, 1.0, *scales], **modes)
+    return Tensor(y, (x.shape[0], height, width))
+
+
 def max_pool(grown: Grown, x: Tensor) -> Tensor:
     """Maximum pooling."""
     channels, height, width = x.shape
@@ -256,7 +284,8 @@ def image(grown: Grown, x: Tensor) -> Tensor:
 
 MOVES = (join, cut, split, reshape, transpose, pad)
 OF_IMAGES: tuple[Any, ...] = (
-    conv, conv, conv, depthwise, residual, max_pool, global_pool, gated, flatten, *MOVES,
+    conv, conv, conv, depthwise, residual, max_pool, global_pool, gated, flatten, shuffle,
+    resize, *MOVES,
 )  # fmt: skip
 OF_VECTORS: tuple[Any, ...] = (dense, dense, residual, image, join, cut, split)
 

@@ -19,13 +19,18 @@ from tvm_probq.calibration.features import (
     tap_means,
 )
 from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, Tails, sigma_of, tails
-from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
+from tvm_probq.calibration.marked import (
+    PAIRS,
+    Marked,
+    layer_calls,
+    marked_tensors,
+    residual_adds,
+)
 from tvm_probq.calibration.record import CalibrationRecord, TensorRecord
 from tvm_probq.errors import CalibrationError
-from tvm_probq.ir.expressions import is_call
-from tvm_probq.simulator.arithmetic import Array
+from tvm_probq.simulator.arithmetic import Array, f32
 from tvm_probq.simulator.interpreter import Simulator
-from tvm_probq.simulator.surrogates import add_residual
+from tvm_probq.simulator.surrogates import add_residual, product_moments
 from tvm_probq.surrogate.directions import principal_basis
 
 WARM_UP_SAMPLES = 64
@@ -96,14 +101,8 @@ class Collector:
         self.record = record
         self.marked = marked_tensors(mod)
         self.products = layer_calls(self.marked)
-        self.residual_adds = {
-            m.layer.calls[_residual_add(m)]: name
-            for name, m in self.marked.items()
-            if m.layer is not None and m.layer.residual is not None
-        }
-        self.additions = {
-            m.addition: name for name, m in self.marked.items() if m.addition is not None
-        }
+        self.residual_adds = residual_adds(self.marked)
+        self.pairs = {m.pair: name for name, m in self.marked.items() if m.kind in PAIRS}
         self.predictors: dict[str, Predictors] = {}
         self.channel_predictors: dict[str, Any] = {}
         self.inputs: dict[str, Array] = {}
@@ -114,8 +113,8 @@ class Collector:
         """Remember a layer's operands; gives the marker when `call` is one."""
         if call in self.products:
             self.inputs[self.products[call]] = args[0]
-        if call in self.additions:
-            name = self.additions[call]
+        if call in self.pairs:
+            name = self.pairs[call]
             self.branches[name], self.residuals[name] = args
         if call in self.residual_adds:
             name = self.residual_adds[call]
@@ -142,6 +141,9 @@ class Collector:
             marked = self._watch(call, value, args)
             if marked is None:
                 return
+            if marked.kind == "matmul":
+                self.branches.pop(marked.name, None)
+                self.residuals.pop(marked.name, None)
             if marked.name in self.residuals:
                 pair = self.branches.pop(marked.name), self.residuals.pop(marked.name)
                 found = correlations.setdefault(marked.name, [])
@@ -200,8 +202,8 @@ class Collector:
         tensor.histogram.update(ordered)
         tensor.extremes += (float(ordered[0]), float(ordered[-1]))
         moments = None if residual is None else residual_moments(residual)
-        if marked.addition is not None and branch is not None and moments is not None:
-            self._add_sum_losses(marked, residual_moments(branch), moments, tails(ordered))
+        if marked.kind in PAIRS and branch is not None and residual is not None:
+            self._add_pair_losses(marked, branch, residual, tails(ordered))
         if x is not None and marked.kind in ("conv2d", "dense"):
             self._add_losses(marked, x, moments, tails(ordered))
             if marked.feeds_depthwise and residual is None:
@@ -239,26 +241,17 @@ class Collector:
         seen[:2] = np.minimum(seen[:2], CANDIDATES[-1])
         tensor.channels = np.maximum(tensor.channels, seen)
 
-    def _add_sum_losses(self, marked: Marked, a: Moments, b: Moments, beyond: Tails) -> None:
-        """Losses of a sum of two stored tensors, predicted from the moments of both."""
+    def _add_pair_losses(self, marked: Marked, a: Array, b: Array, beyond: Tails) -> None:
+        """Losses of an operator on two stored tensors, predicted from the moments of both."""
         tensor = self.record.tensor(marked.name)
-        centre, variance = add_residual(*a, b, tensor.correlation)
-        losses = tensor.losses.setdefault("add", IntervalLosses())
+        moments = residual_moments(a), residual_moments(b)
+        if marked.kind == "matmul":
+            centre, variance = product_moments(*moments, f32(a.shape[-1]))
+        else:
+            centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
+        losses = tensor.losses.setdefault(marked.kind, IntervalLosses())
         activation = ops.parse_activation(marked.activation)
         losses.update(beyond, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
-
-
-def _residual_add(marked: Marked) -> int:
-    """Position of the addition of the residual among the layer's calls."""
-    layer = marked.layer
-    if layer is None or layer.residual is None:
-        raise ValueError(f"layer {marked.name} has no residual")
-    return next(
-        i
-        for i, call in enumerate(layer.calls)
-        # The product may read the same tensor.
-        if is_call(call, "add") and any(a.same_as(layer.residual) for a in call.args)
-    )
 
 
 def singles(x: Array) -> list[Array]:

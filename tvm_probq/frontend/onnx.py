@@ -1,6 +1,7 @@
 """Import an ONNX file as a canonical Relax module with marked layers."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tvm_probq.frontend.check import check_graph, constant_names
 from tvm_probq.frontend.read import read_onnx
 from tvm_probq.frontend.shapes import Shapes, fixed_inputs
 from tvm_probq.ir.expressions import shape_of
-from tvm_probq.passes.annotate_layers import NAMES
+from tvm_probq.passes.annotate_layers import NAMES, PAIR_NAMES
 from tvm_probq.passes.pipeline import canonical_passes
 
 Spec = tuple[str, tuple[int, ...], str]
@@ -25,7 +26,7 @@ Spec = tuple[str, tuple[int, ...], str]
 IMPORT_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
 )  # fmt: skip
-PRODUCT_RANKS = {"Conv": 4, "Gemm": 2, "MatMul": 2}
+CONV_RANKS = (3, 4)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def load_model(
     check_graph(proto, path)
     fixed = fixed_inputs(proto, path, batch, shapes or {})
     mod = _import(proto, fixed, path)
-    mod["main"] = mod["main"].with_attr(NAMES, _product_names(proto))
+    with_weights, of_tensors = _product_names(proto)
+    mod["main"] = mod["main"].with_attr(NAMES, with_weights).with_attr(PAIR_NAMES, of_tensors)
     mod = _canonical(mod, path)
     return Model(
         mod,
@@ -92,10 +94,12 @@ def _import(proto: Any, fixed: Shapes, path: Path) -> IRModule:
     shapes = {name: list(shape) for name, (shape, _) in fixed.items()}
     dtypes = {name: dtype for name, (_, dtype) in fixed.items()}
     try:
-        return from_onnx(
-            proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
-            sanitize_input_names=True,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Renaming name")  # of parameters, in the module alone
+            return from_onnx(
+                proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
+                sanitize_input_names=True,
+            )  # fmt: skip
     except tvm.error.OpNotImplemented as error:
         raise UnsupportedError(
             "the model has operators that TVM cannot import", where=str(path), why=_last(error),
@@ -124,17 +128,22 @@ def _last(error: BaseException) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _product_names(proto: Any) -> list[str]:
-    """Names of the nodes that become products with constant weights, in graph order."""
+def _product_names(proto: Any) -> tuple[list[str], list[str]]:
+    """Names of the nodes that become products, in graph order.
+
+    First those with constant weights, then those of two tensors.
+    """
     constants, ranks = constant_names(proto), _ranks(proto)
-    names = []
+    with_weights, of_tensors = [], []
     for index, node in enumerate(proto.graph.node):
-        rank = PRODUCT_RANKS.get(node.op_type)
-        if rank is None or node.input[1] not in constants or node.input[0] in constants:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[0] in constants:
             continue
-        if ranks.get(node.output[0], rank) == rank:
-            names.append(node.name or f"{node.op_type}_{index}")
-    return names
+        name, rank = node.name or f"{node.op_type}_{index}", ranks.get(node.output[0], 4)
+        if node.input[1] not in constants:
+            of_tensors += [name] if node.op_type == "MatMul" and rank in (3, 4) else []
+        elif node.op_type != "Conv" or rank in CONV_RANKS:
+            with_weights.append(name)
+    return with_weights, of_tensors
 
 
 def _ranks(proto: Any) -> dict[str, int]:

@@ -77,3 +77,10 @@ def _shape(
             fix=f"fix it on the command line, as in --shape {name}=1,3,224,224",
         )  # fmt: skip
     return tuple(int(d) for d in declared if d is not None)
+
+
+def fixed_batch(proto: Any) -> int | None:
+    """The first dimension that the model declares for an input, None where all leave it open."""
+    dims = [v.type.tensor_type.shape.dim[:1] for v in graph_inputs(proto)]
+    declared = [d.dim_value for first in dims for d in first if d.HasField("dim_value")]
+    return declared[0] if declared else None

@@ -73,4 +73,6 @@ def ints(values: Any) -> tuple[int, ...]:
 
 def describe(call: Any) -> str:
     """A short name of a call for messages."""
+    if is_call(call, "probq.activation"):
+        return str(call.attrs["kind"]).split("(")[0]
     return op_name(call).removeprefix("relax.") or type(call).__name__
