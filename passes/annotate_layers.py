@@ -10,17 +10,18 @@ from tvm.ir import Call, IRModule
 from tvm_probq import ops
 from tvm_probq.ir.expressions import describe, is_call, is_constant, shape_of
 from tvm_probq.ir.layers import (
-    SHAPE_OPS,
     Definitions,
     Layer,
     find_layers,
     is_global_pool,
+    is_pair_product,
     moves_codes,
     operands,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 NAMES = "probq_layer_names"
+PAIR_NAMES = "probq_pair_names"  # of products of two tensors
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.AnnotateLayers")
@@ -42,9 +43,11 @@ class AnnotateLayers:
         lv3 = R.probq.layer(lv2, name="conv1", kind="conv2d")
 
     Kinds: ``conv2d``, ``dense`` (products with constant weights), ``pool``, ``add``, ``multiply``
-    (elementwise, of two tensors or of a tensor and its gate), ``concat``, ``input``, and ``float``
-    for what another operator hands to a quantized one, with the reason.  A product whose result
-    only leaves the function is marked ``output`` and stays float32.
+    (elementwise, of two tensors or of a tensor and its gate), ``matmul`` (of two tensors, as in
+    attention), ``concat``, ``input``, and ``float``
+    for what another operator hands to a quantized one, with the reason.  A product that no operator
+    on codes reads, because it leaves the function or goes on in float, is marked ``output`` and
+    stays float32.
 
     Parameters
     ----------
@@ -101,7 +104,11 @@ Mark = tuple[str, str, str]
 
 
 class _Marks:
-    """Which calls and parameters get a marker, decided on the old function."""
+    """Which calls and parameters get a marker, decided on the old function.
+
+    A tensor is stored as codes if an operator on codes asks for it: the operand of a product, and
+    what it is made of.
+    """
 
     def __init__(self, definitions: Definitions, skip: Mapping[str, str]) -> None:
         self.definitions = definitions
@@ -109,42 +116,84 @@ class _Marks:
         self.of_inputs: dict[Any, Mark] = {}
         self.emitted: dict[str, Any] = {}
         self.names: set[str] = set()
+        self.asked: set[Any] = set()
         layers = find_layers(definitions)
+        self.layers = {layer.calls[-1]: layer for layer in layers}
+        products = [c for c in definitions.order if is_pair_product(definitions, c)]
         given = layer_names(definitions.func, len(layers))
         for index, layer in enumerate(layers):
             name = self._unique(given[index] or _default_name(layer, index))
-            kind = "output" if self._only_leaves(layer.calls[-1]) else _product_kind(layer)
-            if name in skip:
-                kind = "float"
+            kind = "float" if name in skip else _product_kind(layer)
             self.of_calls[layer.calls[-1]] = (name, kind, skip.get(name, ""))
+        pair_names = layer_names(definitions.func, len(products), PAIR_NAMES)
+        for product, name in zip(products, pair_names, strict=True):
+            self.of_calls[product] = (self._unique(name or "matmul"), "matmul", "")
+        for product in products:
+            for factor in product.args:
+                self._ask(factor)
         for layer in layers:
-            for operand in (layer.x, layer.residual):
-                if operand is not None and not self._mark_source(operand):
-                    name = self.of_calls[layer.calls[-1]][0]
-                    reason = "it reads one of several results of an operator"
-                    self.of_calls[layer.calls[-1]] = (name, "float", reason)
+            self._ask_for_operand(layer, layer.x)
+        for call in [*self.layers, *products]:
+            if call not in self.asked:
+                self._leave(call)
 
-    def _mark_source(self, var: Any) -> bool:
-        """Mark what `var` comes from, unless it already is a layer; False if that cannot be."""
+    def _ask_for_operand(self, layer: Layer, operand: Any) -> None:
+        """Store an operand of a layer as codes, or leave the layer float."""
+        if not self._ask(operand):
+            name, _, _ = self.of_calls[layer.calls[-1]]
+            reason = "it reads one of several results of an operator"
+            self.of_calls[layer.calls[-1]] = (name, "float", reason)
+
+    def _leave(self, call: Any) -> None:
+        """A product that nothing on codes reads stays float32.
+
+        So does its sum with a residual, unless that is stored anyway.
+        """
+        name, kind, reason = self.of_calls.pop(call)
+        layer = self.layers.get(call)
+        if layer is not None and layer.residual is not None and not self._is_stored(layer.residual):
+            call = layer.before_residual
+        self.of_calls[call] = (name, "float" if kind == "float" else "output", reason)
+
+    def _is_stored(self, var: Any) -> bool:
+        call = self.definitions.value(var)
+        if isinstance(call, relax.Var):
+            return call in self.of_inputs
+        if moves_codes(call):
+            return self._is_stored(call.args[0])
+        return call in self.asked
+
+    def _ask(self, var: Any) -> bool:
+        """Store what `var` comes from as codes; False if that cannot be."""
         call = self.definitions.value(var)
         if isinstance(call, relax.Var):
             if call not in self.of_inputs:
                 self.of_inputs[call] = (self._unique(call.name), "input", "")
-        elif call in self.of_calls:
             return True
-        elif moves_codes(call):
-            return self._mark_source(call.args[0])
+        if moves_codes(call):
+            return self._ask(call.args[0])
+        if isinstance(call, relax.TupleGetItem):
+            return False
+        if isinstance(call, Call) and call not in self.asked:
+            self.asked.add(call)
+            self._store(call)
+        return True
+
+    def _store(self, call: Call) -> None:
+        """Mark a call whose result is to be stored as codes, and what it reads."""
+        if call in self.of_calls:
+            layer = self.layers.get(call)
+            if layer is not None and layer.residual is not None:
+                self._ask_for_operand(layer, layer.residual)
         elif (inner := self._elementwise(call)) is not None:
             self._mark_call(call, describe(inner), list(inner.args))
-        elif is_call(call, "concat") and int(call.attrs.axis) % len(shape_of(call)):
-            fields = self.definitions.value(call.args[0]).fields
-            self._mark_call(call, "concat", list(fields))
+        elif (fields := self._joined(call)) and any(map(self._is_integer, fields)):
+            self._mark_call(call, "concat", fields)
         elif is_global_pool(call):
             self._mark_call(call, "pool", [call.args[0]])
-        elif isinstance(call, Call):
+        else:
             reason = f"{describe(call)} has no integer form"
             self.of_calls[call] = (self._unique(describe(call).replace(".", "_")), "float", reason)
-        return not isinstance(call, relax.TupleGetItem)
 
     def _elementwise(self, call: Any) -> Call | None:
         """The sum or product of two tensors behind `call`, which may be the clip after it."""
@@ -159,10 +208,16 @@ class _Marks:
         found = operands(call)
         if found is None or any(is_constant(self.definitions.value(x)) for x in found):
             return None
-        if is_call(call, "multiply") and shape_of(found[0]) == shape_of(found[1]):
-            # One rounding more in between is not worth it where a factor is float anyway.
-            return call if all(map(self._is_integer, found)) else None
-        return call
+        if is_call(call, "multiply") and shape_of(found[0]) != shape_of(found[1]):
+            return call
+        # One rounding more in between is not worth it where an operand is float anyway.
+        return call if all(map(self._is_integer, found)) else None
+
+    def _joined(self, call: Any) -> list[Any]:
+        """The tensors that `call` joins, none for other operators and for joined samples."""
+        if not is_call(call, "concat") or not int(call.attrs.axis) % len(shape_of(call)):
+            return []
+        return list(self.definitions.value(call.args[0]).fields)
 
     def _is_integer(self, var: Any) -> bool:
         """Whether a tensor is, or can be, computed in integers."""
@@ -173,20 +228,14 @@ class _Marks:
             return self.of_calls[call][1] != "float"
         if moves_codes(call):
             return self._is_integer(call.args[0])
-        return (
-            is_global_pool(call) or is_call(call, "concat") or self._elementwise(call) is not None
-        )
+        if fields := self._joined(call):
+            return any(map(self._is_integer, fields))
+        return is_global_pool(call) or self._elementwise(call) is not None
 
     def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
         self.of_calls[call] = (self._unique(kind), kind, "")
         for operand in operands:
-            self._mark_source(operand)
-
-    def _only_leaves(self, call: Call) -> bool:
-        """Whether the result is only returned, through reshapes at most."""
-        var = self.definitions.var_of[call]
-        users = self.definitions.users.get(var, [])
-        return all(is_call(u, *SHAPE_OPS, "permute_dims") and self._only_leaves(u) for u in users)
+            self._ask(operand)
 
     def _unique(self, wanted: str) -> str:
         name, number = wanted, 1
@@ -196,10 +245,10 @@ class _Marks:
         return name
 
 
-def layer_names(func: relax.Function, count: int) -> list[str]:
+def layer_names(func: relax.Function, count: int, key: str = NAMES) -> list[str]:
     """Names that the front end left on the function, if they fit its layers."""
     attrs = func.attrs
-    names = [str(n) for n in attrs[NAMES]] if attrs is not None and NAMES in attrs else []
+    names = [str(n) for n in attrs[key]] if attrs is not None and key in attrs else []
     return names if len(names) == count else [""] * count
 
 

@@ -7,7 +7,15 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, IRModule
 
-from tvm_probq.ir.expressions import constant, constant_value, ints, is_constant, op_name, shape_of
+from tvm_probq.ir.expressions import (
+    constant,
+    constant_value,
+    ints,
+    is_call,
+    is_constant,
+    op_name,
+    shape_of,
+)
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 TO_LAST = (0, 2, 3, 1)
@@ -30,8 +38,10 @@ class ConvertLayout:
         lv2 = R.nn.relu(lv1)
         lv3 = R.permute_dims(lv2, axes=[0, 3, 1, 2])
 
-    Tensors go back to NCHW only before an operator that has no channels-last form here.  Holds
-    before: static shapes.  Holds after: every two-dimensional convolution and pooling is NHWC.
+    A shuffle of channels (reshape, permute_dims, reshape) splits the last axis instead of the
+    second.  Tensors go back to NCHW only before an operator that has no channels-last form here.
+    Holds before: static shapes.  Holds after: every two-dimensional convolution and pooling is
+    NHWC.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -125,7 +135,10 @@ def _moved_operand(rewriter: Rewriter, x: Any) -> relax.Expr | None:
 
 
 def _reduction(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A reduction moves if its operand is free to; global pooling, as any pooling, always does."""
     x = _last(rewriter, call.args[0])
+    if x is None and _is_global_pool(call):
+        x = _force_last(rewriter, call.args[0])
     if x is None or call.attrs.axis is None:
         return None
     axes = [TO_FIRST[axis % 4] for axis in ints(call.attrs.axis)]
@@ -134,6 +147,12 @@ def _reduction(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     if call.attrs.keepdims:
         return _first(rewriter, y)
     return y if len(set(axes) & {1, 2}) == 2 else None
+
+
+def _is_global_pool(call: Call) -> bool:
+    if not is_call(call, "mean") or call.attrs.axis is None or len(shape_of(call.args[0])) != 4:
+        return False
+    return sorted(axis % 4 for axis in ints(call.attrs.axis)) == [2, 3]
 
 
 def _concat(rewriter: Rewriter, call: Call) -> relax.Expr | None:
@@ -164,13 +183,59 @@ def _pad(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     return _first(rewriter, relax.op.nn.pad(x, moved, pad_value=float(call.attrs.pad_value)))
 
 
+def _resize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    x, a = _last(rewriter, call.args[0]), call.attrs
+    if x is None or str(a.layout) != "NCHW":
+        return None
+    y = relax.op.image.resize2d(
+        x, call.args[1], list(a.roi), "NHWC", a.method, a.coordinate_transformation_mode,
+        a.rounding_method, a.cubic_alpha, a.cubic_exclude, a.extrapolation_value,
+    )  # fmt: skip
+    return _first(rewriter, y)
+
+
 def _reshape(rewriter: Rewriter, call: Call) -> relax.Expr | None:
-    """Flattening ``[N, C, 1, 1]`` needs no transpose."""
+    """Flattening ``[N, C, 1, 1]`` needs no transpose, nor does the end of a shuffle."""
     x = _last(rewriter, call.args[0])
     shape = shape_of(call)
-    if x is None or shape_of(x)[1:3] != (1, 1) or len(shape) != 2:
+    if x is None:
+        return _shuffle(rewriter, call)
+    if shape_of(x)[1:3] != (1, 1) or len(shape) != 2:
         return None
     return relax.op.reshape(x, shape)
+
+
+def _shuffle(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """Channels split into factors, permuted among themselves and joined again."""
+    permute = rewriter.value(call.args[0])
+    if not is_call(permute, "permute_dims") or permute.attrs.axes is None:
+        return None
+    split = rewriter.value(permute.args[0])
+    x = _last(rewriter, split.args[0]) if is_call(split, "reshape") else None
+    if x is None:
+        return None
+    (n, height, width, channels), factors = shape_of(x), shape_of(split)[1:-2]
+    axes, last = ints(permute.attrs.axes), len(factors) + 1
+    joined = (n, channels, height, width)
+    if shape_of(split) != (n, *factors, height, width) or shape_of(call) != joined:
+        return None
+    if axes[0] != 0 or axes[-2:] != (last, last + 1):
+        return None
+    y = rewriter.emit(relax.op.reshape(x, (n, height, width, *factors)))
+    y = rewriter.emit(relax.op.permute_dims(y, [0, 1, 2, *(axis + 2 for axis in axes[1:-2])]))
+    return _first(rewriter, relax.op.reshape(y, (n, height, width, channels)))
+
+
+def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """``[N, C, H, W]`` to ``[N, H W, C]``, the form of a detector's outputs, is a reshape."""
+    flat = rewriter.value(call.args[0])
+    x = _last(rewriter, flat.args[0]) if is_call(flat, "reshape") else None
+    if x is None or call.attrs.axes is None or ints(call.attrs.axes) != (0, 2, 1):
+        return None
+    n, height, width, channels = shape_of(x)
+    if shape_of(flat) != (n, channels, height * width):
+        return None
+    return relax.op.reshape(x, shape_of(call))
 
 
 Converter = Callable[[Rewriter, Call], relax.Expr | None]
@@ -182,6 +247,8 @@ _CONVERTERS: dict[str, Converter] = {
     "relax.strided_slice": _slice,
     "relax.nn.pad": _pad,
     "relax.reshape": _reshape,
+    "relax.permute_dims": _permute,
+    "relax.image.resize2d": _resize,
     **{f"relax.{n}": _reduction for n in ("mean", "sum", "max")},
     **{f"relax.{n}": _binary for n in ("add", "subtract", "multiply", "divide")},
     **{f"relax.{n}": _binary for n in ("maximum", "minimum")},

@@ -45,7 +45,7 @@ class FoldBatchNorm:
 
 def _fold(rewriter: Rewriter, old: Call, call: Call) -> relax.Expr | None:
     statistics = [rewriter.value(a) for a in call.args[1:]]
-    if not all(is_constant(s) for s in statistics):
+    if call.attrs.training or not all(is_constant(s) for s in statistics):
         return None
     gamma, beta, mean, var = (constant_value(s).astype(np.float64) for s in statistics)
     scale = gamma / np.sqrt(var + float(call.attrs.epsilon))

@@ -7,7 +7,14 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Call, IRModule
 
-from tvm_probq.ir.expressions import constant, constant_value, is_call, is_constant, op_name
+from tvm_probq.ir.expressions import (
+    constant,
+    constant_value,
+    is_call,
+    is_constant,
+    is_tensor,
+    op_name,
+)
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.simulator.float_ops import FLOAT_OPS
 
@@ -37,7 +44,7 @@ class FoldConstants:
             if is_call(new, "shape_to_tensor"):
                 return _shape(new.args[0])
             function = FLOAT_OPS.get(op_name(new))
-            if function is None:
+            if function is None or not is_tensor(new):
                 return None
             args = [_fold(rewriter, a) for a in new.args]
             if not args or any(a is None for a in args):

@@ -8,10 +8,12 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.calibration.marked import (
+    PAIRS,
     Marked,
-    elementwise_behind,
     layer_calls,
     marked_tensors,
+    operator_behind,
+    residual_adds,
 )
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.ir.expressions import constant, is_call, shape_of
@@ -21,9 +23,9 @@ from tvm_probq.passes.propagate_quantized import move_codes
 from tvm_probq.passes.quantize_weights import is_quantized
 from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.surrogate.attach import (
-    add_surrogate,
     attach_correction,
     attach_surrogate,
+    pair_surrogate,
     static_qparams,
     sums_of,
 )
@@ -84,13 +86,7 @@ class _Inserter:
         self.inputs: dict[str, Pair] = {}
         self.residuals: dict[str, Pair] = {}
         self.sums: dict[Any, Any] = {}
-        self.residual_adds = {
-            call: name
-            for name, m in marked.items()
-            if m.layer is not None and m.layer.residual is not None
-            for call in m.layer.calls
-            if any(a.same_as(m.layer.residual) for a in call.args)
-        }
+        self.residual_adds = residual_adds(marked)
 
     def visit(self, rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
         """Rewrite one call."""
@@ -174,8 +170,8 @@ class _Inserter:
 
     def _predicted(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
         """Parameters from the surrogate, None where there is nothing to predict from."""
-        if marked.kind == "add":
-            return self._add_surrogate(rewriter, marked, plan, y)
+        if marked.kind in PAIRS:
+            return self._pair_surrogate(rewriter, marked, plan, y)
         if marked.layer is None or marked.name not in self.inputs:
             return None
         pair = self.inputs[marked.name]
@@ -186,22 +182,21 @@ class _Inserter:
             lambda: self._sums(rewriter, pair), residual, residual_sums,
         )  # fmt: skip
 
-    def _add_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
-        """Parameters of a sum of two stored tensors, from the sums of both."""
-        found = elementwise_behind(rewriter.value, y, "add")
+    def _pair_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+        """Parameters of a sum or matrix product of two stored tensors, from the sums of both."""
+        found = operator_behind(rewriter.value, y, marked.kind)
         pairs = [codes_behind(rewriter, a) for a in found[0].args] if found else [None]
         if any(p is None for p in pairs):
             return None
         sums = [self._sums(rewriter, p) for p in pairs if p is not None]
-        return add_surrogate(
-            rewriter, self.record.tensor(marked.name), plan, [p for p in pairs if p], sums,
-            marked.activation,
+        return pair_surrogate(
+            rewriter, marked, self.record.tensor(marked.name), plan, [p for p in pairs if p], sums
         )  # fmt: skip
 
 
 def _product_range(rewriter: Rewriter, y: Any, qmax: int) -> Call | None:
     """The exact range of the product of two stored tensors that `y` is."""
-    found = elementwise_behind(rewriter.value, y, "multiply")
+    found = operator_behind(rewriter.value, y, "multiply")
     factors = None if found is None else operands(found[0])
     if found is None or factors is None:
         return None

@@ -41,8 +41,9 @@ class LowerToAot:
     tensor between them cost a tenth of a microsecond.  Tensors that do not exist at the same time
     share memory in the arena.  Constants become part of the code, so that no copy of them is made
     when the library is loaded.  A run ends where something else than a PrimFunc is called, and at a
-    shape that is not known.  Holds before: `relax.transform.FuseTIR`.  Holds after: kernels in runs
-    are subroutines, which the TIR pipeline of :mod:`tvm_probq.build.tir_pipeline` compiles.
+    shape or an offset that is not known.  Holds before: `relax.transform.FuseTIR`.  Holds after:
+    kernels in runs are subroutines, which the TIR pipeline of :mod:`tvm_probq.build.tir_pipeline`
+    compiles.
 
     Parameters
     ----------
@@ -149,7 +150,10 @@ class _Run:
         arguments = value.args[1].fields
         types = [*(a.ty for a in arguments), *result_types(value.ty)]
         targets = [arguments[i] for i in overwritten(value) if i >= 0]
-        return all(map(_is_static, types)) and all(a in self.places for a in targets)
+        if not all(map(_is_static, types)) or not all(a in self.places for a in targets):
+            return False
+        # A pointer says nothing of an offset, which TVM's external loops may declare.
+        return all(isinstance(p.elem_offset, tirx.IntImm) for p in self.mod[value.args[0]].params)
 
     def _called(self, call: Any) -> list[int]:
         step = len(self.calls)

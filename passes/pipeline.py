@@ -16,6 +16,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.lift_products import LiftProducts
 from tvm_probq.passes.lower_layers import LowerLayers, Tiles
 from tvm_probq.passes.lower_to_aot import LowerToAot
 from tvm_probq.passes.pack_constants import PackConstants
@@ -39,6 +40,7 @@ def canonical_passes() -> Passes:
         FoldBatchNorm(),
         SimplifyActivations(),
         ConvertLayout(),
+        LiftProducts(),
         AnnotateLayers(),
     ]
 

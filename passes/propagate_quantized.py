@@ -1,4 +1,4 @@
-"""Keep codes through operators that move values; compute pools, sums, products, joins on codes."""
+"""Keep codes through operators that move values; pools, sums, products, joins work on codes too."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
-from tvm_probq.ir.expressions import ints, is_call, shape_of
+from tvm_probq.ir.expressions import constant, ints, is_call, shape_of
 from tvm_probq.ir.layers import is_global_pool, moves_codes, operands
+from tvm_probq.ir.resizing import is_resize, resize_taps
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
 TO_LAST = (0, 2, 3, 1)
@@ -30,6 +31,8 @@ class PropagateQuantized:
         q3 = R.nn.max_pool2d(q2)
         lv2 = R.probq.dequantize(q3, qp2)
 
+    Matrix products of two tensors become ``R.probq.matmul``.
+
     Holds before: nothing.  Holds after: sums, products, joins, global pooling and operators that
     move values work on codes wherever their operands are codes.
     """
@@ -42,6 +45,8 @@ class PropagateQuantized:
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
     if is_call(new, "probq.quantize"):
         return _quantize(rewriter, new)
+    if is_call(new, "matmul"):
+        return _matmul(rewriter, new)
     if is_call(new, "permute_dims"):
         transposed = _transposed_quantize(rewriter, new)
         if transposed is not None:
@@ -59,6 +64,9 @@ def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     codes, qparams = source.args
     if is_call(call, "nn.pad"):
         moved: Call = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
+    elif is_resize(call):
+        tables = [t for axis in resize_taps(call) for t in (axis.index, axis.weight)]
+        moved = ops.resize(codes, *map(constant, tables))
     else:
         moved = Call(call.op, [codes, *call.args[1:]], call.attrs, call.ty_args)
     return ops.dequantize(rewriter.emit(moved), qparams)
@@ -92,6 +100,9 @@ def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         return _global_pool(rewriter, value, qparams)
     if is_call(value, "concat"):
         return _concat(rewriter, value, qparams)
+    if is_call(value, "probq.matmul"):
+        a, a_qparams, b, b_qparams = value.args
+        return ops.matmul(a, a_qparams, b, b_qparams, qparams)
     return _elementwise(rewriter, value, qparams)
 
 
@@ -115,7 +126,15 @@ def _concat(rewriter: Rewriter, concat: Call, qparams: Any) -> relax.Expr | None
     if any(p is None for p in pairs) or int(concat.attrs.axis) % len(shape_of(concat)) == 0:
         return None
     rescaled = [rewriter.emit(ops.rescale(*p, qparams)) for p in pairs if p is not None]
-    return relax.op.concat(rescaled, int(concat.attrs.axis))
+    return ops.concat(rescaled, axis=int(concat.attrs.axis) % len(shape_of(concat)))
+
+
+def _matmul(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A product of codes; `_quantize` has it write codes too."""
+    a, b = _codes(rewriter, call.args[0]), _codes(rewriter, call.args[1])
+    if a is None or b is None or len(shape_of(a[0])) != 4:
+        return None
+    return ops.matmul(a[0], a[1], b[0], b[1])
 
 
 def _elementwise(rewriter: Rewriter, value: Any, qparams: Any) -> relax.Expr | None:

@@ -1,4 +1,4 @@
-"""Recognize clips and hard activations in their decomposed forms."""
+"""Recognize activations, also in their decomposed forms."""
 
 from typing import Any
 
@@ -8,13 +8,23 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
-from tvm_probq.ir.expressions import constant_value, is_call, is_constant
+from tvm_probq.ir.expressions import (
+    constant_value,
+    is_call,
+    is_constant,
+    is_tensor,
+    op_name,
+    shape_of,
+)
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+
+# Operators that are activations by themselves, by what we call them.
+SMOOTH = {"sigmoid": "sigmoid", "tanh": "tanh", "nn.silu": "silu", "nn.gelu": "gelu"}
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.SimplifyActivations")
 class SimplifyActivations:
-    """Give every clip, hard-swish and hard-sigmoid one form, ``R.probq.activation``.
+    """Give every activation that layers can end with one form, ``R.probq.activation``.
 
     Before::
 
@@ -26,7 +36,8 @@ class SimplifyActivations:
         lv1 = R.probq.activation(lv, kind="clip(0.0,6.0)")
         lv4 = R.probq.activation(lv, kind="hard_swish")
 
-    Holds before: constants are folded.  Holds after: a bounded or hard activation is one operator.
+    Holds before: constants are folded.  Holds after: a clip, a leaky ReLU, a hard
+    activation, sigmoid, tanh, SiLU and GELU is one operator each.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -35,12 +46,68 @@ class SimplifyActivations:
 
 
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-    if bounds := _bounds(rewriter, new):
+    if not is_tensor(old) or str(old.ty.dtype) != "float32" or len(shape_of(old)) < 2:
+        return None  # no tensor of samples with channels
+    if (bounds := _bounds(rewriter, new)) and shape_of(bounds[0]) == shape_of(old):
         return _clip(rewriter, *bounds)
-    if is_call(new, "multiply", "divide"):
-        swish = _hard_swish(rewriter, new)
-        return _scaled_gate(rewriter, new) if swish is None else swish
+    if is_call(new, "nn.leakyrelu"):
+        return _leaky(new)
+    if is_call(new, *SMOOTH):
+        return ops.activation(new.args[0], kind=SMOOTH[op_name(new).removeprefix("relax.")])
+    if not is_call(new, "multiply", "divide"):
+        return None
+    found = (form(rewriter, new) for form in (_hard_swish, _silu, _gelu, _scaled_gate))
+    return next((activation for activation in found if activation is not None), None)
+
+
+def _silu(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """``x * sigmoid(x)``, in either order."""
+    if not is_call(call, "multiply"):
+        return None
+    for x, gate in (call.args, reversed(call.args)):
+        if _is_activation_of(rewriter, gate, x, "sigmoid"):
+            return ops.activation(x, kind="silu")
     return None
+
+
+def _gelu(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """``x * (1 + erf(x / sqrt(2))) / 2``, the factors in any order."""
+    found, number = _factors(rewriter, call)
+    if len(found) != 2 or not np.isclose(number, 0.5, rtol=1e-6):
+        return None
+    for x, gate in (found, found[::-1]):
+        source = _error_function_of(rewriter, gate)
+        if source is not None and source.same_as(x):
+            return ops.activation(x, kind="gelu")
+    return None
+
+
+def _factors(rewriter: Rewriter, x: Any) -> tuple[list[Any], float]:
+    """Tensors that a product multiplies, and the number it multiplies them by."""
+    value = rewriter.value(x)
+    if not is_call(value, "multiply", "divide"):
+        return [x], 1.0
+    tensor, scalar = _operand_and_scalar(rewriter, value)
+    if scalar is not None:
+        found, number = _factors(rewriter, tensor)
+        return found, number * (scalar if is_call(value, "multiply") else 1.0 / scalar)
+    if is_call(value, "divide"):
+        return [x], 1.0
+    (a, first), (b, second) = (_factors(rewriter, arg) for arg in value.args)
+    return [*a, *b], first * second
+
+
+def _error_function_of(rewriter: Rewriter, gate: Any) -> Any:
+    """x of ``1 + erf(x / sqrt(2))``."""
+    shifted = rewriter.value(gate)
+    if not is_call(shifted, "add"):
+        return None
+    erf, one = _operand_and_scalar(rewriter, shifted)
+    erf = rewriter.value(erf)
+    if one != 1.0 or not is_call(erf, "erf"):
+        return None
+    found, number = _factors(rewriter, erf.args[0])
+    return found[0] if len(found) == 1 and np.isclose(number, 0.5**0.5, rtol=1e-4) else None
 
 
 def _bounds(rewriter: Rewriter, call: Call) -> tuple[Any, float, float] | None:
@@ -75,6 +142,16 @@ def _clip(rewriter: Rewriter, x: Any, low: float, high: float) -> relax.Expr:
     return ops.activation(x, kind=f"clip({low!r},{high!r})")
 
 
+def _leaky(call: Call) -> relax.Expr | None:
+    """A slope of 0 is a ReLU; one that is not between 0 and 1 has no form here."""
+    slope = float(str(np.float32(call.attrs.alpha)))  # 0.1, not its float32 in decimals
+    if slope == 0.0:
+        return ops.activation(call.args[0], kind="clip(0.0,inf)")
+    if not 0.0 < slope < 1.0:
+        return None
+    return ops.activation(call.args[0], kind=f"leaky({slope!r})")
+
+
 def _hard_sigmoid(rewriter: Rewriter, x: Any) -> relax.Expr | None:
     """``clip(x / 6 + 0.5, 0, 1)``, ONNX HardSigmoid with alpha 1/6 and beta 0.5."""
     shifted = rewriter.value(x)
@@ -102,14 +179,16 @@ def _hard_swish(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         found = [x for x, gate in pairs if _gated(rewriter, gate, x)]
     else:
         found = [
-            x for x, gate in (call.args, reversed(call.args)) if _is_sigmoid_of(rewriter, gate, x)
+            x
+            for x, gate in (call.args, reversed(call.args))
+            if _is_activation_of(rewriter, gate, x, "hard_sigmoid")
         ]
     return ops.activation(found[0], kind="hard_swish") if found else None
 
 
-def _is_sigmoid_of(rewriter: Rewriter, gate: Any, x: Any) -> bool:
+def _is_activation_of(rewriter: Rewriter, gate: Any, x: Any, kind: str) -> bool:
     value = rewriter.value(gate)
-    if is_call(value, "probq.activation") and str(value.attrs["kind"]) == "hard_sigmoid":
+    if is_call(value, "probq.activation") and str(value.attrs["kind"]) == kind:
         return bool(value.args[0].same_as(x))
     return False
 

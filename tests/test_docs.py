@@ -26,7 +26,9 @@ DOCUMENTS = sorted(
         *(ROOT / "docs").glob("*.md"),
     ]
 )
-PAGES = ("architecture", "artefact", "errors", "numerics", "passes", "targets", "tuning")
+PAGES = (
+    "architecture", "artefact", "errors", "numerics", "operators", "passes", "targets", "tuning",
+)  # fmt: skip
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -86,6 +86,23 @@ def two_outputs(net: Any) -> tuple[str, ...]:
     return net.conv(x, 8, 4, 1), net.gemm(net("Flatten", net("GlobalAveragePool", x)), 8, 3)
 
 
+def shuffled(net: Any) -> tuple[str, ...]:
+    """Halves of channels that are joined and shuffled, a pyramid of two scales, several outputs."""
+    x = net("LeakyRelu", net.conv("x", 3, 8), alpha=0.1)
+    kept, changed = net("Slice", x, [0], [4], [1]), net("Slice", x, [4], [9999], [1])
+    changed = net("LeakyRelu", net.conv(changed, 4, 4), alpha=0.1)
+    split = net("Reshape", net("Concat", kept, changed, axis=1), [0, 2, 4, 8, 8])
+    x = net("Reshape", net("Transpose", split, perm=[0, 2, 1, 3, 4]), [0, 8, 8, 8])
+    small = net.conv(x, 8, 8, strides=[2, 2])
+    large = net(
+        "Add", net.conv(x, 8, 8, 1), net("Resize", small, "", [1.0, 1, 2, 2], mode="linear")
+    )
+    small = net("Add", small, net("Resize", large, "", [1.0, 1, 0.5, 0.5], mode="nearest"))
+    heads = net.conv(large, 8, 6, 1), net.conv(net("LeakyRelu", small), 8, 6, 1)
+    rows = (net("Reshape", net("Slice", h, [0], [5], [1]), [0, 5, -1]) for h in heads)
+    return tuple(net("Transpose", r, perm=[0, 2, 1]) for r in rows)
+
+
 def points(net: Any) -> tuple[str, ...]:
     """Images of one pixel."""
     x = net("Relu", net.conv("x", 3, 8))
@@ -97,12 +114,40 @@ def vectors(net: Any) -> tuple[str, ...]:
     return (net.gemm(net("Relu", net.gemm("x", 24, 40)), 40, 7),)
 
 
+def rows(net: Any, x: str, inputs: int, outputs: int) -> str:
+    """A linear layer at every position."""
+    return net("Add", net("MatMul", x, net.draw(inputs, outputs, scale=0.4)), net.draw(outputs))
+
+
+def products_of_tensors(net: Any) -> tuple[str, ...]:
+    """Attention without softmax, of two heads, with a residual and a feed-forward part."""
+    heads = []
+    for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
+        split = net("Reshape", rows(net, "x", 8, 8), [0, 6, 2, 4])
+        heads.append(net("Transpose", split, perm=perm))
+    scores = net("MatMul", *heads[:2])
+    mixed = net("Transpose", net("MatMul", scores, heads[2]), perm=[0, 2, 1, 3])
+    inner = net("Add", rows(net, net("Reshape", mixed, [0, 6, 8]), 8, 8), "x")
+    wide = net("Relu", rows(net, inner, 8, 12))
+    return (rows(net, net("Add", rows(net, wide, 12, 8), inner), 8, 3),)
+
+
+def one_dimensional(net: Any) -> tuple[str, ...]:
+    """Convolutions along one axis."""
+    x = net("Relu", net("Conv", "x", net.draw(8, 3, 5, scale=0.3), net.draw(8), pads=[2, 2]))
+    y = net("Conv", x, net.draw(8, 1, 3, scale=0.5), group=8, pads=[2, 2], dilations=[2])
+    z = net("Conv", net("Add", y, x), net.draw(6, 8, 1, scale=0.3), strides=[2])
+    return (net("Conv", net("Relu", z), net.draw(4, 6, 3, scale=0.3), net.draw(4)),)
+
+
 NETS: dict[str, tuple[Callable[[Any], tuple[str, ...]], tuple[int, ...]]] = {
     "mixed": (mixed, (3, 9, 9)), "joined": (joined, (3, 8, 8)),
     "own_residual": (own_residual, (3, 8, 8)), "pooled": (pooled, (3, 8, 8)),
     "swish": (swish, (3, 8, 8)), "grouped": (grouped, (3, 8, 8)),
-    "two_outputs": (two_outputs, (3, 8, 8)), "points": (points, (3, 1, 1)),
-    "vectors": (vectors, (24,)),
+    "shuffled": (shuffled, (3, 8, 8)), "two_outputs": (two_outputs, (3, 8, 8)),
+    "points": (points, (3, 1, 1)), "vectors": (vectors, (24,)),
+    "products_of_tensors": (products_of_tensors, (6, 8)),
+    "one_dimensional": (one_dimensional, (3, 21)),
 }  # fmt: skip
 
 
@@ -191,7 +236,7 @@ def test_every_network(name: str, mode: str, case: Any) -> None:
     wanted = arrays(Simulator(small.model(1).mod)(small.samples[:1]))
     found = check(small.compile(plan_of("w8a8", mode), batch=1), small.samples[:1])
     assert min(map(sqnr_db, found, wanted)) > 25
-    if mode == "predicted" and name in ("grouped", "swish", "two_outputs"):
+    if mode == "predicted" and name in ("grouped", "swish", "shuffled", "two_outputs"):
         check(small.compile(plan_of("w4a8", mode), batch=3), small.samples[:3])
 
 
@@ -349,5 +394,30 @@ def test_trained_resnet(mode: str, shared_data: Path, resnet: Case) -> None:
 def resnet(shared_data: Path) -> Case:
     """A trained ResNet-20 with a few images."""
     card = load_card(shared_data / "cards" / "cifar10_resnet20.toml")
+    (batch,) = model_inputs(card, "calibration", 6, 6)
+    return Case(card.model, batch.x)
+
+
+def test_trained_detector(shared_data: Path, detector: Case) -> None:
+    compiled = detector.compile(plan_of("w8a8", "predicted"))
+    kinds = {layer.op for layer in compiled.layers}
+    assert kinds == {"input", "conv2d", "depthwise", "concat", "add"}
+    assert all(layer.reason == "" for layer in compiled.layers)
+    joined = {layer.surrogate for layer in compiled.layers if layer.op == "concat"}
+    assert joined == {"exact, from the input's codes"}
+    x = detector.samples[-1:]
+    found = run(compiled.executable, x)
+    exact = arrays(Simulator(compiled.integer_module)(x))
+    for scores, wanted in zip(found[::2], exact[::2], strict=True):  # behind TVM's sigmoid
+        np.testing.assert_allclose(scores, wanted, rtol=1e-5, atol=1e-7)
+    assert_same_bits(found[1::2], exact[1::2])
+    wanted = arrays(Simulator(detector.model(1).mod)(x))
+    assert min(map(sqnr_db, found, wanted)) > 12  # five images calibrate little
+
+
+@pytest.fixture(scope="module")
+def detector(shared_data: Path) -> Case:
+    """NanoDet with a few images."""
+    card = load_card(shared_data / "cards" / "coco_nanodet_m_320.toml")
     (batch,) = model_inputs(card, "calibration", 6, 6)
     return Case(card.model, batch.x)

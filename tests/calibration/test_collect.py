@@ -178,3 +178,24 @@ def test_constant_channels(onnx_net: Any, tmp_path: Path) -> None:
     net("Conv", net("Conv", "x", weights * 0, bias), net.draw(4, 8, 3, 3))
     record = collect(load_model(net.save(tmp_path)).mod, samples(3), fresh())
     assert record.tensor("Conv_0").histogram.high == 1000
+
+
+def test_a_batch_is_as_its_samples(onnx_net: Any, tmp_path: Path) -> None:
+    net = onnx_net(3, 6, 6)
+    stem = net("Relu", net.conv("x", 3, 8))
+    inner = net("Relu", net("Add", net.conv(stem, 8, 8), stem))
+    net("Add", net("Relu", net.conv(inner, 8, 8, group=8)), inner)
+    path = net.save(tmp_path)
+    data = samples(8)
+    one = collect(load_model(path).mod, data, fresh())
+    pairs = [np.concatenate(data[i : i + 2]) for i in range(0, 8, 2)]
+    two = collect(load_model(path, batch=2).mod, pairs, fresh())
+    assert (one.samples, two.samples) == (8, 4)
+    for name, tensor in one.tensors.items():
+        other = two.tensor(name)
+        assert other.histogram.low == tensor.histogram.low
+        assert other.histogram.counts.sum() == tensor.histogram.counts.sum()
+        assert other.correlation == pytest.approx(tensor.correlation)
+        assert {k: v.samples for k, v in other.losses.items()} == dict.fromkeys(tensor.losses, 8)
+        np.testing.assert_allclose(other.mean / 4, tensor.mean / 8, rtol=1e-5)
+        np.testing.assert_allclose(other.tap_means / 4, tensor.tap_means / 8, rtol=1e-5)

@@ -92,8 +92,21 @@ def test_corruptions_reach_the_images(run: Run, shared_data: Path) -> None:
     assert shifted["value"] < clean["value"]
 
 
-def test_another_task_is_explained(run: Run, shared_data: Path) -> None:
+def test_a_language_model(run: Run, shared_data: Path) -> None:
+    card = shared_data / "cards" / "text_stories260k.toml"
+    model = shared_data / "models" / "text_stories260k.onnx"
+    done = run("eval", model, "--card", card, "--reference", model)
+    assert done.json["value"] == pytest.approx(0.5912, abs=2e-4)
+    assert done.json["perplexity"] == pytest.approx(5.23, abs=5e-3)
+    assert done.json["reference_perplexity"] == done.json["perplexity"]
+    assert "perplexity       5.231, of the reference 5.231" in done.out
+
+
+def test_a_detector(run: Run, shared_data: Path) -> None:
     card = shared_data / "cards" / "coco_nanodet_m_320.toml"
-    done = run("eval", shared_data / "models" / "coco_nanodet_m_320.onnx", "--card", card)
-    assert done.status == 2
-    assert "only classification is evaluated" in done.error
+    model = shared_data / "models" / "coco_nanodet_m_320.onnx"
+    done = run("eval", model, "--card", card, "--limit", 3, "--reference", model)
+    assert done.status == 0, done.error
+    assert (done.json["metric"], done.json["count"], done.json["batch"]) == ("map50", 3, 1)
+    assert done.json["value"] == done.json["reference_value"] > 0.3
+    assert (done.json["agreement"], done.json["sqnr_db"]) == (1.0, EQUAL_DB)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvm_probq.data.cards import load_card
-from tvm_probq.data.metrics import agreement, require_classification, sqnr_db, top1
-from tvm_probq.errors import DataError, UnsupportedError
+from tvm_probq.data.metrics import agreement, perplexity, sqnr_db, top1
+from tvm_probq.errors import DataError
 
 LOGITS = np.array([[1, 2, 3], [3, 2, 1], [1, 3, 2], [9, 0, 0]], np.float32)
 
@@ -72,8 +70,19 @@ def test_outputs_that_do_not_fit_are_refused() -> None:
         top1(LOGITS[None], np.zeros(1, int))
 
 
-def test_only_classification_has_a_metric_yet(card_path: Path) -> None:
-    require_classification(load_card(card_path))
-    card_path.write_text(card_path.read_text().replace("classification", "detection"))
-    with pytest.raises(UnsupportedError, match=r"detection.*What to do"):
-        require_classification(load_card(card_path))
+def test_perplexity_of_a_guess_is_the_number_of_classes() -> None:
+    logits = np.full((5, 7), -3.0, np.float32)
+    assert perplexity(logits, np.arange(5)) == pytest.approx(7.0)
+
+
+def test_perplexity_by_its_definition() -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32) * 4
+    labels = np.random.default_rng(1).integers(0, 6, 40)
+    share = np.exp(logits.astype(float))[np.arange(40), labels] / np.exp(logits).sum(1)
+    assert perplexity(logits, labels) == pytest.approx(float(np.prod(share) ** (-1 / 40)), rel=1e-5)
+
+
+@pytest.mark.parametrize("label", [-1, 6])
+def test_perplexity_of_what_is_no_class(label: int) -> None:
+    with pytest.raises(DataError, match="there are 6 classes"):
+        perplexity(np.zeros((2, 6), np.float32), np.array([0, label]))

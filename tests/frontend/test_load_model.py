@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm_probq.calibration.marked import marked_tensors
 from tvm_probq.errors import ModelError, ProbqError, UnsupportedError, UsageError
 from tvm_probq.frontend.onnx import load_model
+from tvm_probq.frontend.shapes import counted_samples
 
 
 @pytest.fixture
@@ -233,3 +234,34 @@ def test_a_reshape_to_another_batch(onnx_net: Any, tmp_path: Path) -> None:
     path = net.save(tmp_path)
     assert load_model(path).outputs[0][1] == (1, 2)
     refused(path, UnsupportedError, batch=3)
+
+
+def test_a_shape_that_depends_on_values(onnx_net: Any, tmp_path: Path) -> None:
+    net = onnx_net(3)
+    path = net.save(tmp_path, net("NonZero", "x"))
+    refused(path, UnsupportedError, "'NonZero_0_0' has no shape that is known before the model")
+
+
+def test_outputs_that_are_no_tensors(onnx_net: Any, tmp_path: Path) -> None:
+    net = onnx_net(4)
+    path = tmp_path / "sequence.onnx"
+    net("SplitToSequence", "x", [2, 2], axis=1)
+    proto = net.proto()
+    sequence = helper.make_tensor_sequence_value_info(
+        net.nodes[-1].output[0], TensorProto.FLOAT, None
+    )
+    proto.graph.output.append(sequence)
+    path.write_bytes(proto.SerializeToString())
+    refused(path, UnsupportedError, "1 outputs, and TVM imports 2", "let the model's outputs be")
+
+
+@pytest.mark.parametrize(
+    ("forms", "count"),
+    [
+        ([("x", (2, 3), "f4")], 2), ([("x", (2, 3), "f4"), ("y", (2,), "f4")], 2),
+        ([("x", (2, 3), "f4"), ("y", (3,), "f4")], None), ([("x", (), "f4")], None),
+        ([("x", (1, 3), "f4"), ("y", (), "f4")], None),
+    ],
+)  # fmt: skip
+def test_what_the_first_dimensions_count(forms: Any, count: int | None) -> None:
+    assert counted_samples(forms) == count

@@ -139,6 +139,16 @@ TAILS = [
     layer(7, 7, 16, 24, 3, p=1, output="float32", activation="hard_swish", residual=True),
     layer(7, 7, 16, 32, activation="hard_swish", batch=2, out_ranges=32),
     layer(7, 7, 16, 24, activation="hard_sigmoid", out_ranges=24, correction=True),
+    layer(7, 7, 16, 32, activation="leaky(0.1)", residual=True, correction=True),
+    layer(9, 9, 24, 40, 3, p=1, activation="leaky(0.25)", batch=2, out_ranges=40),
+    layer(7, 7, 16, 24, output="float32", activation="leaky(0.1)"),
+    depthwise(9, 9, 24, activation="leaky(0.1)"),
+    layer(7, 7, 16, 32, 3, p=1, activation="silu", correction=True),
+    layer(7, 7, 16, 24, activation="gelu", batch=2, out_ranges=24, residual=True),
+    layer(7, 7, 16, 24, output="float32", activation="sigmoid"),
+    depthwise(9, 9, 24, activation="silu"),
+    depthwise(9, 9, 24, output="float32", activation="gelu"),
+    dense(40, 24, activation="tanh"),
     layer(7, 7, 16, 24, activation="clip(-inf,3)", out_ranges=24, residual=True),
     layer(7, 7, 16, 16, output="float32", activation="clip(-1,inf)", correction=True),
     depthwise(9, 9, 48, 5, output="int32"),
@@ -219,7 +229,7 @@ def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:
         values["R"] if spec.residual else None,
         values["RQ"] if spec.residual else None,
     )  # fmt: skip
-    activation = numerics.Activation(spec.activation.split("(")[0], *spec.clip)
+    activation = spec.tail
     if spec.output == "float32":
         return numerics.dequantize_accumulator(acc, activation)
     return numerics.requantize(acc, values["YQ"], activation)
@@ -299,7 +309,18 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
     )
     output = draw(st.sampled_from(["codes", "codes", "float32", "int32"]))
     plain = output == "int32"
-    clips = ["none", "clip(0,inf)", "clip(-1,6)", "hard_swish", "hard_sigmoid"]
+    clips = [
+        "none",
+        "clip(0,inf)",
+        "clip(-1,6)",
+        "leaky(0.1)",
+        "hard_swish",
+        "hard_sigmoid",
+        "sigmoid",
+        "silu",
+        "tanh",
+        "gelu",
+    ]
     return layer(
         height, width, ic, oc, kernel=kernel, dilation=dilation, groups=groups, output=output,
         batch=draw(st.integers(1, 2)), strides=draw(st.tuples(*[st.integers(1, 3)] * 2)),

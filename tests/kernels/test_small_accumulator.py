@@ -9,7 +9,18 @@ from tvm_probq import ops
 from tvm_probq.simulator import numerics
 from tvm_probq.simulator.numerics import Accumulator
 
-ACTIVATIONS = ["none", "clip(0.0,inf)", "clip(0.0,6.0)", "hard_swish", "hard_sigmoid"]
+ACTIVATIONS = [
+    "none",
+    "clip(0.0,inf)",
+    "clip(0.0,6.0)",
+    "leaky(0.1)",
+    "hard_swish",
+    "hard_sigmoid",
+    "sigmoid",
+    "silu",
+    "tanh",
+    "gelu",
+]
 VARIANTS = {  # input ranges, output ranges, residual ranges (0: none), correction; OC for -1
     "plain": (1, 1, 0, False),
     "all": (1, 1, 1, True),

@@ -64,7 +64,20 @@ def test_add_and_rescale(evaluate: Any, same_bits: Any, rng: Any, qparams: Any, 
         same_bits(y, numerics.add(a, pa, b, pb, py, act))
 
 
-@pytest.mark.parametrize("text", ["hard_swish", "hard_sigmoid", "clip(-1.0,inf)", "none"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hard_swish",
+        "hard_sigmoid",
+        "leaky(0.1)",
+        "clip(-1.0,inf)",
+        "none",
+        "sigmoid",
+        "silu",
+        "tanh",
+        "gelu",
+    ],
+)
 def test_float_activation(evaluate: Any, same_bits: Any, rng: Any, text: str) -> None:
     x = _reals(rng, (2, 3, 5, 10))
     [y] = evaluate(lambda x: ops.activation(x, kind=text), [x])
@@ -160,3 +173,14 @@ def test_symbolic_batch(evaluate: Any, same_bits: Any, rng: Any, qparams: Any) -
 
 def test_plain_clip_has_no_range() -> None:
     assert ops.parse_activation("clip(-inf,inf)") == Activation("clip")
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [(58, 58), (3, 1, 70), (200,)])
+def test_concat(evaluate: Any, same_bits: Any, rng: Any, sizes: tuple[int, ...], axis: int) -> None:
+    shapes = [[2, 4, 5, 10] for _ in sizes]
+    for shape, size in zip(shapes, sizes, strict=True):
+        shape[axis] = size
+    parts = [_codes(rng, tuple(shape)) for shape in shapes]
+    [y] = evaluate(lambda *parts: ops.concat(parts, axis=axis), parts)
+    same_bits(y, np.concatenate(parts, axis))

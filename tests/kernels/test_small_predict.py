@@ -53,6 +53,8 @@ def _constants(rng: Any, kind: str, channels: int, rank: int | None, outputs: in
         return [np.concatenate([_normal(rng, 2, channels), abs(_normal(rng, 4, channels))])]
     if kind == "add":
         return []
+    if kind == "matmul":
+        return [np.float32([37.0])]
     shape = (channels, outputs) if kind == "moments_channel" else (channels,)
     return [_normal(rng, *shape), abs(_normal(rng, *shape)), _normal(rng, shape[-1])]
 
@@ -78,20 +80,24 @@ def _wanted(
         found = surrogates.tensor_moments(*found)
     if residual:
         other = surrogates.tensor_moments(*surrogates.moments_of(*residual, RESIDUAL_COUNT))
-        found = surrogates.add_residual(*found, other, fit.rule[0])
+        if kind == "matmul":
+            found = surrogates.product_moments(found, other, constants[0])
+        else:
+            found = surrogates.add_residual(*found, other, fit.rule[0])
     return surrogates.to_qparams(*found, fit, act)
 
 
 CASES = {  # kind, input ranges, rank, outputs, predicted ranges, bit-widths, residual, activation
     "basis": ("moments_tensor", 1, 5, 0, 1, 3, 12, "clip(0.0,inf)"),
     "no basis": ("moments_tensor", -1, None, 0, 1, 1, 0, "hard_swish"),
-    "channels": ("moments_channel", 1, None, 20, 20, 2, 0, "none"),
+    "channels": ("moments_channel", 1, None, 20, 20, 2, 0, "leaky(0.1)"),
     "channels mixed": ("moments_channel", 1, None, 20, 1, 1, 40, "none"),
     "diagonal": ("moments_diagonal", -1, None, 0, -1, 3, 0, "clip(0.0,6.0)"),
     "diagonal mixed": ("moments_diagonal", 1, None, 0, 1, 1, 10, "hard_sigmoid"),
     "iid": ("iid", -1, None, 0, 1, 2, 10, "none"),
     "iid one range": ("iid", 1, None, 0, 1, 1, 0, "hard_swish"),
     "add": ("add", 1, None, 0, 1, 2, 24, "clip(0.0,inf)"),
+    "matmul": ("matmul", 1, None, 0, 1, 1, 24, "none"),
 }
 
 
@@ -131,7 +137,7 @@ def test_surrogate(
 
 
 @pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64"])
-@pytest.mark.parametrize("case", ["basis", "diagonal", "diagonal mixed", "iid"])
+@pytest.mark.parametrize("case", ["basis", "diagonal", "diagonal mixed", "iid", "matmul"])
 def test_surrogate_on_other_instruction_sets(
     evaluate: Any, same_bits: Any, rng: Any, qparams: Any, case: str, mcpu: str
 ) -> None:

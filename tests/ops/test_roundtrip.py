@@ -29,6 +29,7 @@ def _build(shapes: list[tuple[tuple[int, ...], str]], body: Callable[..., Any]) 
 
 IMAGE, QP = ((2, 4, 4, 8), "uint8"), ((2, 3, 1), "float32")
 ACC, REAL, STAT = ((2, 4, 4, 8), "int32"), ((2, 4, 4, 8), "float32"), ((2, 2, 8), "int32")
+HEADS = ((2, 3, 4, 8), "uint8")
 PATCH, FIX = ((2, 3, 2), "float32"), ((2, 8), "float32")
 
 
@@ -54,6 +55,18 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         lambda w: ops.dequantize_weight(w, _const(8), axis=3, bits=4),
         (3, 3, 4, 8),
         "float32",
+    ),
+    "concat": (
+        [IMAGE, ((2, 4, 3, 8), "uint8"), IMAGE],
+        lambda *parts: ops.concat(parts, axis=2),
+        (2, 4, 11, 8),
+        "uint8",
+    ),
+    "resize": (
+        [IMAGE, ((2, 5), "int32"), ((5,), "float32"), ((2, 7), "int32"), ((7,), "float32")],
+        ops.resize,
+        (2, 5, 7, 8),
+        "uint8",
     ),
     "observe": ([REAL], lambda x: ops.observe(x, qmax=255), (2, 3, 1), "float32"),
     "sums": ([IMAGE], lambda x: ops.sums(x, strides=(2, 2)), (2, 2, 8), "int32"),
@@ -104,6 +117,14 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         (2, 3, 1),
         "float32",
     ),
+    "surrogate_matmul": (
+        [STAT, QP, STAT, QP],
+        lambda s, p, r, rp: ops.surrogate(
+            s, p, [_const(1)], *_fit(), (r, rp), kind="matmul", count=4
+        ),
+        (2, 3, 1),
+        "float32",
+    ),
     "correction": (
         [STAT, QP],
         lambda s, p: ops.correction(
@@ -150,6 +171,12 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
     ),
     "multiply_by_a_gate": (
         [IMAGE, QP, ((2, 1, 1, 8), "uint8"), QP, QP], ops.multiply, (2, 4, 4, 8), "uint8",
+    ),
+    "matmul": (
+        [HEADS, QP, ((2, 3, 8, 5), "uint8"), QP, QP], ops.matmul, (2, 3, 4, 5), "uint8",
+    ),
+    "matmul_to_reals": (
+        [HEADS, QP, ((2, 3, 8, 5), "uint8"), QP], ops.matmul, (2, 3, 4, 5), "float32",
     ),
     "product_range": (
         [IMAGE, QP, ((2, 1, 1, 8), "uint8"), QP],

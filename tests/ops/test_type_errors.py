@@ -73,6 +73,16 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ops.multiply(_u8(2, 8), QP, _u8(2, 8), QP, QP, activation="hard_swish"),
         "only a clip",
     ),
+    "matmul heads": (
+        lambda: ops.matmul(_u8(2, 3, 4, 8), QP, _u8(2, 1, 8, 5), QP, QP),
+        "must be .2, 3, 8, 5",
+    ),
+    "matmul length": (
+        lambda: ops.matmul(_u8(2, 3, 4, 8), QP, _u8(2, 3, 7, 5), QP, QP),
+        "must be .2, 3, 8, 5",
+    ),
+    "matmul rank": (lambda: ops.matmul(_u8(2, 4, 8), QP, _u8(2, 8, 5), QP, QP), "rank 3"),
+    "matmul of one": (lambda: _surrogate("matmul", [_const(1)]), "no second operand"),
     "product qmax": (
         lambda: ops.product_range(_u8(2, 8), QP, _u8(2, 8), QP, qmax=0),
         "at least 1",
@@ -120,6 +130,26 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         "residual has the shape",
     ),
     "merge": (lambda: ops.merge_ranges([], qmax=255), "is missing"),
+    "concat shapes": (
+        lambda: ops.concat([_u8(2, 4, 8), _u8(2, 5, 8)], axis=2),
+        "parts.1. has the shape",
+    ),
+    "concat axis": (lambda: ops.concat([_u8(2, 4)] * 2, axis=0), "axis is 0"),
+    "concat nothing": (lambda: ops.concat([], axis=1), "is missing"),
+    "resize weights": (
+        lambda: ops.resize(_u8(2, 4, 4, 8), _i32(2, 5), _var(4), _i32(2, 7), _var(7)),
+        "row_weights has the shape",
+    ),
+    "resize taps": (
+        lambda: ops.resize(_u8(2, 4, 4, 8), _i32(3, 5), _var(5), _i32(2, 7), _var(7)),
+        "rows has the shape",
+    ),
+    "resize outside": (
+        lambda: ops.resize(
+            _u8(2, 4, 1, 8), _i32(2, 5), _var(5), _const(2, 7, dtype="int32"), _var(7)
+        ),
+        "a column is outside",
+    ),
     "pool": (lambda: ops.global_avg_pool(_u8(2, 8), QP, QP), "x has rank 2"),
 }
 

@@ -71,9 +71,9 @@ def unchanged() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def imported() -> Callable[..., Any]:
-    """The module of an ONNX graph, with the first `steps` canonical passes applied."""
+    """The module of an ONNX graph, after the first `steps` canonical passes, all if it is None."""
 
-    def make(net: Any, *outputs: str, steps: int = 0, batch: int = 1) -> Any:
+    def make(net: Any, *outputs: str, steps: int | None = 0, batch: int = 1) -> Any:
         proto = net.proto(*(outputs or net.nodes[-1].output[:1]))
         dims = proto.graph.input[0].type.tensor_type.shape.dim[1:]
         shape = [batch, *(d.dim_value for d in dims)]
@@ -109,7 +109,7 @@ def annotated_net(onnx_net: Any, imported: Any, calibrated: Any) -> tuple[Any, C
     )
     pooled = net("Flatten", net("GlobalAveragePool", net.conv(wide, 16, 8, 1)))
     net.gemm(pooled, 8, 5)
-    mod = imported(net, steps=6)
+    mod = imported(net, steps=None)
     return mod, calibrated(mod)
 
 

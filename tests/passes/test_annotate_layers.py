@@ -15,7 +15,7 @@ from tvm_probq.calibration.marked import marked_tensors
 from tvm_probq.passes.annotate_layers import NAMES, AnnotateLayers
 
 CHANGE = AnnotateLayers()
-BEFORE = 5  # canonical passes that come first
+BEFORE = -1  # all canonical passes come first, but for this one
 
 
 def kinds(mod: Any) -> list[str]:
@@ -117,7 +117,7 @@ MIDDLES: dict[str, tuple[Any, int, list[str]]] = {
         lambda n: n("Sum", *(n.conv("x", 3, 8) for _ in range(3))), 8, ["conv2d"] * 3,
     ),
     "add": (residual_pools, 8, ["conv2d", "add"]),
-    "add_of_flat": (flat_sum, 8, ["conv2d", "conv2d", "float"]),
+    "add_of_flat": (flat_sum, 8, ["output", "output", "float"]),
     "concat": (lambda n: n("Concat", stem(n), stem(n), axis=1), 16, ["conv2d", "conv2d", "concat"]),
     "concat_of_input": (lambda n: n("Concat", "x", stem(n), axis=1), 11, ["conv2d", "concat"]),
     "pool": (lambda n: n("GlobalAveragePool", stem(n)), 8, ["conv2d", "pool"]),
@@ -125,23 +125,23 @@ MIDDLES: dict[str, tuple[Any, int, list[str]]] = {
     "gate_first": (lambda n: gated(n, True), 8, ["conv2d", "pool", "conv2d", "multiply"]),
     "dense_gate": (lambda n: gated(n, dense=True), 8, ["conv2d", "pool", "dense", "multiply"]),
     "sigmoid_gate": (
-        gated_by_sigmoid, 8, ["conv2d", "pool", "conv2d", "float", "multiply"],
+        gated_by_sigmoid, 8, ["conv2d", "pool", "conv2d", "multiply"],
     ),
-    "silu": (silu, 8, ["conv2d", "float"]),
+    "silu": (silu, 8, ["conv2d"]),
     "product": (branches, 8, ["conv2d", "conv2d", "multiply"]),
     "product_with_a_constant": (
-        lambda n: n("Mul", stem(n), np.full((1, 8, 1, 1), 2, np.float32)), 8, ["conv2d", "float"],
+        lambda n: n("Mul", stem(n), np.full((1, 8, 1, 1), 2, np.float32)), 8, ["output", "float"],
     ),
     "max_pool": (lambda n: n("MaxPool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d"]),
     "average_pool": (
-        lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), 8, ["conv2d", "float"],
+        lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), 8, ["output", "float"],
     ),
     "pad": (lambda n: n("Pad", stem(n), [0, 1, 1, 1, 0, 0, 1, 1]), 9, ["conv2d"]),
     "pad_with_a_value": (
         lambda n: n("Pad", stem(n), [0, 0, 1, 1, 0, 0, 1, 1], np.float32(2)), 8,
-        ["conv2d", "float"],
+        ["output", "float"],
     ),
-    "sigmoid": (lambda n: n("Sigmoid", stem(n)), 8, ["conv2d", "float"]),
+    "sigmoid": (lambda n: n("Sigmoid", stem(n)), 8, ["output", "float"]),
     "split": (lambda n: n("Split", stem(n), axis=1, outputs=2), 4, ["conv2d"]),
     "slice": (lambda n: n("Slice", stem(n), [1], [4], [1]), 3, ["conv2d"]),
     "transposed": (lambda n: n("Transpose", stem(n), perm=[0, 1, 3, 2]), 8, ["conv2d"]),
@@ -160,6 +160,28 @@ def test_kinds(name: str, onnx_net: Any, imported: Any, apply: Any) -> None:
     assert all("no integer form" in m.reason for m in float_marks)
 
 
+ENDS: dict[str, Any] = {
+    "none": lambda n, x: x,
+    "sigmoid": lambda n, x: n("Sigmoid", x),
+    "softmax_of_rows": lambda n, x: n("Softmax", n("Reshape", x, [0, 4, -1]), axis=1),
+    "resize": lambda n, x: n("Resize", x, "", [1.0, 1, 2, 2], mode="linear"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_product_that_only_leaves_stays_float32(
+    name: str, several: bool, onnx_net: Any, imported: Any, apply: Any
+) -> None:
+    net = onnx_net(3, 8, 8)
+    last = net.conv(net("Relu", net.conv("x", 3, 8)), 8, 4)
+    outputs = [ENDS[name](net, last)]
+    if several:
+        outputs.append(net("Sigmoid", net("Slice", last, [0], [2], [1])))
+    after = apply(CHANGE, imported(net, *outputs, steps=BEFORE))
+    assert kinds(after) == ["input", "conv2d", "output"]
+
+
 def test_a_reshape_across_samples_is_a_tensor_of_its_own(
     onnx_net: Any, imported: Any, apply: Any
 ) -> None:
@@ -167,7 +189,7 @@ def test_a_reshape_across_samples_is_a_tensor_of_its_own(
     net.gemm(net("Reshape", stem(net), [-1, 32]), 32, 2)
     assert kinds(apply(CHANGE, imported(net, steps=BEFORE))) == [
         "input",
-        "conv2d",
+        "output",
         "float",
         "output",
     ]

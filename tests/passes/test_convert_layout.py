@@ -64,6 +64,11 @@ def gate(net: Any) -> str:
     return net("Mul", x, net("Sigmoid", net("GlobalAveragePool", x)))
 
 
+def shuffle(net: Any, factors: list[int], axes: list[int]) -> str:
+    split = net("Reshape", relu(net), [0, *factors, 7, 7])
+    return net("Reshape", net("Transpose", split, perm=axes), [0, 8, 7, 7])
+
+
 INSIDE = {
     "add": lambda n: n("Add", relu(n), relu(n)),
     "bias": lambda n: n("Add", relu(n), n.draw(8, 1, 1)),
@@ -81,6 +86,9 @@ INSIDE = {
     "average_pool": lambda n: n("AveragePool", relu(n), kernel_shape=[2, 2], strides=[1, 2]),
     "global_pool": lambda n: n("GlobalAveragePool", relu(n)),
     "mean_of_channels": lambda n: n("ReduceMean", relu(n), axes=[1], keepdims=1),
+    "shuffle": lambda n: shuffle(n, [2, 4], [0, 2, 1, 3, 4]),
+    "shuffle_of_three": lambda n: shuffle(n, [2, 2, 2], [0, 3, 1, 2, 4, 5]),
+    "resize": lambda n: n("Resize", relu(n), "", [1.0, 1, 2, 2], mode="linear"),
     "grouped": lambda n: n.conv(relu(n), 8, 12, group=4, dilations=[2, 2], pads=[2] * 4),
     "depthwise": lambda n: n.conv(relu(n), 8, 8, group=8, strides=[2, 2]),
 }  # fmt: skip
@@ -95,9 +103,9 @@ def test_between_convolutions_nothing_is_transposed(
     net.conv(INSIDE[name](net), COUNT.get(name, 8), 4, 1)
     after = apply(CHANGE, imported(net, steps=BEFORE))
     values = [b.value for b in bindings(after["main"])]
-    transposes = [v for v in values if is_call(v, "permute_dims")]
+    transposes = [v for v in values if is_call(v, "permute_dims") and len(v.attrs.axes) == 4]
     source = after["main"].params[0]
-    # Only of the input and of the result.
+    # Only of the input and of the result; a shuffle permutes five or more axes.
     assert all(t.args[0].same_as(source) for t in transposes[:-1])
     assert list(transposes[-1].attrs.axes) == [0, 3, 1, 2]
 
@@ -113,11 +121,43 @@ def test_pooled_vectors_need_no_transpose(
     assert calls_of(after).count("permute_dims") == 1
 
 
+@pytest.mark.parametrize(("perm", "transposes"), [([0, 2, 1], 1), ([0, 1, 2], 3)])
+def test_rows_of_positions_need_no_transpose(
+    perm: list[int], transposes: int, onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 5, 6)
+    net("Relu", net("Transpose", net("Reshape", relu(net), [0, 8, -1]), perm=perm))
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == transposes
+
+
+def test_global_pooling_of_the_input_is_channels_last(
+    onnx_net: Any, imported: Any, apply: Any
+) -> None:
+    net = onnx_net(3, 5, 5)
+    net.conv(net("GlobalAveragePool", "x"), 3, 4, 1)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    (pool,) = [b.value for b in bindings(after["main"]) if is_call(b.value, "mean")]
+    assert list(pool.attrs.axis) == [1, 2]
+
+
 def test_flattened_images_go_back(onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
     net = onnx_net(3, 5, 5)
     net.gemm(net("Flatten", relu(net)), 200, 3)
     after = apply(CHANGE, imported(net, steps=BEFORE))
     assert calls_of(after).count("permute_dims") == 2
+
+
+@pytest.mark.parametrize(
+    ("factors", "axes"), [([8, 1], [0, 1, 3, 2, 4]), ([2, 4], [0, 2, 1, 4, 3])]
+)
+def test_other_permutations_are_no_shuffle(
+    factors: list[int], axes: list[int], onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 7, 7)
+    net.conv(shuffle(net, factors, axes), 8, 4, 1)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == 5
 
 
 def test_two_outputs(onnx_net: Any, imported: Any, apply: Any) -> None:

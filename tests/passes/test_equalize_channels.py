@@ -51,7 +51,7 @@ def largest(mod: Any) -> Any:
 def test_channels_use_the_same_range(
     activation: str, onnx_net: Any, imported: Any, calibrated: Any, apply: Any, calls_of: Any
 ) -> None:
-    mod = imported(make(onnx_net, activation), steps=6)
+    mod = imported(make(onnx_net, activation), steps=None)
     # A clip of equalized channels binds earlier, on inputs beyond calibration.
     after = apply(EqualizeChannels(calibrated(mod)), mod, numeric=activation != "Clip")
     assert calls_of(after) == calls_of(mod)
@@ -67,7 +67,7 @@ def test_channels_use_the_same_range(
 def test_what_cannot_be_scaled(
     net: Any, onnx_net: Any, imported: Any, calibrated: Any, unchanged: Any
 ) -> None:
-    mod = imported(make(onnx_net, **net), steps=6)
+    mod = imported(make(onnx_net, **net), steps=None)
     unchanged(EqualizeChannels(calibrated(mod)), mod)
 
 

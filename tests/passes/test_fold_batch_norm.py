@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tvm_probq.passes.fold_batch_norm import FoldBatchNorm
@@ -69,4 +70,13 @@ def test_a_bias_along_the_width_is_no_channel_bias(
 def test_nothing_to_fold(onnx_net: Any, imported: Any, unchanged: Any) -> None:
     net = onnx_net(3, 4, 4)
     net("Relu", net.conv("x", 3, 8))
+    unchanged(CHANGE, imported(net, steps=BEFORE))
+
+
+def test_statistics_of_the_batch_are_not_folded(
+    onnx_net: Any, imported: Any, unchanged: Any
+) -> None:
+    net = onnx_net(3, 4, 4)
+    x, ones = net.conv("x", 3, 8), np.ones(8)
+    net("BatchNormalization", x, ones, ones, ones, ones, training_mode=1, outputs=3)
     unchanged(CHANGE, imported(net, steps=BEFORE))

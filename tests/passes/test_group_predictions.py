@@ -143,7 +143,7 @@ def test_the_numbers_are_the_simulators(
         "Add", net("MaxPool", wide, kernel_shape=[2, 2]), net.conv(wide, 16, 16, 2, pads=[0] * 4)
     )
     net.gemm(net("Flatten", net("GlobalAveragePool", total)), 16, 5)
-    mod = imported(net, steps=6, batch=batch)
+    mod = imported(net, steps=None, batch=batch)
     plan = plan_of("w4a8", **options)
     integer = tvm.transform.Sequential(quantize_passes(plan, calibrated(mod)))(mod)
     x = np.random.default_rng(3).normal(size=shape_of(mod["main"].params[0])).astype(np.float32)
@@ -159,7 +159,7 @@ def test_a_residual_that_the_product_reads_is_not_written_over(
     net = onnx_net(3, 6, 6)
     x = net("Relu", net.conv("x", 3, 8))
     net.conv(net("Relu", net("Add", net.conv(x, 8, 8), x)), 8, 4)
-    mod = imported(net, steps=6)
+    mod = imported(net, steps=None)
     passes = [*quantize_passes(plan_of("w8a8"), calibrated(mod)), *kernel_passes(target)]
     assert "call_tir_inplace" not in calls_of(tvm.transform.Sequential(passes)(mod))
 
@@ -234,8 +234,8 @@ def test_a_gated_network_equals_the_simulator(
     gate = net.conv(net("GlobalAveragePool", x), channels, channels, 1)
     gated = net("Mul", net("HardSigmoid", gate, alpha=1 / 6, beta=0.5), x)
     net.conv(net("Relu", net("Mul", net.conv(gated, channels, channels), gated)), channels, 4)
-    record = calibrated(imported(net, steps=6))
-    mod = imported(net, steps=6, batch=3)
+    record = calibrated(imported(net, steps=None))
+    mod = imported(net, steps=None, batch=3)
     integer = tvm.transform.Sequential(quantize_passes(plan_of("w8a8", mode), record))(mod)
     lowered = tvm.transform.Sequential(kernel_passes(target))(integer)
     x = np.random.default_rng(2).normal(size=(3, 3, 7, 7)).astype(np.float32)

@@ -95,8 +95,8 @@ def test_bits_set_the_largest_code(annotated_net: Any) -> None:
 def test_every_sample_has_its_own_parameters(onnx_net: Any, imported: Any, calibrated: Any) -> None:
     net = onnx_net(3, 4, 4)
     net.conv(net("Relu", net.conv("x", 3, 8)), 8, 2)
-    record = calibrated(imported(net, steps=6))
-    after = InsertSurrogates(plan_of("w8a8"), record)(imported(net, steps=6, batch=3))
+    record = calibrated(imported(net, steps=None))
+    after = InsertSurrogates(plan_of("w8a8"), record)(imported(net, steps=None, batch=3))
     definitions = Definitions(after["main"])
     codes = [c for c in definitions.order if is_call(c, "probq.quantize")]
     assert [shape_of(c.args[1]) for c in codes] == [(3, 3, 1)] * len(codes)
@@ -117,7 +117,7 @@ def test_a_module_without_markers_is_left_alone(
 ) -> None:
     net = onnx_net(3, 4, 4)
     net("Relu", net.conv("x", 3, 8))
-    unchanged(InsertSurrogates(plan_of("w8a8"), annotated_net[1]), imported(net, steps=5))
+    unchanged(InsertSurrogates(plan_of("w8a8"), annotated_net[1]), imported(net, steps=-1))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def gated_net(onnx_net: Any, imported: Any, calibrated: Any) -> tuple[Any, Any]:
     squeezed = net("Relu", net.conv(net("GlobalAveragePool", x), 24, 8, 1))
     gate = net("HardSigmoid", net.conv(squeezed, 8, 24, 1), alpha=1 / 6, beta=0.5)
     net.conv(net("Mul", gate, x), 24, 5, 1)
-    mod = imported(net, steps=6)
+    mod = imported(net, steps=None)
     return mod, calibrated(mod)
 
 

@@ -63,7 +63,7 @@ def test_equal_layers_share_a_kernel(
     x = "x"
     for _ in range(3):
         x = net("Relu", net.conv(x, 8, 8))
-    mod = imported(net, steps=6)
+    mod = imported(net, steps=None)
     passes = quantize_passes(plan_of("w8a8s"), calibrated(mod))
     after = LowerLayers(target)(tvm.transform.Sequential(passes)(mod))
     functions = [func for _, func in kernels_of(after)]

@@ -208,6 +208,23 @@ def test_unknown_shapes_are_left_alone(tmp_path: Path) -> None:
     tvm.ir.assert_structural_equal(LowerToAot(tmp_path)(mod), mod)
 
 
+def test_unknown_offsets_are_left_alone(target: Any) -> None:
+    x, indices, updates = (
+        relax.Var(n, relax.TensorType(s, t))
+        for n, s, t in (("x", (4, 3), "float32"), ("i", (2, 1), "int64"), ("u", (2, 3), "float32"))
+    )
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, indices, updates]):
+        with builder.dataflow():
+            large = builder.emit(relax.op.abs(builder.emit(relax.op.exp(x))))
+            y = builder.emit(relax.op.scatter_nd(large, indices, updates))
+            out = builder.emit_output(y)
+        builder.emit_func_output(out)
+    mod = builder.finalize()
+    values = RNG.normal(size=(4, 3)).astype(np.float32), np.array([[3], [0]], np.int64)
+    check_equal(mod, target, *values, RNG.normal(size=(2, 3)).astype(np.float32))
+
+
 def test_what_comes_from_outside_is_not_overwritten(target: Any, tmp_path: Path) -> None:
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((2, 8), "float32"))

@@ -106,6 +106,40 @@ def test_a_product_with_its_gate_first() -> None:
     tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
 
 
+def test_a_matrix_product_of_two_tensors() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(
+            a: R.Tensor((2, 3, 4, 8), "uint8"), p: R.Tensor((2, 3, 1), "float32"),
+            b: R.Tensor((2, 3, 5, 8), "uint8"), p1: R.Tensor((2, 3, 1), "float32"),
+            p2: R.Tensor((2, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                lv = R.permute_dims(R.probq.dequantize(b, p1), axes=[0, 1, 3, 2])
+                lv1 = R.matmul(R.probq.dequantize(a, p), lv)
+                gv = R.probq.quantize(lv1, p2, layout="NHWC")
+                R.output(gv, lv1)
+            return gv, lv1
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(
+            a: R.Tensor((2, 3, 4, 8), "uint8"), p: R.Tensor((2, 3, 1), "float32"),
+            b: R.Tensor((2, 3, 5, 8), "uint8"), p1: R.Tensor((2, 3, 1), "float32"),
+            p2: R.Tensor((2, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                b1 = R.permute_dims(b, axes=[0, 1, 3, 2])
+                lv1 = R.probq.matmul(a, p, b1, p1)
+                gv = R.probq.matmul(a, p, b1, p1, p2)
+                R.output(gv, lv1)
+            return gv, lv1
+
+    tvm.ir.assert_structural_equal(PropagateQuantized()(Before), Expected)
+
+
 def test_a_product_of_other_shapes_stays_float(unchanged: Any) -> None:
     @I.ir_module
     class Before:
@@ -149,7 +183,7 @@ def test_a_join() -> None:
             with R.dataflow():
                 lv = R.probq.rescale(a, p, p)
                 lv1 = R.probq.rescale(b, p, p)
-                gv = R.concat((lv, lv1), axis=1)
+                gv = R.probq.concat(lv, lv1, axis=1)
                 R.output(gv)
             return gv
 
@@ -183,9 +217,12 @@ MOVES = {
     "reshape": lambda x: R.reshape(x, R.shape([2, 16])),
     "max_pool": lambda x: R.nn.max_pool2d(x, pool_size=[2, 2], layout="NHWC"),
     "slice": lambda x: R.strided_slice(x, axes=[3], begin=[0], end=[2]),
+    "resize": lambda x: R.image.resize2d(x, (4, 6), layout="NHWC", method="linear"),
     "transpose": lambda x: R.permute_dims(x, axes=[0, 3, 1, 2]),
 }
 STAYS = {
+    "cubic": lambda x: R.image.resize2d(x, (4, 6), layout="NHWC", method="cubic"),
+    "resize_of_rows": lambda x: R.image.resize2d(x, (4, 6), layout="NCHW", method="linear"),
     "across_samples": lambda x: R.reshape(x, R.shape([8, 4])),
     "no_samples": lambda x: R.reshape(x, R.shape([32])),
     "slice_of_samples": lambda x: R.strided_slice(x, axes=[0], begin=[1], end=[2]),

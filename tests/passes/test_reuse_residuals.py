@@ -21,7 +21,7 @@ def lowered(imported: Any, calibrated: Any, target: Any) -> Callable[..., Any]:
     """The function that lowers an ONNX graph in static mode."""
 
     def make(net: Any, *outputs: str) -> Any:
-        mod = imported(net, *outputs, steps=6)
+        mod = imported(net, *outputs, steps=None)
         passes = [*quantize_passes(plan_of("w8a8s"), calibrated(mod)), LowerLayers(target)]
         return tvm.transform.Sequential(passes)(mod)
 

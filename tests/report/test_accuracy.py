@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tvm_probq.data.sets import Batch
+from tvm_probq.data.batch import Batch
 from tvm_probq.errors import DataError
 from tvm_probq.report.accuracy import EQUAL_DB, evaluate, finite_db
 

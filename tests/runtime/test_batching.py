@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tvm_probq.errors import DataError
-from tvm_probq.runtime.batching import Arrays, by_name, check_forms, run_batches
+from tvm_probq.runtime.batching import Arrays, by_name, check_exact, check_forms, run_batches
 
 ONE = (("x", (4, 3), "float32"),)
 TWO = (*ONE, ("ids", (4,), "int64"))
@@ -86,3 +86,12 @@ def test_different_lengths_are_explained() -> None:
     arrays: Arrays = {"x": np.zeros((2, 3), np.float32), "ids": np.zeros(3, np.int64)}
     with pytest.raises(DataError, match=r"different numbers of samples: \{'x': 2, 'ids': 3\}"):
         check_forms(arrays, TWO)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 3), "f4"), np.zeros((4, 3)), np.zeros((8, 3), "f4")]
+)
+def test_one_call_takes_exact_shapes(array: NDArray[Any]) -> None:
+    check_exact({"x": np.zeros((4, 3), np.float32)}, ONE)
+    with pytest.raises(DataError, match=r"here: .*takes float32 of shape \[4, 3\].*one call at a"):
+        check_exact({"x": array}, ONE, where="here")

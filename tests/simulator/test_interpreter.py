@@ -87,6 +87,10 @@ OPERATORS: dict[str, tuple[tuple[int, ...], Body]] = {
         (1, 5, 5, 3),
         lambda x: relax.op.nn.max_pool2d(x, (2, 2), (2, 2), ceil_mode=True, layout="NHWC"),
     ),
+    "pool_ceil_border": (
+        (1, 2, 2, 3),
+        lambda x: relax.op.nn.max_pool2d(x, (1, 1), (2, 2), ceil_mode=True, layout="NHWC"),
+    ),
     "pad_reflect": (
         (1, 4, 4, 2),
         lambda x: relax.op.nn.pad(x, [0, 0, 1, 1, 2, 1, 0, 0], "reflect"),

@@ -24,6 +24,10 @@ from tvm_probq.passes.pipeline import build_passes, kernel_passes, quantize_pass
 from tvm_probq.plan.plan import Plan
 
 
+# What TVM's lowering and code generator raise about operators they cannot take.
+TVM_ERRORS = (tvm.error.InternalError, RuntimeError, ValueError, TypeError)
+
+
 class Profile(Protocol):
     """What compilation asks of a target profile."""
 
@@ -129,9 +133,15 @@ def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
     with _folder() as folder, changed:
         passes = build_passes(target, folder if ahead_of_time else None)
         pipeline = tvm.transform.Sequential(passes)
-        return tvm.compile(
-            lowered, target, relax_pipeline=pipeline, tir_pipeline=tir_pipeline.NAME
-        )
+        try:
+            return tvm.compile(
+                lowered, target, relax_pipeline=pipeline, tir_pipeline=tir_pipeline.NAME
+            )
+        except TVM_ERRORS as error:
+            raise KernelError(
+                "TVM cannot compile the model", why=(str(error).splitlines() or [repr(error)])[-1],
+                fix="replace the operator it names, or report it with the ONNX file",
+            ) from error  # fmt: skip
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What there is to say about each layer of a lowered graph."""
 
+from math import prod
 from typing import Any
 
 from tvm import relax
@@ -9,10 +10,10 @@ from tvm_probq import ops
 from tvm_probq.build.compiled import LayerReport
 from tvm_probq.build.proofs import accumulator_proofs
 from tvm_probq.calibration.fit import choose_fit
-from tvm_probq.calibration.marked import Marked, marked_tensors
+from tvm_probq.calibration.marked import PAIRS, Marked, marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model
-from tvm_probq.ir.expressions import is_call, is_constant
+from tvm_probq.ir.expressions import is_call, is_constant, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.memory import tensor_bytes
 from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind
@@ -80,6 +81,9 @@ def _operator(m: Marked) -> str:
 
 
 def _macs(m: Marked) -> int:
+    """Multiply-accumulates of one sample."""
+    if m.pair is not None and is_call(m.pair, "matmul"):
+        return prod(m.shape[1:]) * shape_of(m.pair.args[0])[-1]
     return 0 if m.layer is None else m.layer.geometry.macs
 
 
@@ -113,7 +117,7 @@ def _surrogate(
         return f"static ({plan.observer})"
     if is_call(qparams, "probq.surrogate"):
         kind = str(qparams.attrs["kind"])
-        if record is None or kind == "add":
+        if record is None or kind in PAIRS:
             return kind
         return f"{kind.split('_')[0]} ({choose_fit(record.tensor(m.name), plan).rule})"
     if is_call(qparams, "probq.pool_range", "probq.merge_ranges", "probq.product_range"):
@@ -125,8 +129,8 @@ def written_under(codes: Definitions, call: Any) -> Any:
     """The parameters a tensor's codes were made under: a variable or a constant."""
     if ops.is_probq(call, "requantize"):
         return ops.AccumulatorArgs.from_call(call).y_qparams
-    if is_call(call, "concat"):
-        call = codes.value(codes.value(call.args[0]).fields[0])
+    if ops.is_probq(call, "concat"):
+        call = codes.value(call.args[0])
     found = [a for a in getattr(call, "args", []) if _is_qparams(a)]
     return found[-1] if found else None
 

@@ -51,7 +51,8 @@ class Manifest:
     model_sha256, calibration_sha256 : str
         Of the ONNX file and of the calibration record; the latter empty without one.
     calibration_samples, seed, batch : int
-        Samples of the record, seed of random numbers, samples a call takes.
+        Samples of the record, seed of random numbers, samples a call takes (1 where the inputs
+        and outputs do not count the same samples first).
     random_calibration : bool
         Calibrated on random inputs: its latency says something, its accuracy nothing.
     mode, scheme : str

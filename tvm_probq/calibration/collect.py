@@ -19,34 +19,41 @@ from tvm_probq.calibration.features import (
     tap_means,
 )
 from tvm_probq.calibration.losses import CANDIDATES, IntervalLosses, Tails, sigma_of, tails
-from tvm_probq.calibration.marked import Marked, layer_calls, marked_tensors
+from tvm_probq.calibration.marked import (
+    PAIRS,
+    Marked,
+    layer_calls,
+    marked_tensors,
+    residual_adds,
+)
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.calibration.warm_up import WarmUp
 from tvm_probq.errors import CalibrationError
-from tvm_probq.ir.expressions import is_call
 from tvm_probq.passes.equalize_channels import EqualizeChannels
-from tvm_probq.simulator.arithmetic import Array
+from tvm_probq.simulator.arithmetic import Array, f32
 from tvm_probq.simulator.interpreter import Simulator
-from tvm_probq.simulator.surrogates import add_residual
+from tvm_probq.simulator.surrogates import add_residual, product_moments
 
 WARM_UP_SAMPLES = 128
 SAVE_EVERY = 16
 MIN_SAMPLES = 2
 MIN_SIGMA = 1e-9
 
+Sample = Array | tuple[Array, ...]
+
 
 def collect(
-    mod: IRModule, samples: Iterable[Array], record: CalibrationRecord, path: Path | None = None
+    mod: IRModule, samples: Iterable[Sample], record: CalibrationRecord, path: Path | None = None
 ) -> CalibrationRecord:
     """Add `samples` to `record`, after those it already has.
 
     Parameters
     ----------
     mod : IRModule
-        Annotated float module with batch 1.
-    samples : iterable of Array
-        Model inputs, float32 ``[1, ...]``, always in the same order; those already in the record
-        are skipped.
+        Annotated float module, usually of batch 1; samples of a larger batch count one by one.
+    samples : iterable of Array or tuple of Array
+        Model inputs: the only one, or a tuple of all in the order of the module's parameters.
+        Always in the same order; those already in the record are skipped.
     record : CalibrationRecord
         New, or loaded from an interrupted run: the result is the same.
     path : Path, optional
@@ -96,14 +103,8 @@ class Collector:
         self.record = record
         self.marked = marked_tensors(mod)
         self.products = layer_calls(self.marked)
-        self.residual_adds = {
-            m.layer.calls[_residual_add(m)]: name
-            for name, m in self.marked.items()
-            if m.layer is not None and m.layer.residual is not None
-        }
-        self.additions = {
-            m.addition: name for name, m in self.marked.items() if m.addition is not None
-        }
+        self.residual_adds = residual_adds(self.marked)
+        self.pairs = {m.pair: name for name, m in self.marked.items() if m.kind in PAIRS}
         self.predictors: dict[str, Predictors] = {}
         self.channel_predictors: dict[str, Any] = {}
         self.inputs: dict[str, Array] = {}
@@ -114,8 +115,8 @@ class Collector:
         """Remember a layer's operands; gives the marker when `call` is one."""
         if call in self.products:
             self.inputs[self.products[call]] = args[0]
-        if call in self.additions:
-            name = self.additions[call]
+        if call in self.pairs:
+            name = self.pairs[call]
             self.branches[name], self.residuals[name] = args
         if call in self.residual_adds:
             name = self.residual_adds[call]
@@ -133,7 +134,7 @@ class Collector:
             )
         return self.marked[name]
 
-    def warm_up(self, samples: list[Array]) -> None:
+    def warm_up(self, samples: list[Sample]) -> None:
         """Fit bases of the channel means, correlations with residuals and factors of channels."""
         warm_up = WarmUp()
 
@@ -142,47 +143,58 @@ class Collector:
             if marked is None:
                 return
             name = marked.name
-            if name in self.residuals:
-                warm_up.add_residual(name, self.branches.pop(name), self.residuals.pop(name))
+            pair = self.branches.pop(name, None), self.residuals.pop(name, None)
+            if pair[0] is not None and pair[1] is not None and marked.kind != "matmul":
+                warm_up.add_residual(name, *pair)
             if marked.layer is not None:
                 warm_up.add_layer(marked, self.inputs[name], value)
 
-        for index, x in enumerate(samples):
-            check_finite(x, index)
-            self.simulator(x, watch=watch)
+        for index, sample in enumerate(samples):
+            self.simulator(*checked(sample, index), watch=watch)
         self.record.tensors = warm_up.fit(self.marked)
         self.record.warm_up = len(samples)
 
-    def add(self, x: Array, index: int) -> None:
+    def add(self, sample: Sample, index: int) -> None:
         """Add one sample."""
-        check_finite(x, index)
 
         def watch(call: Any, value: Any, args: list[Any]) -> None:
             marked = self._watch(call, value, args)
             if marked is not None:
-                self._add_tensor(marked, value, args)
+                self._add_tensor(marked, value)
 
-        self.simulator(x, watch=watch)
+        self.simulator(*checked(sample, index), watch=watch)
         self.record.samples += 1
 
-    def _add_tensor(self, marked: Marked, y: Array, args: list[Any]) -> None:
+    def _add_tensor(self, marked: Marked, y: Array) -> None:
+        tensor = self.record.tensor(marked.name)
+        x = None if marked.layer is None else self.inputs.pop(marked.name)
+        if marked.layer is not None and x is not None:
+            tensor.mean += channel_moments(x)[0].mean(0)
+            taps = [tap_means(one, marked.layer.geometry) for one in singles(x)]
+            tensor.tap_means += np.mean(taps, axis=0)
+        pair = self.branches.pop(marked.name, None), self.residuals.pop(marked.name, None)
+        single = [None if v is None else singles(v) for v in (x, *pair)]
+        for index, one in enumerate(singles(y)):
+            self._add_single(marked, one, *(None if v is None else v[index] for v in single))
+
+    def _add_single(
+        self,
+        marked: Marked,
+        y: Array,
+        x: Array | None,
+        branch: Array | None,
+        residual: Array | None,
+    ) -> None:
+        """Add the tensor of one sample of the batch."""
         tensor = self.record.tensor(marked.name)
         ordered = np.sort(y, axis=None)
         tensor.histogram.update(ordered)
         tensor.extremes += (float(ordered[0]), float(ordered[-1]))
-        if marked.addition is not None and marked.name in self.branches:
-            self._add_sum_losses(marked, tails(ordered))
-        if marked.layer is None:
-            return
-        x = self.inputs.pop(marked.name)
-        residual = None
-        if marked.name in self.residuals:
-            residual = residual_moments(self.residuals.pop(marked.name))
-            self.branches.pop(marked.name)
-        tensor.mean += channel_moments(x)[0][0]
-        tensor.tap_means += tap_means(x, marked.layer.geometry)
-        if marked.kind in ("conv2d", "dense"):
-            self._add_losses(marked, x, residual, tails(ordered))
+        moments = None if residual is None else residual_moments(residual)
+        if marked.kind in PAIRS and branch is not None and residual is not None:
+            self._add_pair_losses(marked, branch, residual, tails(ordered))
+        if x is not None and marked.kind in ("conv2d", "dense"):
+            self._add_losses(marked, x, moments, tails(ordered))
             if marked.feeds_depthwise and residual is None:
                 self._add_channels(marked, x, y)
 
@@ -218,35 +230,32 @@ class Collector:
         seen[:2] = np.minimum(seen[:2], CANDIDATES[-1])
         tensor.channels = np.maximum(tensor.channels, seen)
 
-    def _add_sum_losses(self, marked: Marked, beyond: Tails) -> None:
-        """Losses of a sum of two stored tensors, predicted from the moments of both."""
+    def _add_pair_losses(self, marked: Marked, a: Array, b: Array, beyond: Tails) -> None:
+        """Losses of an operator on two stored tensors, predicted from the moments of both."""
         tensor = self.record.tensor(marked.name)
-        a, b = self.branches.pop(marked.name), self.residuals.pop(marked.name)
         moments = residual_moments(a), residual_moments(b)
-        centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
-        losses = tensor.losses.setdefault("add", IntervalLosses())
+        if marked.kind == "matmul":
+            centre, variance = product_moments(*moments, f32(a.shape[-1]))
+        else:
+            centre, variance = add_residual(*moments[0], moments[1], tensor.correlation)
+        losses = tensor.losses.setdefault(marked.kind, IntervalLosses())
         activation = ops.parse_activation(marked.activation)
         losses.update(beyond, float(centre[0, 0]), float(sigma_of(variance)[0, 0]), activation)
 
 
-def _residual_add(marked: Marked) -> int:
-    """Position of the addition of the residual among the layer's calls."""
-    layer = marked.layer
-    if layer is None or layer.residual is None:
-        raise ValueError(f"layer {marked.name} has no residual")
-    return next(
-        i
-        for i, call in enumerate(layer.calls)
-        # The product may read the same tensor.
-        if is_call(call, "add") and any(a.same_as(layer.residual) for a in call.args)
-    )
+def singles(x: Array) -> list[Array]:
+    """The samples of a batch, ``[1, ...]`` each."""
+    return [x[n : n + 1] for n in range(len(x))]
 
 
-def check_finite(x: Array, index: int) -> None:
-    """Raise `CalibrationError` for NaN or infinity in sample `index`."""
-    if not np.isfinite(x).all():
-        raise CalibrationError(
-            "a calibration sample holds NaN or infinity",
-            where=f"sample {index}, {int((~np.isfinite(x)).sum())} of {x.size} values",
-            fix="remove the sample or repair its preprocessing",
-        )
+def checked(sample: Sample, index: int) -> tuple[Array, ...]:
+    """The inputs of sample `index`; raises `CalibrationError` for NaN or infinity in one."""
+    inputs = sample if isinstance(sample, tuple) else (sample,)
+    for x in inputs:
+        if not np.isfinite(x).all():
+            raise CalibrationError(
+                "a calibration sample holds NaN or infinity",
+                where=f"sample {index}, {int((~np.isfinite(x)).sum())} of {x.size} values",
+                fix="remove the sample or repair its preprocessing",
+            )
+    return inputs

@@ -9,6 +9,8 @@ from tvm.ir import Call, IRModule
 from tvm_probq.ir.expressions import is_call, shape_of
 from tvm_probq.ir.layers import Definitions, Layer, find_layers
 
+PAIRS = ("add", "matmul")  # kinds predicted from the moments of two stored tensors
+
 
 @dataclass(frozen=True)
 class Marked:
@@ -22,8 +24,8 @@ class Marked:
         The marker.
     layer : Layer or None
         The product behind it, for kinds ``conv2d``, ``dense``, ``output`` and skipped layers.
-    addition, activation : Call or None, str
-        For the kind ``add``: the sum of two stored tensors and what follows it.
+    pair, activation : Call or None, str
+        For sums and matrix products of two stored tensors: the operator and what follows.
     feeds_depthwise : bool
         Whether only depthwise layers read the tensor, so that each channel may have its own range.
     """
@@ -33,7 +35,7 @@ class Marked:
     reason: str
     call: Call
     layer: Layer | None
-    addition: Call | None = None
+    pair: Call | None = None
     activation: str = "none"
     feeds_depthwise: bool = False
 
@@ -58,13 +60,16 @@ def marked_tensors(mod: IRModule) -> dict[str, Marked]:
         if is_call(call, "probq.layer"):
             layer = layers.get(definitions.value(call.args[0]))
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
-            sum_of = None
-            if kind == "add":
-                sum_of = elementwise_behind(definitions.value, call.args[0], kind)
-            operands, activation = sum_of or (None, "none")
+            pair, activation = None, "none"
+            if layer is None and kind in (*PAIRS, "output"):
+                operator = "add" if kind == "add" else "matmul"
+                pair, activation = operator_behind(definitions.value, call.args[0], operator) or (
+                    None,
+                    "none",
+                )
             users = definitions.users.get(definitions.var_of[call], [])
             depthwise = bool(users) and all(u in depthwise_products for u in users)
-            found[name] = Marked(name, kind, reason, call, layer, operands, activation, depthwise)
+            found[name] = Marked(name, kind, reason, call, layer, pair, activation, depthwise)
     return found
 
 
@@ -73,10 +78,16 @@ def layer_calls(marked: dict[str, Marked]) -> dict[Any, str]:
     return {m.layer.product: name for name, m in marked.items() if m.layer is not None}
 
 
-def elementwise_behind(
-    value: Callable[[Any], Any], y: Any, operator: str
-) -> tuple[Call, str] | None:
-    """The `operator` (``"add"`` or ``"multiply"``) that makes `y`, and the activation between.
+def residual_adds(marked: dict[str, Marked]) -> dict[Any, str]:
+    """Names of the marked layers by their addition of a residual."""
+    layers = {name: m.layer for name, m in marked.items() if m.layer is not None}
+    return {
+        layer.residual_add: name for name, layer in layers.items() if layer.residual_add is not None
+    }
+
+
+def operator_behind(value: Callable[[Any], Any], y: Any, operator: str) -> tuple[Call, str] | None:
+    """The `operator` on two tensors that makes `y`, such as ``"add"``, and the activation between.
 
     `value` looks a variable up.
     """

@@ -23,15 +23,16 @@ class WarmUp:
         self.correlations: dict[str, list[float]] = {}
 
     def add_residual(self, name: str, branch: Array, residual: Array) -> None:
-        """Add one sample of both terms of a sum."""
-        self.correlations.setdefault(name, []).append(correlation(branch, residual))
+        """Add both terms of a sum, ``[N, ...]``, sample by sample."""
+        found = self.correlations.setdefault(name, [])
+        found += (correlation(branch[n : n + 1], residual[n : n + 1]) for n in range(len(branch)))
 
     def add_layer(self, marked: Marked, x: Array, y: Array) -> None:
-        """Add one sample's input and output of a layer."""
+        """Add the input and output of a layer, ``[N, ...]``."""
         name = marked.name
         self.means.setdefault(name, []).append(channel_moments(x)[0])
         if marked.layer is not None and marked.layer.geometry.groups == 1:
-            self.products[name] = self.products.get(name, 0.0) + second_moments(x)
+            self.products[name] = self.products.get(name, 0.0) + len(x) * second_moments(x)
         if is_equalized(marked):
             peak = np.abs(y).max((0, 1, 2)).astype(np.float64)
             self.peaks[name] = np.maximum(self.peaks.get(name, 0.0), peak)

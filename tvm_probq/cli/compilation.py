@@ -116,6 +116,10 @@ def show(result: dict[str, Any]) -> str:
         f"file {result['size_bytes']} bytes, parameters {result['parameter_bytes']}, "
         f"activations at most {result['peak_activation_bytes']}"
     )
+    if not result["layers"]:
+        from tvm_probq.report.inspection import NOTHING_TO_QUANTIZE
+
+        text += f"\n{NOTHING_TO_QUANTIZE}"
     if result["random_calibration"]:
         text += "\nrandom calibration: use it for latency alone"
     return text
@@ -137,8 +141,11 @@ def _record(
     if all(layer.mode == "float" for layer in (plan.default, *plan.layers.values())):
         return None
     if args.random_calibration is not None:
-        form = samples.only_input(model.inputs, str(model.source))
-        source = samples.of_chance(form, args.random_calibration, args.seed)
+        count = args.random_calibration
+        forms = enumerate(model.inputs)
+        source = samples.of_several(
+            [samples.of_chance(form, count, args.seed, place=i) for i, form in forms]
+        )
     else:
         source = sources.samples_of(args, card, model)
     record = calibrate.new_record(model, source)

@@ -11,8 +11,8 @@ from tvm_probq.cli import options, sources
 from tvm_probq.cli.progress import progress
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.data.corrupt import parse_corruption
-from tvm_probq.data.metrics import require_classification
 from tvm_probq.data.sets import model_inputs, open_set
+from tvm_probq.data.tasks import task_of
 from tvm_probq.report.accuracy import Predict
 
 HELP = "measure the accuracy of an artefact or a float ONNX model on a card's evaluation set"
@@ -45,16 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         type=options.positive,
-        default=FLOAT_BATCH,
         metavar="N",
-        help="samples a step of a float model (default %(default)s); an artefact has its own",
+        help=f"samples a step of a float model (default {FLOAT_BATCH}, or the one that the model "
+        "fixes); an artefact has its own",
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate."""
     card = load_card(args.card)
-    require_classification(card)
+    task = task_of(card)
     corruption = None if args.corrupt is None else parse_corruption(args.corrupt)
     from tvm_probq.report.accuracy import evaluate
 
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         quiet=args.quiet,
         size=lambda batch: len(batch.x),
     )
-    scores = evaluate(batches, subject.predict, None if reference is None else reference.predict)
+    exact = None if reference is None else reference.predict
+    scores = evaluate(batches, subject.predict, exact, task)
     return {
         **scores.to_json(),
         "mode": subject.mode,
@@ -84,16 +85,20 @@ def show(result: dict[str, Any]) -> str:
     shift = f", {result['corruption']}" if result["corruption"] else ""
     what = " ".join(part for part in (result["mode"], result["scheme"]) if part)
     lines = [f"{result['subject']} ({what}) on {result['card']}, {result['count']} samples{shift}"]
-    lines.append(f"{result['metric']}       {100 * result['value']:.2f} %")
+    rows = {result["metric"]: f"{100 * result['value']:.2f} %"}
     if "sqnr_db" in result:
         noise = "NaN" if result["sqnr_db"] is None else f"{result['sqnr_db']:.2f} dB"
-        lines.append(f"reference  {100 * result['reference_value']:.2f} %")
-        lines.append(f"sqnr       {noise}")
-        lines.append(f"agreement  {100 * result['agreement']:.2f} %")
-    return "\n".join(lines)
+        rows["reference"] = f"{100 * result['reference_value']:.2f} %"
+        rows |= {"sqnr": noise, "agreement": f"{100 * result['agreement']:.2f} %"}
+    if "perplexity" in result:
+        rows["perplexity"] = f"{result['perplexity']:.4g}"
+        if "reference_perplexity" in result:
+            rows["perplexity"] += f", of the reference {result['reference_perplexity']:.4g}"
+    width = max(map(len, rows))
+    return "\n".join([*lines, *(f"{name:{width}}  {value}" for name, value in rows.items())])
 
 
-def open_subject(path: Path, batch: int) -> Subject:
+def open_subject(path: Path, batch: int | None) -> Subject:
     """Open an artefact or a float model, told apart by how the file begins."""
     from tvm_probq.build.archive import is_archive
 
@@ -107,10 +112,14 @@ def open_subject(path: Path, batch: int) -> Subject:
     return Subject(Runner(artefact).run, manifest.mode, manifest.scheme, manifest.batch)
 
 
-def open_float(path: Path, batch: int) -> Subject:
+def open_float(path: Path, batch: int | None) -> Subject:
     """Open a float ONNX model."""
+    from tvm_probq.frontend.read import read_onnx
+    from tvm_probq.frontend.shapes import fixed_batch
     from tvm_probq.runtime.float_model import FloatModel
 
+    if batch is None:
+        batch = fixed_batch(read_onnx(path)) or FLOAT_BATCH
     model = FloatModel(sources.load(path, batch))
     return Subject(model.run, "float", "", model.batch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     write_file(args.output, encode(outputs, archive=args.output.suffix == ".npz"), what=WHAT)
     return {
         "output": str(args.output),
-        "count": len(next(iter(outputs.values()))),
+        "count": len(np.atleast_1d(next(iter(outputs.values())))),
         "mode": artefact.manifest.mode,
         "outputs": [
             {"name": name, "shape": list(y.shape), "dtype": str(y.dtype)}
@@ -77,7 +78,7 @@ def read_inputs(path: Path) -> dict[str, NDArray[Any]] | NDArray[Any]:
         If the file cannot be read or is neither form.
     """
     if path.suffix == ".npz":
-        return {key: next(_whole(path, info)) for key, info in npz.read_headers(path).items()}
+        return {key: _whole(path, info) for key, info in npz.read_headers(path).items()}
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
@@ -113,5 +114,8 @@ def encode(outputs: dict[str, NDArray[Any]], *, archive: bool) -> bytes:
     return pack(arrays) if archive else next(iter(arrays.values()))
 
 
-def _whole(path: Path, info: npz.ArrayInfo) -> Any:
-    return npz.stream(path, info, max(1, info.shape[0] if info.shape else 1))
+def _whole(path: Path, info: npz.ArrayInfo) -> NDArray[Any]:
+    """All of a stored array, a single number and one without elements among them."""
+    rows = info if info.shape else replace(info, shape=(1,))
+    blocks = npz.stream(path, rows, max(1, rows.shape[0]))
+    return next(blocks, np.empty(rows.shape, info.dtype)).reshape(info.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from tvm_probq.data.arrays import check_finite, check_samples
 from tvm_probq.data.cards import Card
 from tvm_probq.data.sets import model_inputs, open_set
 from tvm_probq.errors import DataError, UnsupportedError
+from tvm_probq.frontend.shapes import counted_samples
 
 if TYPE_CHECKING:
     from tvm_probq.build.manifest import TensorForm
@@ -41,13 +42,13 @@ class Samples:
     source : str
         What to call them in messages.
     stream : callable
-        Gives an iterator of arrays of shape ``[1, ...]``.
+        Gives an iterator of model inputs of one sample: an array, or a tuple of one array an input.
     """
 
     identity: str
     count: int
     source: str
-    stream: Callable[[], Iterator[Array]]
+    stream: Callable[[], Iterator[Any]]
 
 
 def of_card(card: Card, form: TensorForm, limit: int) -> Samples:
@@ -63,8 +64,21 @@ def of_card(card: Card, form: TensorForm, limit: int) -> Samples:
     return Samples(identity, count, str(card.calibration), stream)
 
 
-def of_arrays(path: Path, form: TensorForm, limit: int) -> Samples:
-    """Give the first samples of ready model inputs, stored under the input's name."""
+def of_inputs(path: Path, inputs: Sequence[TensorForm], limit: int) -> Samples:
+    """Give the first samples of a model's ready inputs, stored under their names.
+
+    Inputs that do not all count one sample in their first dimension (a fixed batch, a single
+    number) are stored whole, one call after the other, in arrays of one dimension more.
+    """
+    whole = counted_samples(inputs) != 1
+    return of_several([of_arrays(path, form, limit, whole=whole) for form in inputs])
+
+
+def of_arrays(path: Path, form: TensorForm, limit: int, *, whole: bool = False) -> Samples:
+    """Give the first samples of ready model inputs, stored under the input's name.
+
+    With `whole` each sample has the full shape of the input, not one without its first dimension.
+    """
     headers = npz.read_headers(path)
     name = form[0]
     if name not in headers:
@@ -81,7 +95,7 @@ def of_arrays(path: Path, form: TensorForm, limit: int) -> Samples:
     def stream() -> Iterator[Array]:
         start = 0
         for block in npz.stream(path, info, BLOCK):
-            yield from _singles(block[: limit - start], form, where, start)
+            yield from _singles(block[: limit - start], form, where, start, whole=whole)
             start += len(block)
             if start >= limit:
                 return
@@ -90,8 +104,37 @@ def of_arrays(path: Path, form: TensorForm, limit: int) -> Samples:
     return Samples(identity, min(limit, info.shape[0]), str(path), stream)
 
 
-def of_chance(form: TensorForm, count: int, seed: int) -> Samples:
+def of_several(parts: Sequence[Samples]) -> Samples:
+    """Join the samples of several inputs, in the order of the model's inputs.
+
+    Raises
+    ------
+    DataError
+        If there are not as many of each.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    counts = [part.count for part in parts]
+    if len(set(counts)) != 1:
+        raise DataError(
+            f"the inputs have different numbers of samples: {counts}",
+            where=first.source,
+            fix="store the same number for every input",
+        )
+    identities = [part.identity for part in parts]
+    identity = first.identity if len(set(identities)) == 1 else _hash({"inputs": identities})
+
+    def stream() -> Iterator[tuple[Array, ...]]:
+        yield from zip(*(part.stream() for part in parts), strict=True)
+
+    return Samples(identity, first.count, first.source, stream)
+
+
+def of_chance(form: TensorForm, count: int, seed: int, *, place: int = 0) -> Samples:
     """Give random inputs from the standard normal distribution, for latency work only.
+
+    Inputs of different `place` among those of a model differ.
 
     Raises
     ------
@@ -107,8 +150,8 @@ def of_chance(form: TensorForm, count: int, seed: int) -> Samples:
 
     def stream() -> Iterator[Array]:
         for index in range(count):
-            rng = np.random.default_rng((seed, index))
-            yield rng.standard_normal((1, *shape[1:])).astype(dtype)
+            rng = np.random.default_rng((seed, index, place) if place else (seed, index))
+            yield rng.standard_normal(shape).astype(dtype)
 
     return Samples(f"{RANDOM}:{seed}", count, f"{count} random inputs", stream)
 
@@ -126,32 +169,39 @@ def only_input(inputs: tuple[TensorForm, ...], source: str) -> TensorForm:
         raise UnsupportedError(
             f"the model has {len(inputs)} inputs ({names})",
             where=source,
-            why="this version calibrates models with one input",
-            fix="make the others constants in the ONNX file",
+            why="cards and timings are for models with one input",
+            fix="give all inputs of `calibrate` and `compile` by --data, or make the others "
+            "constants in the ONNX file",
         )
     name, shape, _ = inputs[0]
-    if shape[0] != 1:
+    if shape[:1] != (1,):
         raise UnsupportedError(
-            f"the input {name!r} has the fixed batch {shape[0]}",
+            f"the input {name!r} has the fixed batch {shape[0]}"
+            if shape
+            else f"the input {name!r} is a single number",
             where=source,
-            why="calibration looks at one sample at a time",
-            fix="export the model with a symbolic first dimension",
+            why="cards and timings look at one sample at a time",
+            fix="export the model with a symbolic first dimension, or calibrate it by --data with "
+            "arrays of whole inputs, one dimension more",
         )
     return inputs[0]
 
 
-def _singles(block: Array, form: TensorForm, where: str, first: int) -> Iterator[Array]:
+def _singles(
+    block: Array, form: TensorForm, where: str, first: int, *, whole: bool = False
+) -> Iterator[Array]:
     name, shape, dtype = form
-    if block.shape[1:] != shape[1:] or block.dtype != np.dtype(dtype):
+    wanted = shape if whole else shape[1:]
+    if block.shape[1:] != wanted or block.dtype != np.dtype(dtype):
         raise DataError(
             f"the samples are {block.dtype} of shape {list(block.shape[1:])}",
             where=where,
-            why=f"the model's input {name!r} is {dtype} of shape {list(shape[1:])}",
+            why=f"the model's input {name!r} is {dtype} of shape {list(wanted)}",
             fix="give samples of this form, or correct the preprocessing in the card",
         )
     check_finite(block, where=where, first=first)
-    for index in range(len(block)):
-        yield block[index : index + 1]
+    for sample in block:
+        yield np.reshape(sample, shape)
 
 
 def _hash(description: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from tvm_probq.cli.options import DEFAULT_SAMPLES
 from tvm_probq.cli.samples import Samples
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.errors import CalibrationError, UnsupportedError, UsageError
+from tvm_probq.frontend.shapes import counted_samples
 
 if TYPE_CHECKING:
     from tvm_probq.frontend.onnx import Model
@@ -55,18 +56,19 @@ def load(path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]
     Raises
     ------
     UnsupportedError
-        If an input has no dimension that counts samples, or another batch than the others.
+        For a larger batch, if an input has no dimension that counts samples, or another batch than
+        the others.
     """
     from tvm_probq.frontend import onnx
 
     model = onnx.load_model(path, batch=batch, shapes=dict(shapes))
-    batches = {name: shape[:1] for name, shape, _ in model.inputs}
-    if () in batches.values() or len(set(batches.values())) != 1:
+    if batch != 1 and counted_samples((*model.inputs, *model.outputs)) is None:
+        forms = (*model.inputs, *model.outputs)
         raise UnsupportedError(
-            f"the model's inputs have the shapes {[list(shape) for _, shape, _ in model.inputs]}",
+            f"inputs and outputs have the shapes {[list(shape) for _, shape, _ in forms]}",
             where=str(path),
-            why="the first dimension of every input must count the same samples",
-            fix="make the other inputs constants in the ONNX file",
+            why=f"for the batch {batch} the first dimension of each must count the same samples",
+            fix="use --batch 1",
         )
     return model
 
@@ -87,12 +89,12 @@ def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Sam
             where="--samples",
             fix="ask for at least 2, better 32 or more",
         )
-    form = samples.only_input(model.inputs, str(model.source))
+    source = str(model.source)
     # Ready inputs win over a card's, so that a card can still name the model.
     if args.data is not None:
-        return samples.of_arrays(args.data, form, args.samples)
+        return samples.of_inputs(args.data, model.inputs, args.samples)
     if card is not None:
-        return samples.of_card(card, form, args.samples)
+        return samples.of_card(card, samples.only_input(model.inputs, source), args.samples)
     raise UsageError(
         "no calibration data is given", fix="give --card CARD or --data NPZ with model inputs"
     )

@@ -8,19 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_probq.data.cards import Card
-from tvm_probq.errors import DataError, UnsupportedError
-
-
-def require_classification(card: Card) -> None:
-    """Raise an UnsupportedError unless the card's task has a metric here."""
-    if card.task != "classification":
-        raise UnsupportedError(
-            f"the task {card.task!r} has no metric in this version",
-            where=str(card.path),
-            why="only classification is evaluated",
-            fix="use a card whose task is classification",
-        )
+from tvm_probq.errors import DataError
 
 
 def top1(logits: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -38,12 +26,36 @@ def top1(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     DataError
         If the shapes do not fit, there are no samples, or labels are no whole numbers.
     """
-    _check_logits(logits)
-    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
-        what = f"{labels.dtype} labels of shape {labels.shape} for logits of shape {logits.shape}"
-        raise DataError(what, why="top-1 needs one class index a sample", fix="correct y")
+    _check_labels(logits, labels)
     right = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
     return float(right.mean())
+
+
+def perplexity(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Give the exponential of the mean negative logarithm of the labels' probabilities.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (N, classes)
+        Their softmax is the distribution; NaN if any of them is.
+    labels : ndarray of int, shape (N,)
+        Class indices.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit, there are no samples, or labels are no classes.
+    """
+    _check_labels(logits, labels)
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        what = f"labels are between {labels.min()} and {labels.max()}"
+        why = f"there are {logits.shape[1]} classes"
+        raise DataError(what, why=why, fix="correct y")
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    logarithms = exact[rows, labels] - np.log(np.exp(exact).sum(axis=1))
+    return float(np.exp(-logarithms.mean()))
 
 
 def agreement(reference: NDArray[Any], output: NDArray[Any]) -> float:
@@ -87,17 +99,35 @@ def sqnr_db(reference: NDArray[Any], output: NDArray[Any]) -> float:
     DataError
         If the shapes differ or there are no values.
     """
-    _check_same(reference, output)
-    exact = reference.astype(np.float64)
-    signal = float(np.square(exact).sum())
-    noise = float(np.square(exact - output).sum())
-    if math.isnan(signal) or math.isnan(noise):
-        return math.nan
-    if noise == 0.0:
-        return math.inf
-    if signal == 0.0:
-        return -math.inf
-    return 10.0 * (math.log10(signal) - math.log10(noise))
+    noise = Noise()
+    noise.add(reference, output)
+    return noise.ratio_db()
+
+
+class Noise:
+    """Signal and noise added up sample by sample, so that batches give what the whole set gives."""
+
+    def __init__(self) -> None:
+        self._signal: list[float] = []
+        self._noise: list[float] = []
+
+    def add(self, reference: NDArray[Any], output: NDArray[Any]) -> None:
+        """Add samples, shape (N, ...); see `sqnr_db`."""
+        _check_same(reference, output)
+        exact = reference.astype(np.float64)
+        for sums, values in ((self._signal, exact), (self._noise, exact - output)):
+            sums += np.square(values).reshape(len(values), -1).sum(axis=1).tolist()
+
+    def ratio_db(self) -> float:
+        """Give the ratio over all samples added."""
+        signal, noise = math.fsum(self._signal), math.fsum(self._noise)
+        if math.isnan(signal) or math.isnan(noise):
+            return math.nan
+        if noise == 0.0:
+            return math.inf
+        if signal == 0.0:
+            return -math.inf
+        return 10.0 * (math.log10(signal) - math.log10(noise))
 
 
 def _check_logits(logits: NDArray[Any]) -> None:
@@ -105,6 +135,13 @@ def _check_logits(logits: NDArray[Any]) -> None:
         what = f"the logits have shape {logits.shape}"
         why = "a classifier gives one row of class scores a sample"
         raise DataError(what, why=why, fix="check that the model is a classifier and data is given")
+
+
+def _check_labels(logits: NDArray[Any], labels: NDArray[Any]) -> None:
+    _check_logits(logits)
+    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        what = f"{labels.dtype} labels of shape {labels.shape} for logits of shape {logits.shape}"
+        raise DataError(what, why="top-1 needs one class index a sample", fix="correct y")
 
 
 def _check_same(reference: NDArray[Any], output: NDArray[Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -52,7 +52,13 @@ def read_headers(path: Path) -> dict[str, ArrayInfo]:
 
 
 def stream(path: Path, info: ArrayInfo, size: int) -> Iterator[NDArray[Any]]:
-    """Give consecutive blocks of at most `size` samples; only one is in memory at a time.
+    """Give consecutive blocks of at most `size` samples; see `stream_blocks`."""
+    count = info.shape[0]
+    return stream_blocks(path, info, [min(size, count - i) for i in range(0, count, size)])
+
+
+def stream_blocks(path: Path, info: ArrayInfo, sizes: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Give consecutive blocks of `sizes` samples; only one is in memory at a time.
 
     Raises
     ------
@@ -68,8 +74,7 @@ def stream(path: Path, info: ArrayInfo, size: int) -> Iterator[NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{info.key}.npy") as file:
             _skip_header(file)
-            for start in range(0, info.shape[0], size):
-                count = min(size, info.shape[0] - start)
+            for count in sizes:
                 block = _read_exactly(file, count * row_bytes)
                 stored = np.frombuffer(block, info.dtype).reshape(count, *info.shape[1:])
                 # A writable copy in the machine's byte order.

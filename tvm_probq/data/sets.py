@@ -5,38 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from numpy.typing import NDArray
+from typing import Literal
 
 from tvm_probq.data import npz
 from tvm_probq.data.arrays import check_samples
+from tvm_probq.data.batch import Batch, batch_sizes
 from tvm_probq.data.cards import Card
 from tvm_probq.data.corrupt import Corruption, corrupt
+from tvm_probq.data.jpeg_sets import KEY, JpegSet, open_jpeg_set
 from tvm_probq.data.preprocess import preprocess
 from tvm_probq.errors import DataError
 
 Split = Literal["calibration", "evaluation"]
 SET_FORM = "store x (samples first) and, for accuracy, y (one label a sample)"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive samples of a set.
-
-    Attributes
-    ----------
-    start : int
-        Index in the whole set of the first sample.
-    x : ndarray, shape (n, ...)
-        Inputs, as stored or as the model takes them.
-    y : ndarray, shape (n, ...), or None
-        Labels, where the set has them.
-    """
-
-    start: int
-    x: NDArray[Any]
-    y: NDArray[Any] | None
 
 
 @dataclass(frozen=True)
@@ -67,37 +48,34 @@ class SampleSet:
         DataError
             If the file turns out to be damaged.
         """
-        _check_positive("batch size", size)
-        if limit is not None:
-            _check_positive("limit", limit)
-        count = self.count if limit is None else min(limit, self.count)
-        labels = None if self.y is None else npz.stream(self.path, self.y, size)
+        sizes = batch_sizes(self.count, size, limit)
+        samples = npz.stream_blocks(self.path, self.x, sizes)
+        labels = None if self.y is None else npz.stream_blocks(self.path, self.y, sizes)
         start = 0
-        for x in npz.stream(self.path, self.x, size):
-            y = None if labels is None else next(labels)
-            keep = min(len(x), count - start)
-            yield Batch(start, x[:keep], None if y is None else y[:keep])
-            start += keep
-            if start == count:
-                return
+        for x in samples:
+            yield Batch(start, x, None if labels is None else next(labels))
+            start += len(x)
 
 
-def open_set(path: str | Path) -> SampleSet:
+def open_set(path: str | Path) -> SampleSet | JpegSet:
     """Check a data set without reading its samples.
 
     Parameters
     ----------
     path : str or Path
-        An npz file with ``x``, samples first, and optionally ``y``, as many labels.
+        An npz file with ``x``, samples first, and optionally ``y``, as many labels; or one with
+        ``jpeg``, ``offsets`` and ``boxes``, see :mod:`tvm_probq.data.jpeg_sets`.
 
     Raises
     ------
     DataError
         If the file cannot be read, has no ``x``, no samples, an element type that no model
-        takes, or another number of labels than of samples.
+        takes, or another number of labels than of samples; or if images and boxes do not fit.
     """
     path = Path(path)
     headers = npz.read_headers(path)
+    if KEY in headers:
+        return open_jpeg_set(path, headers)
     x, y = headers.get("x"), headers.get("y")
     if x is None:
         what = f"the data set has no array 'x', only {sorted(headers) or 'nothing'}"
@@ -150,8 +128,3 @@ def model_inputs(
         except DataError as error:
             raise DataError(error.what, where=str(path), why=error.why, fix=error.fix) from error
         yield Batch(batch.start, x, batch.y)
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise DataError(f"the {name} is {value}", fix="give a whole number of at least 1")

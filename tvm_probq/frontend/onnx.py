@@ -1,6 +1,7 @@
 """Import an ONNX file as a canonical Relax module with marked layers."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import from_onnx
 
-from tvm_probq.errors import ModelError, UnsupportedError
+from tvm_probq.errors import UnsupportedError
 from tvm_probq.frontend.check import check_graph, constant_names
 from tvm_probq.frontend.read import read_onnx
 from tvm_probq.frontend.shapes import Shapes, fixed_inputs
 from tvm_probq.ir.expressions import shape_of
-from tvm_probq.passes.annotate_layers import NAMES
+from tvm_probq.passes.annotate_layers import NAMES, PAIR_NAMES
 from tvm_probq.passes.pipeline import canonical_passes
 
 Spec = tuple[str, tuple[int, ...], str]
@@ -25,7 +26,7 @@ Spec = tuple[str, tuple[int, ...], str]
 IMPORT_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
 )  # fmt: skip
-PRODUCT_RANKS = {"Conv": 4, "Gemm": 2, "MatMul": 2}
+CONV_RANKS = (3, 4)
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ def load_model(
     check_graph(proto, path)
     fixed = fixed_inputs(proto, path, batch, shapes or {})
     mod = _import(proto, fixed, path)
-    mod["main"] = mod["main"].with_attr(NAMES, _product_names(proto))
+    with_weights, of_tensors = _product_names(proto)
+    mod["main"] = mod["main"].with_attr(NAMES, with_weights).with_attr(PAIR_NAMES, of_tensors)
     mod = _canonical(mod, path)
-    names = [o.name for o in proto.graph.output]
     return Model(
         mod,
         tuple((name, shape, dtype) for name, (shape, dtype) in fixed.items()),
-        _outputs(mod, names),
+        _outputs(mod, [o.name for o in proto.graph.output], path),
         hashlib.sha256(path.read_bytes()).hexdigest(),
         str(path),
     )
@@ -93,10 +94,12 @@ def _import(proto: Any, fixed: Shapes, path: Path) -> IRModule:
     shapes = {name: list(shape) for name, (shape, _) in fixed.items()}
     dtypes = {name: dtype for name, (_, dtype) in fixed.items()}
     try:
-        return from_onnx(
-            proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
-            sanitize_input_names=True,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Renaming name")  # of parameters, in the module alone
+            return from_onnx(
+                proto, shape_dict=shapes, dtype_dict=dtypes, keep_params_in_input=False,
+                sanitize_input_names=True,
+            )  # fmt: skip
     except tvm.error.OpNotImplemented as error:
         raise UnsupportedError(
             "the model has operators that TVM cannot import", where=str(path), why=_last(error),
@@ -115,7 +118,8 @@ def _canonical(mod: IRModule, path: Path) -> IRModule:
     except ValueError as error:
         raise UnsupportedError(
             "the model has tensors of unknown shape", where=str(path), why=_last(error),
-            fix="fix every input shape on the command line",
+            fix="fix every input shape on the command line, and make inputs that decide a shape "
+            "constants in the ONNX file",
         ) from error  # fmt: skip
 
 
@@ -124,17 +128,22 @@ def _last(error: BaseException) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _product_names(proto: Any) -> list[str]:
-    """Names of the nodes that become products with constant weights, in graph order."""
+def _product_names(proto: Any) -> tuple[list[str], list[str]]:
+    """Names of the nodes that become products, in graph order.
+
+    First those with constant weights, then those of two tensors.
+    """
     constants, ranks = constant_names(proto), _ranks(proto)
-    names = []
+    with_weights, of_tensors = [], []
     for index, node in enumerate(proto.graph.node):
-        rank = PRODUCT_RANKS.get(node.op_type)
-        if rank is None or node.input[1] not in constants or node.input[0] in constants:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[0] in constants:
             continue
-        if ranks.get(node.output[0], rank) == rank:
-            names.append(node.name or f"{node.op_type}_{index}")
-    return names
+        name, rank = node.name or f"{node.op_type}_{index}", ranks.get(node.output[0], 4)
+        if node.input[1] not in constants:
+            of_tensors += [name] if node.op_type == "MatMul" and rank in (3, 4) else []
+        elif node.op_type != "Conv" or rank in CONV_RANKS:
+            with_weights.append(name)
+    return with_weights, of_tensors
 
 
 def _ranks(proto: Any) -> dict[str, int]:
@@ -147,15 +156,35 @@ def _ranks(proto: Any) -> dict[str, int]:
     }
 
 
-def _outputs(mod: IRModule, names: list[str]) -> tuple[Spec, ...]:
+def _outputs(mod: IRModule, names: list[str], path: Path) -> tuple[Spec, ...]:
     body = mod["main"].body.body
     fields = list(body.fields) if isinstance(body, relax.Tuple) else [body]
     types = [f.ty for f in fields]
     if len(types) == 1 and isinstance(types[0], relax.TupleType):
         types = list(types[0].fields)
     if len(types) != len(names):
-        raise ModelError(f"{len(names)} outputs are named, {len(types)} were imported")
+        raise UnsupportedError(
+            f"the model has {len(names)} outputs, and TVM imports {len(types)}", where=str(path),
+            why="sequences of tensors are taken apart, and optional outputs are added",
+            fix="let the model's outputs be tensors",
+        )  # fmt: skip
     return tuple(
-        (name, shape_of(relax.Var(f"o{i}", ty)), str(ty.dtype))
-        for i, (name, ty) in enumerate(zip(names, types, strict=True))
+        (name, _output_shape(name, ty, path), str(ty.dtype))
+        for name, ty in zip(names, types, strict=True)
     )
+
+
+def _output_shape(name: str, ty: Any, path: Path) -> tuple[int, ...]:
+    if isinstance(ty, relax.TensorType) and tvm.DataType(str(ty.dtype)).bits % 8:
+        raise UnsupportedError(
+            f"the output {name!r} is {ty.dtype}", where=str(path),
+            why="TVM gives no tensors of parts of bytes", fix="cast it to float32 or int32",
+        )  # fmt: skip
+    try:
+        return shape_of(relax.Var("output", ty))
+    except ValueError as error:
+        raise UnsupportedError(
+            f"the output {name!r} has no shape that is known before the model runs",
+            where=str(path), why=f"it is {ty}",
+            fix="make inputs that decide a shape constants in the ONNX file",
+        ) from error  # fmt: skip

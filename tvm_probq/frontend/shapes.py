@@ -1,6 +1,6 @@
 """Fix the input shapes of an ONNX graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,15 @@ from tvm_probq.errors import ModelError, UnsupportedError, UsageError
 from tvm_probq.frontend.check import DTYPES, graph_inputs
 
 Shapes = dict[str, tuple[tuple[int, ...], str]]
+
+
+def counted_samples(forms: Sequence[tuple[str, tuple[int, ...], str]]) -> int | None:
+    """The samples that the first dimension of every tensor counts, None where they differ."""
+    first = {shape[:1] for _, shape, _ in forms}
+    if len(first) != 1 or () in first:
+        return None
+    ((count,),) = first
+    return count
 
 
 def fixed_inputs(
@@ -68,3 +77,10 @@ def _shape(
             fix=f"fix it on the command line, as in --shape {name}=1,3,224,224",
         )  # fmt: skip
     return tuple(int(d) for d in declared if d is not None)
+
+
+def fixed_batch(proto: Any) -> int | None:
+    """The first dimension that the model declares for an input, None where all leave it open."""
+    dims = [v.type.tensor_type.shape.dim[:1] for v in graph_inputs(proto)]
+    declared = [d.dim_value for first in dims for d in first if d.HasField("dim_value")]
+    return declared[0] if declared else None

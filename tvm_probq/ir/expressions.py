@@ -47,7 +47,7 @@ def shape_of(expr: Any) -> tuple[int, ...]:
     ValueError
         When the rank or a dimension is not known.
     """
-    if not isinstance(expr.ty, relax.TensorType) or expr.ty.shape is None:
+    if not isinstance(expr.ty, relax.TensorType) or not isinstance(expr.ty.shape, relax.ShapeExpr):
         raise ValueError(f"{expr} has no static shape")
     dims = list(expr.ty.shape.values)
     if not all(isinstance(d, tvm.tirx.IntImm) for d in dims):
@@ -73,4 +73,6 @@ def ints(values: Any) -> tuple[int, ...]:
 
 def describe(call: Any) -> str:
     """A short name of a call for messages."""
+    if is_call(call, "probq.activation"):
+        return str(call.attrs["kind"]).split("(")[0]
     return op_name(call).removeprefix("relax.") or type(call).__name__

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from tvm import relax
 from tvm.ir import Call
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant, is_tensor, shape_of
+from tvm_probq.ir.resizing import is_resize
 from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
 from tvm_probq.ops.product_ops import is_gated
 from tvm_probq.simulator.arithmetic import Array
@@ -16,6 +18,7 @@ from tvm_probq.simulator.arithmetic import Array
 PRODUCTS = ("nn.conv2d", "matmul")
 SHAPE_OPS = (
     "reshape", "flatten", "squeeze", "expand_dims", "strided_slice", "nn.pad", "nn.max_pool2d",
+    "broadcast_to",
 )  # fmt: skip
 
 
@@ -69,6 +72,22 @@ class Layer:
     activation: str
     geometry: Geometry
 
+    @property
+    def residual_add(self) -> Call | None:
+        """The addition of the residual, if there is one."""
+        return self._residual_step()[1]
+
+    @property
+    def before_residual(self) -> Call:
+        """The last call before that, or the last one of all."""
+        return self._residual_step()[0]
+
+    def _residual_step(self) -> tuple[Call, Call | None]:
+        for before, call in pairwise(self.calls):  # the product may read the same tensor
+            if is_call(call, "add") and any(a.same_as(self.residual) for a in call.args):
+                return before, call
+        return self.calls[-1], None
+
 
 class Definitions:
     """Which call defines a variable, who reads it, and in which order calls stand."""
@@ -117,7 +136,12 @@ class Definitions:
 
 
 def moves_codes(call: Any) -> bool:
-    """Whether `call` only moves values (or zeros) within each sample, so that codes can move."""
+    """Whether `call` only moves values within each sample, so that codes can move.
+
+    A padding moves zeros in; a resizing also interpolates, within the range of what it reads.
+    """
+    if is_resize(call):
+        return True
     if not is_call(call, *SHAPE_OPS, "permute_dims") or not call.args:
         return False
     if not (is_tensor(call) and is_tensor(call.args[0])):
@@ -163,6 +187,17 @@ def operands(call: Any) -> tuple[Any, Any] | None:
     if len(shape_of(call)) not in (2, 4) or shape_of(a) != shape_of(call):
         return None
     return (a, b) if gated or shape_of(b) == shape_of(a) else None
+
+
+def is_pair_product(definitions: Definitions, call: Any) -> bool:
+    """Whether `call` is a matrix product ``[N, H, M, K] @ [N, H, K, P]`` of two tensors."""
+    if not is_call(call, "matmul") or not is_tensor(call) or str(call.ty.dtype) != "float32":
+        return False
+    factors = [definitions.value(x) for x in call.args]
+    if any(is_constant(x) or not is_tensor(x) for x in factors):
+        return False
+    a, b = map(shape_of, call.args)
+    return len(a) == len(b) == 4 and a[:2] == b[:2]
 
 
 def find_layers(definitions: Definitions) -> list[Layer]:

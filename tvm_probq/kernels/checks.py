@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.ops.activation import FORMS, parse_activation
 
 OUTPUTS = ("codes", "float32", "int32")
-ACTIVATIONS = ("none", "clip(LOW,HIGH)", "hard_swish", "hard_sigmoid")
 # |sum| <= 255 * 128 * taps must fit int32, and the zero-point's share of it as well.
 MAX_TAPS = (2**31 - 1) // (255 * 128)
 
@@ -37,7 +37,7 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
         (not divides, f"{spec.groups} groups do not divide the channels", "correct the groups"),
         (min(spec.out_height, spec.out_width) < 1, "the output is empty", "pad the input"),
         (spec.weight_bits not in (4, 8), f"{spec.weight_bits}-bit weights", "store 4 or 8 bits"),
-        (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {ACTIVATIONS}"),
+        (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {FORMS}"),
         (spec.output not in OUTPUTS, f"output {spec.output!r}", f"use one of {OUTPUTS}"),
         (spec.out_ranges not in (1, out), f"{spec.out_ranges} output ranges", "1 or every channel"),
         (
@@ -57,10 +57,8 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
 
 
 def _known(activation: str) -> bool:
-    if not activation.startswith("clip("):
-        return activation in ACTIVATIONS and activation != ACTIVATIONS[1]
     try:
-        low, high = map(float, activation[len("clip(") :].removesuffix(")").split(","))
-    except ValueError:
+        parse_activation(activation)
+    except KernelError:
         return False
-    return activation.endswith(")") and low <= high
+    return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from tvm import tirx
+
+from tvm_probq.ops.activation import parse_activation
+from tvm_probq.simulator.numerics import Activation
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class LayerSpec:
     weight_bits : int
         8 (also for codes of 5 to 7 bits) or 4 (two codes a byte).
     activation : str
-        "none", "clip(LOW,HIGH)" (LOW and HIGH may be infinite), "hard_swish", "hard_sigmoid".
+        See :func:`tvm_probq.ops.activation.parse_activation`.
     output : str
         "codes" (uint8, requantized), "float32" (dequantized accumulator) or "int32" (raw sums, the
         zero-point not yet subtracted).
@@ -101,15 +103,12 @@ class LayerSpec:
     @property
     def linear(self) -> bool:
         """Whether the activation is done on the integer grid, by the bounds of the codes."""
-        return self.activation == "none" or self.activation.startswith("clip(")
+        return self.tail.linear
 
     @property
-    def clip(self) -> tuple[float, float]:
-        """Bounds of a clip, infinite without one."""
-        if not self.activation.startswith("clip("):
-            return -math.inf, math.inf
-        low, high = self.activation[len("clip(") : -1].split(",")
-        return float(low), float(high)
+    def tail(self) -> Activation:
+        """The activation, read from its text."""
+        return parse_activation(self.activation)
 
     @property
     def pointwise(self) -> bool:

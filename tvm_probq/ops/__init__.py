@@ -9,13 +9,16 @@ from tvm_probq.ops.accumulator_ops import (
 )
 from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
+from tvm_probq.ops.matmul_op import matmul
 from tvm_probq.ops.pooling_ops import global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
 from tvm_probq.ops.product_ops import multiply, product_range
 from tvm_probq.ops.registry import is_probq
+from tvm_probq.ops.resize_op import resize
 from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
 from tvm_probq.ops.tensor_ops import (
     add,
+    concat,
     dequantize,
     dequantize_weight,
     layer,
@@ -31,6 +34,7 @@ __all__ = [
     "SurrogateArgs",
     "activation",
     "add",
+    "concat",
     "correction",
     "dequantize",
     "dequantize_accumulator",
@@ -39,6 +43,7 @@ __all__ = [
     "global_avg_pool",
     "is_probq",
     "layer",
+    "matmul",
     "measure",
     "merge_ranges",
     "multiply",
@@ -51,6 +56,7 @@ __all__ = [
     "quantize",
     "requantize",
     "rescale",
+    "resize",
     "sums",
     "surrogate",
     "surrogate_args",

@@ -1,13 +1,14 @@
 """Activations as text, the form in which operators carry them as an attribute."""
 
-import math
 import re
 
 from tvm_probq.errors import KernelError
 from tvm_probq.simulator.numerics import Activation
+from tvm_probq.simulator.smooth import SMOOTH
 
-PLAIN_KINDS = ("none", "hard_swish", "hard_sigmoid")
-_CLIP = re.compile(r"clip\(([^,()]+),([^,()]+)\)")
+PLAIN_KINDS = ("none", "hard_swish", "hard_sigmoid", *SMOOTH)
+FORMS = ("clip(LOW,HIGH)", "leaky(SLOPE)", *PLAIN_KINDS)
+_PARAMETERS = re.compile(r"(clip|leaky)\(([^()]+)\)")
 
 
 def parse_activation(text: str) -> Activation:
@@ -16,8 +17,9 @@ def parse_activation(text: str) -> Activation:
     Parameters
     ----------
     text : str
-        ``"none"``, ``"clip(LOW,HIGH)"`` (either end may be infinite), ``"hard_swish"`` or
-        ``"hard_sigmoid"``.
+        ``"none"``, ``"clip(LOW,HIGH)"`` (either end may be infinite), ``"leaky(SLOPE)"`` (0 <
+        SLOPE < 1, the factor of negative values), ``"hard_swish"``, ``"hard_sigmoid"``,
+        ``"sigmoid"``, ``"silu"``, ``"tanh"`` or ``"gelu"``.
 
     Returns
     -------
@@ -27,23 +29,30 @@ def parse_activation(text: str) -> Activation:
     Raises
     ------
     KernelError
-        When the text is none of these, or the clip holds no number.
+        When the text is none of these, or a number in it is none or out of bounds.
     """
     if text in PLAIN_KINDS:
         return Activation(text)
-    match = _CLIP.fullmatch(text)
+    kind, numbers = _parameters(text)
+    if kind == "clip" and len(numbers) == 2 and numbers[0] <= numbers[1]:
+        return Activation(kind, *numbers)
+    if kind == "leaky" and len(numbers) == 1 and 0.0 < numbers[0] < 1.0:
+        return Activation(kind, slope=numbers[0])
+    raise KernelError(
+        f"{text!r} is no activation",
+        where="activation",
+        why="it must be a known kind, a clip with ordered ends or a slope between 0 and 1",
+        fix=f"write one of {', '.join(FORMS)}",
+    )
+
+
+def _parameters(text: str) -> tuple[str, list[float]]:
+    """Kind and numbers of an activation that has any, none of either for all other texts."""
+    match = _PARAMETERS.fullmatch(text)
     try:
-        low, high = (float(end) for end in match.groups()) if match else (math.nan, math.nan)
+        return (match[1], [float(n) for n in match[2].split(",")]) if match else ("", [])
     except ValueError:
-        low = high = math.nan
-    if not low <= high:
-        raise KernelError(
-            f"{text!r} is no activation",
-            where="activation",
-            why="it must be a known kind, or a clip with ordered ends",
-            fix='write "none", "clip(LOW,HIGH)", "hard_swish" or "hard_sigmoid"',
-        )
-    return Activation("clip", low, high)
+        return "", []
 
 
 def format_activation(activation: Activation) -> str:
@@ -52,7 +61,7 @@ def format_activation(activation: Activation) -> str:
     Parameters
     ----------
     activation : Activation
-        The activation; `low` and `high` matter for a clip alone.
+        The activation; `low` and `high` matter for a clip alone, `slope` for a leaky ReLU.
 
     Returns
     -------
@@ -66,10 +75,12 @@ def format_activation(activation: Activation) -> str:
     """
     if activation.kind == "clip":
         return f"clip({float(activation.low)!r},{float(activation.high)!r})"
+    if activation.kind == "leaky":
+        return f"leaky({float(activation.slope)!r})"
     if activation.kind not in PLAIN_KINDS:
         raise KernelError(
             f"unknown activation {activation.kind!r}",
             where="activation",
-            fix=f"use clip or one of {', '.join(PLAIN_KINDS)}",
+            fix=f"use clip, leaky or one of {', '.join(PLAIN_KINDS)}",
         )
     return activation.kind

@@ -11,7 +11,7 @@ from tvm_probq.ops.registry import make_call, register
 
 
 def activation(x: relax.Expr, *, kind: str) -> Call:
-    """Apply a clip, hard-swish or hard-sigmoid to float32 values.
+    """Apply a clip, leaky ReLU, hard-swish or hard-sigmoid to float32 values.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from tvm_probq.ops.activation import parse_activation
 from tvm_probq.ops.predict_ops import expect_sums
 from tvm_probq.ops.registry import make_call, register
 
-KINDS = ("moments_tensor", "moments_channel", "moments_diagonal", "iid", "add")
+KINDS = ("moments_tensor", "moments_channel", "moments_diagonal", "iid", "add", "matmul")
 PER_CHANNEL_KINDS = ("moments_channel", "moments_diagonal")
 _FIT = 3  # spread, rule, levels
 
@@ -70,14 +70,16 @@ def surrogate(
         float32 ``[N, 3, G]`` of the layer's input.
     constants : sequence of relax.Expr
         The fields, in order, of the kind's class in :mod:`tvm_probq.simulator.surrogates`;
-        ``"moments_tensor"`` may leave out the basis, ``"add"`` has none.
+        ``"moments_tensor"`` may leave out the basis, ``"add"`` has none, ``"matmul"`` the length
+        of its sums, float32 ``[1]``.
     spread : relax.Expr
         float32 ``[2, G]``: G = 1 gives one range, else one a channel (``"moments_channel"`` and
         ``"moments_diagonal"`` alone, without residual).
     rule, levels : relax.Expr
         float32 ``[2]`` and ``[B]``, see :class:`tvm_probq.simulator.surrogates.Fit`.
     residual : pair of relax.Expr, optional
-        Sums and parameters of the residual; for ``"add"`` those of the second operand.
+        Sums and parameters of the residual; for ``"add"`` and ``"matmul"`` those of the second
+        operand.
     kind : str
         One of `KINDS`.
     count, residual_count : int
@@ -115,6 +117,8 @@ def _infer(call: Call) -> Any:
     checks.expect_dims(call, "spread", spread, 2, spread[1])
     checks.expect_dims(call, "rule", checks.dims_of(call, after + 1, "rule", "float32", 1), 2)
     checks.dims_of(call, after + 2, "levels", "float32", 1)
+    if args.residual is None and args.kind == "matmul":
+        raise checks.fail(call, "there is no second operand", "a product has two")
     if args.residual is not None:
         r_batch, _ = expect_sums(
             call, after + _FIT, after + _FIT + 1, "residual", "residual_qparams"
@@ -140,6 +144,7 @@ def _infer_constants(call: Call, args: SurrogateArgs, channels: Any) -> Any:
         "moments_tensor": ("basis", "gram", "linear", "scalars", "power"),
         "iid": ("table",),
         "add": (),
+        "matmul": ("length",),
     }.get(args.kind, ("weights", "power", "bias"))
     if args.kind == "moments_tensor" and len(args.constants) == len(names) - 1:
         names = names[1:]
@@ -159,7 +164,7 @@ def _infer_constants(call: Call, args: SurrogateArgs, channels: Any) -> Any:
     weights = [channels, outputs] if args.kind == "moments_channel" else [channels]
     wanted = {
         "basis": [channels, rank], "gram": [rank, rank], "linear": [2, rank], "scalars": [2],
-        "table": [6, channels], "weights": weights, "bias": [outputs],
+        "length": [1], "table": [6, channels], "weights": weights, "bias": [outputs],
         "power": weights,
     }  # fmt: skip
     for name, have in dims.items():

@@ -162,6 +162,26 @@ def _infer_rescale(call: Call) -> Any:
     return checks.tensor_type(dims, "uint8")
 
 
+def concat(parts: Sequence[Expr], *, axis: int) -> Call:
+    """Join uint8 tensors of one set of parameters along `axis`, which is not the batch."""
+    return make_call("concat", parts, axis=axis)
+
+
+def _infer_concat(call: Call) -> Any:
+    dims = checks.dims_of(call, 0, "parts[0]", "uint8")
+    axis = checks.attribute(call, "axis")
+    if not 0 < axis < len(dims):
+        raise checks.fail(call, f"axis is {axis}", f"the tensors have rank {len(dims)}")
+    joined = dims[axis]
+    for index in range(1, len(call.args)):
+        part = checks.dims_of(call, index, f"parts[{index}]", "uint8", len(dims))
+        checks.expect_dims(
+            call, f"parts[{index}]", part, *dims[:axis], part[axis], *dims[axis + 1 :]
+        )
+        joined = joined + part[axis]
+    return checks.tensor_type([*dims[:axis], joined, *dims[axis + 1 :]], "uint8")
+
+
 def merge_ranges(all_qparams: Sequence[Expr], *, qmax: int) -> Call:
     """Parameters ``[N, 3, 1]`` of the smallest range that holds all of the given ones."""
     return make_call("merge_ranges", all_qparams, qmax=qmax)
@@ -208,5 +228,6 @@ register("observe", _infer_observe)
 register("pad", _infer_pad)
 register("add", _infer_add)
 register("rescale", _infer_rescale)
+register("concat", _infer_concat)
 register("merge_ranges", _infer_merge_ranges)
 register("layer", _infer_layer)

@@ -8,6 +8,9 @@ from typing import Any
 from tvm_probq.build.manifest import Manifest
 from tvm_probq.report.tables import Cell, table
 
+NOTHING_TO_QUANTIZE = (
+    "nothing to quantize: the model has no convolution or matrix product with constant weights"
+)
 HEADERS = (
     "layer",
     "op",
@@ -61,6 +64,8 @@ def show_inspection(result: Mapping[str, Any]) -> str:
     headers = (*HEADERS, "coverage") if measured else HEADERS
     rows = [_row(layer, measured) for layer in layers]
     reasons = [f"  {layer['name']}: {layer['reason']}" for layer in layers if layer["reason"]]
+    if not layers:
+        reasons = [f"  {NOTHING_TO_QUANTIZE}"]
     parts = [_summary(result), "", table(headers, rows)]
     if reasons:
         parts += ["", "notes", *reasons]

@@ -74,6 +74,26 @@ def check_forms(arrays: Arrays, forms: Sequence[TensorForm], *, where: str = "")
     return count
 
 
+def check_exact(arrays: Arrays, forms: Sequence[TensorForm], *, where: str = "") -> None:
+    """Check element types and shapes of the inputs of one call.
+
+    Raises
+    ------
+    DataError
+        If an array does not fit; says what is expected and what is given.
+    """
+    for name, shape, dtype in forms:
+        array = arrays[name]
+        if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
+            raise DataError(
+                f"the input {name!r} is {array.dtype} of shape {list(array.shape)}, "
+                f"but the model takes {dtype} of shape {list(shape)}",
+                where=where,
+                why="its inputs and outputs do not count the same samples in their first dimension",
+                fix="give arrays of exactly these shapes, one call at a time",
+            )
+
+
 def run_batches(call: Call, arrays: Arrays, count: int, batch: int) -> list[NDArray[Any]]:
     """Call a model of a fixed batch as often as needed; checks nothing.
 

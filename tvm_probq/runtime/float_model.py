@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_probq.runtime.batching import Arrays, by_name, check_forms, run_batches
+from tvm_probq.frontend.shapes import counted_samples
+from tvm_probq.runtime.batching import Arrays, by_name, check_exact, check_forms, run_batches
 from tvm_probq.simulator.interpreter import Simulator
 
 if TYPE_CHECKING:
@@ -27,13 +28,18 @@ class FloatModel:
     def __init__(self, model: Model) -> None:
         self.inputs = model.inputs
         self.outputs = model.outputs
-        self.batch = model.inputs[0][1][0]
+        counted = counted_samples((*model.inputs, *model.outputs))
+        self.counts = counted is not None
+        self.batch = counted or 1
         self.path = model.source
         self._simulate = Simulator(model.mod)
 
     def run(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> list[NDArray[Any]]:
         """Run any number of samples; see `Runner.run`."""
         arrays = by_name(inputs, self.inputs)
+        if not self.counts:
+            check_exact(arrays, self.inputs, where=str(self.path))
+            return self._call(arrays)
         count = check_forms(arrays, self.inputs, where=str(self.path))
         return run_batches(self._call, arrays, count, self.batch)
 

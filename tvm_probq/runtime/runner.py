@@ -16,7 +16,8 @@ from tvm import relax
 from tvm_probq.build.artefact import LIBRARY, Artefact
 from tvm_probq.build.manifest import TensorForm
 from tvm_probq.errors import ArtefactError
-from tvm_probq.runtime.batching import Arrays, by_name, check_forms, run_batches
+from tvm_probq.frontend.shapes import counted_samples
+from tvm_probq.runtime.batching import Arrays, by_name, check_exact, check_forms, run_batches
 
 
 class Runner:
@@ -42,6 +43,7 @@ class Runner:
         self.inputs: tuple[TensorForm, ...] = artefact.manifest.inputs
         self.outputs: tuple[TensorForm, ...] = artefact.manifest.outputs
         self.batch = artefact.manifest.batch
+        self.counts = counted_samples((*self.inputs, *self.outputs)) is not None
         self.path = artefact.path
         self._function: Any = load_library(artefact.library, artefact.path)["main"]
 
@@ -70,7 +72,8 @@ class Runner:
         inputs : ndarray or mapping of str to ndarray
             The only input, or every input by name; each of shape ``[N, ...]`` and the element
             type of `inputs`. More samples than the batch are split, a last batch that is too
-            small is filled up, and what was filled up is cut from the result.
+            small is filled up, and what was filled up is cut from the result. A model whose inputs
+            and outputs do not count the same samples first takes arrays of its own shapes.
 
         Returns
         -------
@@ -83,6 +86,9 @@ class Runner:
             If a name, a shape or an element type is wrong; says what is expected and given.
         """
         arrays = by_name(inputs, self.inputs)
+        if not self.counts:
+            check_exact(arrays, self.inputs, where=str(self.path))
+            return self.call(arrays)
         count = check_forms(arrays, self.inputs, where=str(self.path))
         return run_batches(self.call, arrays, count, self.batch)
 

@@ -186,9 +186,11 @@ def _pad(call: Any, args: list[Any]) -> Array:
 @evaluates("nn.max_pool2d")
 def _max_pool(call: Any, args: list[Any]) -> Array:
     if str(call.attrs.layout) == "NCHW":
-        pooled = _windows(args[0].transpose(0, 2, 3, 1), call.attrs).max((-2, -1))
-        return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
-    largest: Array = _windows(args[0], call.attrs).max((-2, -1))
+        height, width = ints(call.ty.shape)[2:]
+        pooled = _windows(args[0].transpose(0, 2, 3, 1), call.attrs)[:, :height, :width]
+        return np.ascontiguousarray(pooled.max((-2, -1)).transpose(0, 3, 1, 2))
+    height, width = ints(call.ty.shape)[1:3]  # with ceil_mode a window may lie in the border
+    largest: Array = _windows(args[0], call.attrs)[:, :height, :width].max((-2, -1))
     return largest
 
 
@@ -217,7 +219,14 @@ def _softmax(call: Any, args: list[Any]) -> Array:
 @evaluates("nn.batch_norm")
 def _batch_norm(call: Any, args: list[Any]) -> tuple[Array, Array, Array]:
     x, gamma, beta, mean, var = args
-    shape = [-1 if a == int(call.attrs.axis) % x.ndim else 1 for a in range(x.ndim)]
+    axis = int(call.attrs.axis) % x.ndim
+    moving = mean, var
+    if call.attrs.training:
+        others = tuple(a for a in range(x.ndim) if a != axis)
+        mean, var = x.mean(others), x.var(others)
+        share = np.float32(call.attrs.momentum)
+        moving = (1 - share) * moving[0] + share * mean, (1 - share) * moving[1] + share * var
+    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
     scale = gamma / np.sqrt(var + np.float32(call.attrs.epsilon))
     y = x * scale.reshape(shape) + (beta - mean * scale).reshape(shape)
-    return y.astype(np.float32), mean, var
+    return y.astype(np.float32), *moving

@@ -23,6 +23,8 @@ from tvm_probq.simulator.quantized_ops import QUANTIZED_OPS
 
 Watch = Callable[[Any, Any, list[Any]], Any]
 Keep = Callable[[Any, Any], None]
+# What NumPy and TVM raise about values that do not fit the type TVM inferred, and what it lacks.
+FAILURES = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 class Simulator:
@@ -93,9 +95,13 @@ class Simulator:
         with np.errstate(all="ignore"):
             if name in QUANTIZED_OPS:
                 return QUANTIZED_OPS[name](call, args)
-            if name in FLOAT_OPS:
-                return FLOAT_OPS[name](call, args)
-        return self._compiled(call, args)
+            try:
+                if name not in FLOAT_OPS:
+                    return self._compiled(call, args)
+                value = FLOAT_OPS[name](call, args)
+            except FAILURES as error:
+                raise _cannot_evaluate(call, error) from error
+        return np.asarray(value) if isinstance(value, np.generic) else value
 
     def _compiled(self, call: Call, args: list[Any]) -> Any:
         """Any other operator: TVM's own legalization on the host CPU."""
@@ -124,15 +130,16 @@ def _compile_call(mod: IRModule, call: Call) -> Any:
         with builder.dataflow():
             out = builder.emit_output(Call(call.op, args, call.attrs, call.ty_args))
         builder.emit_func_output(out)
-    try:
-        executable = tvm.compile(builder.finalize(), target="llvm")
-    except Exception as error:
-        raise UnsupportedError(
-            f"the operator {describe(call)} cannot be evaluated",
-            why=str(error).splitlines()[-1] if str(error) else type(error).__name__,
-            fix="remove it from the model or report it with the ONNX file",
-        ) from error
+    executable = tvm.compile(builder.finalize(), target="llvm")
     return relax.VirtualMachine(executable, tvm.cpu())["main"]
+
+
+def _cannot_evaluate(call: Call, error: Exception) -> UnsupportedError:
+    return UnsupportedError(
+        f"the operator {describe(call)} cannot be evaluated",
+        why=str(error).splitlines()[-1] if str(error) else type(error).__name__,
+        fix="remove it from the model or report it with the ONNX file",
+    )
 
 
 def _last_uses(func: relax.Function) -> dict[int, list[Any]]:

@@ -11,20 +11,44 @@ from typing import Any
 import numpy as np
 
 from tvm_probq.simulator.arithmetic import F32, SCALE_FLOOR, Array, f32, fma, maximum, minimum
+from tvm_probq.simulator.smooth import GELU_FLOOR, SILU_FLOOR, SMOOTH
+
+FLOORS = {"hard_swish": -0.375, "silu": SILU_FLOOR, "gelu": GELU_FLOOR}
 
 
 @dataclass(frozen=True)
 class Activation:
-    """What follows a layer: `kind` is "none", "clip" (with `low`, `high`), "hard_swish" or ..."""
+    """What follows a layer.
+
+    Attributes
+    ----------
+    kind : str
+        "none", "clip", "leaky", "hard_swish", "hard_sigmoid" or one of `SMOOTH`.
+    low, high : float
+        Ends of a clip.
+    slope : float
+        Factor of negative values of a leaky ReLU, between 0 and 1.
+    """
 
     kind: str = "none"
     low: float = -np.inf
     high: float = np.inf
+    slope: float = 0.0
 
     @property
     def linear(self) -> bool:
         """Whether the activation is a clip (or nothing), done on the integer grid."""
         return self.kind in ("none", "clip")
+
+    @property
+    def floor(self) -> float | None:
+        """The smallest value, of an activation that falls before it rises."""
+        return FLOORS.get(self.kind)
+
+    @property
+    def factor(self) -> float:
+        """What `unscaled` is multiplied by: the sixth of a hard activation."""
+        return 1.0 / 6.0 if self.kind.startswith("hard_") else 1.0
 
 
 def spread(qparams: F32, row: int, ndim: int) -> F32:
@@ -64,11 +88,15 @@ def activate(v: F32, activation: Activation) -> F32:
         return v
     if activation.kind == "clip":
         return minimum(maximum(v, activation.low), activation.high)
-    return sixfold(v, activation) * f32(1.0 / 6.0)
+    return unscaled(v, activation) * f32(activation.factor)
 
 
-def sixfold(v: F32, activation: Activation) -> F32:
-    """Six times a hard activation."""
+def unscaled(v: F32, activation: Activation) -> F32:
+    """An activation that is no clip, before its constant factor."""
+    if activation.kind == "leaky":
+        return maximum(v, v * f32(activation.slope))
+    if activation.kind in SMOOTH:
+        return SMOOTH[activation.kind](v)
     gate = minimum(maximum(v + f32(3.0), 0.0), 6.0)
     if activation.kind == "hard_swish":
         return v * gate
@@ -144,8 +172,8 @@ def requantize(acc: Accumulator, y_qparams: F32, activation: Activation) -> Arra
     ndim = acc.sums.ndim
     scale, zero = spread(y_qparams, 0, ndim), spread(y_qparams, 1, ndim)
     if not activation.linear:
-        value = sixfold(dequantize_accumulator(acc, Activation()), activation)
-        value = fma(value, f32(1.0 / 6.0) / scale, zero)
+        value = unscaled(dequantize_accumulator(acc, Activation()), activation)
+        value = fma(value, f32(activation.factor) / scale, zero)
         return to_codes(value, f32(0.0), spread(y_qparams, 2, ndim))
     v = fma(acc.centred(), acc.step() / scale, acc.offset() / scale + zero)
     if acc.residual is not None and acc.residual_qparams is not None:

@@ -1,10 +1,10 @@
-"""The definition of elementwise products of codes, in NumPy."""
+"""The definition of products of two tensors of codes, in NumPy."""
 
 from typing import Any
 
 import numpy as np
 
-from tvm_probq.simulator.arithmetic import F32, Array, fma
+from tvm_probq.simulator.arithmetic import F32, Array, f32, fma
 from tvm_probq.simulator.numerics import (
     Activation,
     activate,
@@ -33,6 +33,20 @@ def product_range(
     factor = centred(b, b_qparams) * _step(a_qparams, b_qparams, a.ndim)
     low, high = ends(centred(a, a_qparams) * factor)
     return make_qparams(activate(low, act), activate(high, act), qmax)
+
+
+def matmul(
+    a: Array, a_qparams: F32, b: Array, b_qparams: F32, y_qparams: F32 | None = None
+) -> Array:
+    """Matrix product of codes ``[N, H, M, K]`` and ``[N, H, K, P]``: codes, or reals."""
+    # Sums of products of 8-bit codes are exact in float64.
+    sums = centred(a, a_qparams).astype(np.float64) @ centred(b, b_qparams).astype(np.float64)
+    step = _step(a_qparams, b_qparams, a.ndim)
+    if y_qparams is None:
+        real: F32 = sums.astype(np.float32) * step
+        return real
+    scale, zero, qmax = (spread(y_qparams, row, a.ndim) for row in range(3))
+    return to_codes(fma(sums.astype(np.float32), step / scale, zero), f32(0.0), qmax)
 
 
 def centred(q: Array, qparams: F32) -> F32:

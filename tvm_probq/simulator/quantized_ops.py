@@ -10,6 +10,7 @@ from tvm_probq.ir.expressions import constant_value, ints
 from tvm_probq.simulator import numerics, products, surrogates
 from tvm_probq.simulator.arithmetic import F32, Array
 from tvm_probq.simulator.float_ops import Evaluate
+from tvm_probq.simulator.resize import resize
 from tvm_probq.simulator.surrogates import Fit, moments_of
 
 QUANTIZED_OPS: dict[str, Evaluate] = {}
@@ -87,8 +88,12 @@ def _surrogate(call: Any, args: list[Any]) -> F32:
     )
     if named.residual is not None:
         r_sums, r_qparams = (values[r] for r in named.residual)
-        residual = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
-        centre, variance = surrogates.add_residual(centre, variance, residual, fit.rule[0])
+        other = surrogates.tensor_moments(*moments_of(r_sums, r_qparams, named.residual_count))
+        if named.kind == "matmul":
+            moments = surrogates.product_moments((centre, variance), other, constants[0])
+            centre, variance = moments
+        else:
+            centre, variance = surrogates.add_residual(centre, variance, other, fit.rule[0])
     activation = ops.parse_activation(named.activation)
     return surrogates.to_qparams(centre, variance, fit, activation)
 
@@ -100,7 +105,7 @@ def _predict(
         table = surrogates.IidTable(constants[0])
         return surrogates.predict_iid(table, stat, qparams[:, 0], named.count)
     mean, variance = moments_of(stat, qparams, named.count)
-    if named.kind == "add":
+    if named.kind in ("add", "matmul"):
         return surrogates.tensor_moments(mean, variance)
     if named.kind == "moments_tensor":
         basis = constants[:-4]
@@ -175,6 +180,11 @@ def _multiply(call: Any, args: list[Any]) -> Array:
     return products.multiply(a, a_qparams, b, b_qparams, y_qparams, activation)
 
 
+@_defines("matmul")
+def _matmul(call: Any, args: list[Any]) -> Array:
+    return products.matmul(*args)
+
+
 @_defines("product_range")
 def _product_range(call: Any, args: list[Any]) -> F32:
     a, a_qparams, b, b_qparams = args
@@ -185,6 +195,16 @@ def _product_range(call: Any, args: list[Any]) -> F32:
 @_defines("rescale")
 def _rescale(call: Any, args: list[Any]) -> Array:
     return numerics.rescale(*args)
+
+
+@_defines("concat")
+def _concat(call: Any, args: list[Any]) -> Array:
+    return np.concatenate(args, int(call.attrs["axis"]))
+
+
+@_defines("resize")
+def _resize(_call: Any, args: list[Any]) -> Array:
+    return resize(*args)
 
 
 @_defines("merge_ranges")

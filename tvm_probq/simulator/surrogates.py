@@ -204,6 +204,13 @@ def add_residual(
     return centre + r_centre, fma(f32(rho) * f32(2.0), cross, variance + r_variance)
 
 
+def product_moments(a: tuple[F32, F32], b: tuple[F32, F32], length: F32) -> tuple[F32, F32]:
+    """Mean and variance ``[N, 1]`` of sums of `length` products of independent factors."""
+    (a_mean, a_variance), (b_mean, b_variance) = a, b
+    squares = fma(a_variance, b_mean * b_mean, (a_mean * a_mean) * b_variance)
+    return (a_mean * b_mean) * length, fma(a_variance, b_variance, squares) * length
+
+
 def to_qparams(centre: F32, variance: F32, fit: Fit, activation: Activation) -> F32:
     """Output parameters ``[N, 3, G]`` of the interval around the predicted mean."""
     sigma = np.sqrt(maximum(variance, 0.0))
@@ -213,9 +220,9 @@ def to_qparams(centre: F32, variance: F32, fit: Fit, activation: Activation) -> 
 
 
 def map_interval(low: F32, high: F32, activation: Activation) -> tuple[F32, F32]:
-    """The interval's ends through the activation; hard-swish has its minimum -0.375 at -1.5."""
-    if activation.kind == "hard_swish":
-        floor = np.full_like(low, np.float32(-0.375))
+    """The interval's ends through the activation, and its smallest value if that is inside."""
+    if activation.floor is not None:
+        floor = np.full_like(low, np.float32(activation.floor))
         return minimum(activate(low, activation), floor), maximum(activate(high, activation), 0.0)
     return activate(low, activation), activate(high, activation)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tvm_probq import ops
 from tvm_probq.calibration.fit import ChosenFit, choose_fit
+from tvm_probq.calibration.marked import Marked
 from tvm_probq.calibration.observers import static_range
 from tvm_probq.calibration.record import TensorRecord
 from tvm_probq.ir.expressions import constant, ints, shape_of
@@ -161,16 +162,17 @@ def _statistics(
     return "moments_tensor", stat, [*constants, c.gram, c.linear, c.scalars, c.power], count
 
 
-def add_surrogate(
-    rewriter: Rewriter, tensor: TensorRecord, plan: LayerPlan, pairs: list[Pair], sums: list[Any],
-    activation: str,
+def pair_surrogate(
+    rewriter: Rewriter, marked: Marked, tensor: TensorRecord, plan: LayerPlan, pairs: list[Pair],
+    sums: list[Any],
 ) -> Any:  # fmt: skip
-    """Emit the prediction for a sum of two stored tensors from the sums of both."""
+    """Emit the prediction for an operator on two stored tensors from the sums of both."""
     fit = choose_fit(tensor, replace(plan, surrogate="auto"))
     counts = [sums_count(rewriter, s) for s in sums]
+    length = [constant([shape_of(pairs[0][0])[-1]], "float32")] if marked.kind == "matmul" else []
     call = ops.surrogate(
-        sums[0], pairs[0][1], [], *_fitted(fit, tensor, plan), (sums[1], pairs[1][1]),
-        kind="add", count=counts[0], residual_count=counts[1], activation=activation,
+        sums[0], pairs[0][1], length, *_fitted(fit, tensor, plan), (sums[1], pairs[1][1]),
+        kind=marked.kind, count=counts[0], residual_count=counts[1], activation=marked.activation,
     )  # fmt: skip
     return rewriter.emit(call, name="qparams")
 

@@ -75,7 +75,7 @@ def expected(spec: LayerSpec, values: dict[str, Array]) -> Array:
         values["R"] if spec.residual else None,
         values["RQ"] if spec.residual else None,
     )  # fmt: skip
-    activation = numerics.Activation(spec.activation.split("(")[0], *spec.clip)
+    activation = spec.tail
     if spec.output == "float32":
         return numerics.dequantize_accumulator(accumulator, activation)
     return numerics.requantize(accumulator, values["YQ"], activation)

@@ -8,8 +8,8 @@ from tvm_probq.kernels.spec import LayerSpec
 def layer_key(spec: LayerSpec) -> str:
     """Name what decides a layer's speed.
 
-    Left out is what costs a kernel next to nothing: the bounds of a clip, the correction, and
-    whether parameters are of the tensor or of a channel.
+    Left out is what costs a kernel next to nothing: the bounds of a clip, the slope of a leaky
+    ReLU, the correction, and whether parameters are of the tensor or of a channel.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def layer_key(spec: LayerSpec) -> str:
     if spec.small_weights and spec.weight_bits == 8:
         parts.append("small")
     if not spec.linear:
-        parts.append(spec.activation)
+        parts.append(spec.tail.kind)
     if spec.residual:
         parts.append("residual")
     return " ".join(parts)

@@ -105,6 +105,8 @@ def _activation(emit: Emit, x: Any, kind: str) -> Any:
         if math.isfinite(ends.high):
             x = relax.op.minimum(emit(x), relax.const(ends.high, "float32"))
         return x
+    if kind.startswith("leaky("):
+        return relax.op.nn.leakyrelu(x, parse_activation(kind).slope)
     gate = emit(relax.op.multiply(x, relax.const(1 / 6, "float32")))
     gate = emit(relax.op.add(gate, relax.const(0.5, "float32")))
     gate = relax.op.clip(gate, 0.0, 1.0)

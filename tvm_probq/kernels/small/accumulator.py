@@ -22,8 +22,8 @@ from tvm_probq.kernels.small.parameters import (
     Parameters,
     activate,
     code_bounds,
-    sixfold,
     to_codes,
+    unscaled,
 )
 from tvm_probq.kernels.small.ranges import RunningRange, lanes_for
 from tvm_probq.simulator.numerics import Activation
@@ -68,10 +68,10 @@ def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
             )
         layer.prepare(None, None)
         lower, upper = const(0.0, lanes), y.qmax(c, lanes)
-        step = let(const(1.0 / 6.0, lanes) / scale)
+        step = let(const(act.factor, lanes) / scale)
 
         def at(i: Any) -> None:
-            value = fma(sixfold(layer.value(i), act), step, zero)
+            value = fma(unscaled(layer.value(i), act), step, zero)
             store(out, to_codes(value, lower, upper), n, i, c, lanes=lanes)
 
         return at

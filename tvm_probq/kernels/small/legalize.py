@@ -13,6 +13,7 @@ from tvm_probq.kernels.small.accumulator import (
     measure_kernel,
     requantize_kernel,
 )
+from tvm_probq.kernels.small.concat import concat_kernel
 from tvm_probq.kernels.small.correction import correction_kernel
 from tvm_probq.kernels.small.elementwise import (
     activation_kernel,
@@ -22,6 +23,7 @@ from tvm_probq.kernels.small.elementwise import (
     quantize_kernel,
     rescale_kernel,
 )
+from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
 from tvm_probq.kernels.small.pooling import global_avg_pool_kernel
@@ -31,6 +33,7 @@ from tvm_probq.kernels.small.ranges import (
     observe_kernel,
     pool_range_kernel,
 )
+from tvm_probq.kernels.small.resize import resize_kernel
 from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
@@ -86,9 +89,23 @@ def _multiply(call: Call) -> tirx.PrimFunc:
     return multiply_kernel(product_spec(call)).with_attr(RESIDUAL, 0)
 
 
+def _matmul(call: Call) -> tirx.PrimFunc:
+    a, _, b, *_ = shapes_of(*call.args)
+    return matmul_kernel(a, int(b[3]), stored=len(call.args) > 4)
+
+
 def _rescale(call: Call) -> tirx.PrimFunc:
     x, x_qparams, y_qparams = shapes_of(*call.args)
     return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
+
+
+def _concat(call: Call) -> tirx.PrimFunc:
+    return concat_kernel(shapes_of(*call.args), int(call.attrs["axis"]))
+
+
+def _resize(call: Call) -> tirx.PrimFunc:
+    q, rows, _, columns, _ = shapes_of(*call.args)
+    return resize_kernel(q, (rows[1], columns[1]))
 
 
 def _merge_ranges(call: Call) -> tirx.PrimFunc:
@@ -149,8 +166,11 @@ KERNELS: dict[str, Make] = {
     "measure": lambda c: measure_kernel(accumulator_spec(c), int(c.attrs["qmax"])),
     "add": _add,
     "multiply": _multiply,
+    "matmul": _matmul,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
+    "concat": _concat,
+    "resize": _resize,
     "merge_ranges": _merge_ranges,
     "global_avg_pool": _global_avg_pool,
     "pool_range": _pool_range,

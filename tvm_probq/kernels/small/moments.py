@@ -101,3 +101,11 @@ def add_residual(
     variance, other = let(layer[1]), let(residual[1])
     cross = sqrt(variance * other)
     return layer[0] + residual[0], let(fma(correlation * const(2.0), cross, variance + other))
+
+
+def product_moments(a: tuple[Any, Any], b: tuple[Any, Any], length: Any) -> tuple[Any, Any]:
+    """Mean and variance of sums of `length` products of independent factors."""
+    a_mean, a_variance, b_mean, b_variance = (let(v) for v in (*a, *b))
+    squares = fma(a_variance, fence(b_mean * b_mean), fence((a_mean * a_mean) * b_variance))
+    length = let(length)
+    return let((a_mean * b_mean) * length), let(fma(a_variance, b_variance, squares) * length)

@@ -12,13 +12,16 @@ from tvm_probq.kernels.small.floats import (
     SCALE_FLOOR,
     const,
     convert,
+    fma,
     maximum,
     minimum,
     negate,
     rint,
     rint_int32,
 )
+from tvm_probq.kernels.smooth import emit_smooth
 from tvm_probq.simulator.numerics import Activation
+from tvm_probq.simulator.smooth import BIAS, MANTISSA, SMOOTH
 
 NO_ACTIVATION = Activation()
 
@@ -85,12 +88,16 @@ def activate(value: Any, activation: Activation) -> Any:
         return value
     if activation.kind == "clip":
         return minimum(maximum(value, float(activation.low)), float(activation.high))
-    return sixfold(value, activation) * const(1.0 / 6.0, lanes_of(value))
+    return unscaled(value, activation) * const(activation.factor, lanes_of(value))
 
 
-def sixfold(value: Any, activation: Activation) -> Any:
-    """Six times a hard activation."""
+def unscaled(value: Any, activation: Activation) -> Any:
+    """An activation that is no clip, before its constant factor."""
     value = let(value)
+    if activation.kind == "leaky":
+        return maximum(value, value * const(activation.slope, lanes_of(value)))
+    if activation.kind in SMOOTH:
+        return emit_smooth(activation.kind, value, _Steps())
     gate = minimum(maximum(value + const(3.0, lanes_of(value)), 0.0), 6.0)
     if activation.kind == "hard_swish":
         return value * gate
@@ -99,9 +106,34 @@ def sixfold(value: Any, activation: Activation) -> Any:
     raise KernelError(f"unknown activation {activation.kind!r}", where="small kernels")
 
 
+class _Steps:
+    """The steps of smooth activations on vectors."""
+
+    def const(self, value: float, like: Any) -> Any:
+        return const(value, lanes_of(like))
+
+    def keep(self, value: Any) -> Any:
+        return let(value)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return fma(a, b, c)
+
+    def bounded(self, value: Any, limit: float) -> Any:
+        return minimum(maximum(value, -limit), limit)
+
+    def whole(self, value: Any) -> tuple[Any, Any]:
+        integer = let(rint_int32(value))
+        return convert(integer, "float32"), integer
+
+    def power(self, exponent: Any) -> Any:
+        bits = (exponent + BIAS) << MANTISSA
+        lanes = lanes_of(exponent)
+        return tirx.reinterpret(f"float32x{lanes}" if lanes > 1 else "float32", bits)
+
+
 def map_interval(low: Any, high: Any, activation: Activation) -> tuple[Any, Any]:
-    """Both ends of an interval through the activation; hard-swish has its minimum at -1.5."""
-    if activation.kind == "hard_swish":
+    """Both ends of an interval through the activation, and its smallest value if it is inside."""
+    if activation.floor is not None:
         low, high = activate(low, activation), activate(high, activation)
-        return minimum(low, -0.375), maximum(high, 0.0)
+        return minimum(low, activation.floor), maximum(high, 0.0)
     return activate(low, activation), activate(high, activation)

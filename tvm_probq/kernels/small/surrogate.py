@@ -8,9 +8,15 @@ from tvm import tirx
 
 from tvm_probq.kernels.small.correction import Projection
 from tvm_probq.kernels.small.elementwise import qparams_argument
-from tvm_probq.kernels.small.emit import Argument, build_kernel, shared, view, wide_blocks
+from tvm_probq.kernels.small.emit import Argument, build_kernel, load, shared, view, wide_blocks
 from tvm_probq.kernels.small.interval import Fit, write_interval
-from tvm_probq.kernels.small.moments import ChannelMoments, Moments, add_residual, tensor_moments
+from tvm_probq.kernels.small.moments import (
+    ChannelMoments,
+    Moments,
+    add_residual,
+    product_moments,
+    tensor_moments,
+)
 from tvm_probq.kernels.small.parameters import NO_ACTIVATION, Parameters
 from tvm_probq.kernels.small.predictors import (
     Mixture,
@@ -56,7 +62,7 @@ class SurrogateSpec:
     activation : Activation
         What follows the layer.
     residual : ResidualSpec, optional
-        The residual, or the second operand of ``"add"``.
+        The residual, or the second operand of ``"add"`` or ``"matmul"``.
     """
 
     kind: str
@@ -167,7 +173,7 @@ def _channel_moments(
     spec: SurrogateSpec, constants: tuple[Any, ...], moments: ChannelMoments
 ) -> tuple[Moments, int]:
     """Moments of each output channel, and how many there are."""
-    if spec.kind == "add":
+    if spec.kind in ("add", "matmul"):
         return moments.both, moments.channels
     if spec.kind == "moments_channel":
         return predict_channels(constants, moments)
@@ -187,5 +193,8 @@ def _write_mixture(
         mixture = emit_mixture()
         if residual is not None:
             other = tensor_moments(residual.both, residual.channels)
-            mixture = add_residual(mixture, other, tensors.fit.correlation)
+            if spec.kind == "matmul":
+                mixture = product_moments(mixture, other, load(tensors.constants[0], 0))
+            else:
+                mixture = add_residual(mixture, other, tensors.fit.correlation)
         write_interval(tensors.fit, spec.activation, mixture, Parameters(tensors.out, n), 0, 1)

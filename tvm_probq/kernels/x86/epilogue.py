@@ -15,7 +15,7 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.floats import SIXTH, activate, fma, rint, round_to_code, sixfold
+from tvm_probq.kernels.x86.floats import activate, fma, rint, round_to_code, unscaled
 from tvm_probq.kernels.x86.geometry import Channels
 
 Index = Any  # a TIR expression or a Python int
@@ -113,7 +113,7 @@ class Epilogue:
             return activate(v, spec)
         if not spec.linear:
             step, zero = (self._per_range(name, n, g, c) for name in ("step", "zero"))
-            v = fma(sixfold(v, spec), step, zero)
+            v = fma(unscaled(v, spec), step, zero)
         return v
 
     def _argument(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> None:
@@ -170,18 +170,18 @@ class Epilogue:
         return self._lower(n, g, c) if name == "lower" else self._upper(n, g, c)
 
     def _step(self, n: Index, g: Index, c: Index) -> Any:
-        """A sixth, of what a hard activation is six times, in steps of the output."""
-        return tirx.const(SIXTH, "float32") / self._output(0, n, g, c)
+        """The activation's constant factor in steps of the output."""
+        return tirx.const(self.spec.tail.factor, "float32") / self._output(0, n, g, c)
 
     def _lower(self, n: Index, g: Index, c: Index) -> Any:
-        low = self.spec.clip[0]
+        low = self.spec.tail.low
         if not math.isfinite(low):
             return tirx.const(0.0, "float32")
         code = tirx.const(low, "float32") / self._output(0, n, g, c) + self._output(1, n, g, c)
         return tirx.max(tirx.nearbyint(code), tirx.const(0.0, "float32"))
 
     def _upper(self, n: Index, g: Index, c: Index) -> Any:
-        high, qmax = self.spec.clip[1], self._output(2, n, g, c)
+        high, qmax = self.spec.tail.high, self._output(2, n, g, c)
         if not math.isfinite(high):
             return qmax
         code = tirx.const(high, "float32") / self._output(0, n, g, c) + self._output(1, n, g, c)

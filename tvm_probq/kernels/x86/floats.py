@@ -6,9 +6,9 @@ from typing import Any
 
 from tvm import tirx
 
+from tvm_probq.kernels.smooth import emit_smooth
 from tvm_probq.kernels.spec import LayerSpec
-
-SIXTH = 1.0 / 6.0
+from tvm_probq.simulator.smooth import BIAS, MANTISSA, SMOOTH
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
@@ -34,18 +34,45 @@ def round_to_code(v: Any) -> Any:
 
 def activate(v: Any, spec: LayerSpec) -> Any:
     """The activation on real values."""
-    if spec.activation == "none":
+    tail = spec.tail
+    if tail.kind == "none":
         return v
-    if spec.linear:
-        low, high = spec.clip
-        return tirx.min(tirx.max(v, _const(low)), _const(high))
-    return sixfold(v, spec) * _const(SIXTH)
+    if tail.linear:
+        return tirx.min(tirx.max(v, _const(tail.low)), _const(tail.high))
+    return unscaled(v, spec) * _const(tail.factor)
 
 
-def sixfold(v: Any, spec: LayerSpec) -> Any:
-    """Six times a hard activation."""
+def unscaled(v: Any, spec: LayerSpec) -> Any:
+    """An activation that is no clip, before its constant factor."""
+    if spec.tail.kind == "leaky":
+        return tirx.max(v, v * _const(spec.tail.slope))
+    if spec.tail.kind in SMOOTH:
+        return emit_smooth(spec.tail.kind, v, _Steps())
     gate = tirx.min(tirx.max(v + _const(3.0), _const(0.0)), _const(6.0))
-    return v * gate if spec.activation == "hard_swish" else gate
+    return v * gate if spec.tail.kind == "hard_swish" else gate
+
+
+class _Steps:
+    """The steps of smooth activations on scalars, which the schedule makes vectors of."""
+
+    def const(self, value: float, like: Any) -> Any:
+        return _const(value)
+
+    def keep(self, value: Any) -> Any:
+        return value  # one expression, which LLVM computes once
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return fma(a, b, c)
+
+    def bounded(self, value: Any, limit: float) -> Any:
+        return tirx.min(tirx.max(value, _const(-limit)), _const(limit))
+
+    def whole(self, value: Any) -> tuple[Any, Any]:
+        integer = rint(value)
+        return integer.astype("float32"), integer
+
+    def power(self, exponent: Any) -> Any:
+        return tirx.reinterpret("float32", (exponent + BIAS) << MANTISSA)
 
 
 def _const(value: float) -> Any:

@@ -1,0 +1,1 @@
+"""What becomes of each ONNX operator: ONNX's own node tests, quantized and compiled."""
