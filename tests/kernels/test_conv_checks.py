@@ -30,7 +30,7 @@ SPEC = LayerSpec(
         ({"groups": 5}, "5 groups do not divide"),
         ({"kernel": (11, 3)}, "output is empty"),
         ({"weight_bits": 2}, "2-bit weights"),
-        ({"activation": "gelu"}, "activation 'gelu'"),
+        ({"activation": "softsign"}, "activation 'softsign'"),
         ({"activation": "clip(1,0)"}, "clip"),
         ({"activation": "clip(1)"}, "clip"),
         ({"activation": "clip(LOW,HIGH)"}, "activation"),

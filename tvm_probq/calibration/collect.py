@@ -190,10 +190,10 @@ class Collector:
         ordered = np.sort(y, axis=None)
         tensor.histogram.update(ordered)
         tensor.extremes += (float(ordered[0]), float(ordered[-1]))
-        moments = None if residual is None else residual_moments(residual)
         if marked.kind in PAIRS and branch is not None and residual is not None:
             self._add_pair_losses(marked, branch, residual, tails(ordered))
         if x is not None and marked.kind in ("conv2d", "dense"):
+            moments = None if residual is None else residual_moments(residual)
             self._add_losses(marked, x, moments, tails(ordered))
             if marked.feeds_depthwise and residual is None:
                 self._add_channels(marked, x, y)

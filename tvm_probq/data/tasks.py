@@ -109,19 +109,10 @@ class Detection:
         return shared_detections(reference, predictions)
 
 
-class LanguageModel:
+class LanguageModel(Classification):
     """The first output holds the logits of the token behind each one, ``[N, T, tokens]``."""
 
     metric = "next_token_top1"
-    outputs: int | None = 1
-
-    def labels(self, batch: Batch) -> list[Any]:
-        """The token behind each one, ``[T]``."""
-        return [] if batch.y is None else list(batch.y)
-
-    def read(self, outputs: Sequence[Array], _x: Array) -> list[Any]:
-        """Logits ``[T, tokens]``."""
-        return list(outputs[0])
 
     def value(self, predictions: list[Any], labels: list[Any]) -> float:
         """Share of tokens that have the largest logit."""
