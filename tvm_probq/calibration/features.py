@@ -40,14 +40,13 @@ def channel_moments(x: Array) -> Moments:
     return f32(read.mean((1, 2))), f32(read.var((1, 2)))
 
 
-def second_moments(x: Array) -> Array:
+def second_moments(x: Array) -> F32:
     """Mean of the products of channels ``[C, C]`` over the sampled positions of a tensor."""
     if x.ndim == 4:
         down, right = sampling(x.shape).strides
         x = x[:, ::down, ::right]
-    read = x.reshape(-1, x.shape[-1]).astype(np.float64)
-    products: Array = read.T @ read / len(read)
-    return products
+    read = f32(x.reshape(-1, x.shape[-1]))
+    return f32(read.T @ read / np.float32(len(read)))
 
 
 def tap_means(x: Array, geometry: Geometry) -> Array:

@@ -183,7 +183,14 @@ class CalibrationRecord:
 
 def _spread_json(spread: InputSpread) -> dict[str, Any]:
     arrays = {"rest": spread.rest[:, None], "factor": spread.factor}
-    return {name: _round_floats(a.astype(np.float32)) for name, a in arrays.items()}
+    return {name: _significant(a, 4).tolist() for name, a in arrays.items()}
+
+
+def _significant(values: Array, digits: int) -> Array:
+    """float64 values to a number of decimal digits."""
+    known = np.where(values == 0, 1.0, np.abs(values))
+    unit = 10.0 ** (digits - 1 - np.floor(np.log10(known)))
+    return np.asarray(np.rint(values * unit) / unit)
 
 
 def _spread_of(data: dict[str, Any]) -> InputSpread:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import linalg
 
 from tvm_probq.quantization.weights import RoundedWeights, round_weights
-from tvm_probq.simulator.arithmetic import Array
+from tvm_probq.simulator.arithmetic import F32, Array, f32
 
 # Of the inputs of two taps of a kernel, within one channel: images and feature maps are smooth.
 TAP_CORRELATION = 0.8
@@ -41,8 +42,8 @@ class InputSpread:
         mean = float(np.trace(covariance)) / len(covariance)
         if not mean > 0:
             return cls.unknown(len(covariance))
-        values, vectors = np.linalg.eigh(covariance)
-        factor = vectors[:, -RANK:] * np.sqrt(np.maximum(values[-RANK:], 0.0))
+        values, vectors = _leading_directions(covariance)
+        factor = vectors * np.sqrt(np.maximum(values, 0.0))
         left = np.maximum(np.diag(covariance) - (factor**2).sum(1), 0.0)
         return cls(left + DAMPING * mean, factor)
 
@@ -51,6 +52,17 @@ class InputSpread:
         """Variance of each channel ``[IC]``."""
         variance: Array = self.rest + (self.factor**2).sum(1)
         return variance
+
+
+def _leading_directions(covariance: Array) -> tuple[Array, Array]:
+    """The `RANK` largest eigenvalues and their vectors in columns."""
+    size = len(covariance)
+    if size <= 2 * RANK:
+        values, vectors = np.linalg.eigh(covariance)
+        return values[-RANK:], vectors[:, -RANK:]
+    # The start is fixed, so that a calibration gives the same record again.
+    found: tuple[Array, Array] = linalg.eigsh(covariance, k=RANK, v0=np.ones(size), tol=1e-3)
+    return found
 
 
 def feedback_weights(weights: Array, bits: int, spread: InputSpread) -> RoundedWeights:
@@ -71,26 +83,44 @@ def feedback_weights(weights: Array, bits: int, spread: InputSpread) -> RoundedW
         C, of IC channels.
     """
     nearest = round_weights(weights, bits)
-    shape = (weights.shape[0], -1, weights.shape[3])
-    steps = weights.reshape(shape) / nearest.scale.astype(np.float64)[:, None, None]
-    codes = nearest.codes.reshape(shape).astype(np.float64)
-    limit, variance = 2 ** (bits - 1) - 1, spread.variance
-    error = steps - codes
-    common = error @ spread.factor
+    # [IC, KH * KW, OC], so that one weight of all output channels lies together.
+    steps, codes = (
+        f32(np.moveaxis(a, (3, 0), (0, 3)).reshape(a.shape[3], -1, a.shape[0]))
+        for a in (weights / nearest.scale[:, None, None, None], nearest.codes)
+    )
+    rest, variance = f32(spread.rest), f32(spread.variance)
+    factor = f32(spread.factor)
+    limit, error = np.float32(2 ** (bits - 1) - 1), steps - codes
+    common = np.tensordot(factor, error, (0, 0))  # [R, KH * KW, OC]
+    order = np.argsort(-spread.variance, kind="stable")
     for _ in range(SWEEPS):
-        before = codes.copy()
-        for channel in np.argsort(-variance, kind="stable"):
-            row = spread.factor[channel]
-            pull = error[:, :, channel] * spread.rest[channel] + common @ row
-            for tap in range(codes.shape[1]):
-                felt = (1 - TAP_CORRELATION) * pull[:, tap] + TAP_CORRELATION * pull.sum(1)
-                old = codes[:, tap, channel]
-                new = np.clip(old + np.rint(felt / variance[channel]), -limit, limit)
-                change = new - old
-                codes[:, tap, channel] = new
-                error[:, tap, channel] -= change
-                pull[:, tap] -= change * variance[channel]
-                common[:, tap] -= change[:, None] * row
-        if np.array_equal(codes, before):
+        changed = False
+        for channel in order:
+            pull = error[channel] * rest[channel] + np.tensordot(factor[channel], common, 1)
+            changes = _descend(codes[channel], pull, variance[channel], limit)
+            if changes is None:
+                continue
+            changed = True
+            error[channel] -= changes
+            common -= factor[channel][:, None, None] * changes
+        if not changed:
             break
-    return RoundedWeights(codes.astype(np.int8).reshape(weights.shape), nearest.scale)
+    codes = np.moveaxis(codes.reshape(-1, *weights.shape[1:3], len(weights)), (0, 3), (3, 0))
+    return RoundedWeights(np.ascontiguousarray(codes.astype(np.int8)), nearest.scale)
+
+
+def _descend(codes: F32, pull: F32, variance: np.float32, limit: np.float32) -> F32 | None:
+    """Change the codes ``[KH * KW, OC]`` of one input channel in place, tap by tap.
+
+    Gives the changes, None when nothing changes.  `pull` ``[KH * KW, OC]`` is the derivative of the
+    squared error, without the correlation of taps.
+    """
+    share = np.float32(TAP_CORRELATION)
+    total, changes = pull.sum(0), np.zeros_like(codes)
+    for tap, code in enumerate(codes):
+        felt = (1 - share) * pull[tap] + share * total
+        new = np.clip(code + np.rint(felt / variance), -limit, limit)
+        changes[tap] = new - code
+        codes[tap] = new
+        total -= changes[tap] * variance
+    return changes if changes.any() else None
