@@ -14,6 +14,11 @@ SWEEPS = 3
 # Directions in which inputs vary together, and the share of the mean variance added to all.
 RANK = 32
 DAMPING = 0.01
+# Scales tried, over the usual one, and how many for how many weights: with few weights a channel
+# there is often one that fits most of them.
+SCALE_SHARES = (0.9, 1.2)
+MAX_SCALES = 64
+TRIED_WEIGHTS = 2**19
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def feedback_weights(weights: Array, bits: int, spread: InputSpread) -> RoundedW
     The expected squared error of an output is ``e' (T x C) e``, with e the channel's rounding
     errors, C the covariance of the input channels and T that of the taps.  Codes start at the
     nearest ones; coordinate descent then changes one at a time, by whole steps, wherever that
-    lessens it.  Scales are those of `round_weights`.
+    lessens it.  Small layers try several scales for each output channel, around that of
+    `round_weights`.
 
     Parameters
     ----------
@@ -82,38 +88,53 @@ def feedback_weights(weights: Array, bits: int, spread: InputSpread) -> RoundedW
     spread : InputSpread
         C, of IC channels.
     """
-    nearest = round_weights(weights, bits)
-    # [IC, KH * KW, OC], so that one weight of all output channels lies together.
-    steps, codes = (
-        f32(np.moveaxis(a, (3, 0), (0, 3)).reshape(a.shape[3], -1, a.shape[0]))
-        for a in (weights / nearest.scale[:, None, None, None], nearest.codes)
+    usual = round_weights(weights, bits).scale
+    count = min(MAX_SCALES, max(1, TRIED_WEIGHTS // weights.size))
+    shares = np.r_[1.0, np.linspace(*SCALE_SHARES, count - 1)]
+    scale = f32(shares[:, None] * usual)  # [S, OC]
+    # One weight of all output channels and all scales lies together: [IC, KH * KW, S * OC].
+    real = np.moveaxis(weights, (3, 0), (0, 3)).reshape(weights.shape[3], -1, 1, len(weights))
+    steps = f32(real / scale).reshape(*real.shape[:2], -1)
+    codes, error = _descend(steps, 2 ** (bits - 1) - 1, spread)
+    best = np.argmin(error.reshape(scale.shape) * scale**2, axis=0)
+    chosen = codes.reshape(*real.shape[:2], *scale.shape)[:, :, best, np.arange(len(weights))]
+    chosen = np.moveaxis(chosen.reshape(-1, *weights.shape[1:3], len(weights)), (0, 3), (3, 0))
+    return RoundedWeights(
+        np.ascontiguousarray(chosen.astype(np.int8)), scale[best, np.arange(len(weights))]
     )
-    rest, variance = f32(spread.rest), f32(spread.variance)
-    factor = f32(spread.factor)
-    limit, error = np.float32(2 ** (bits - 1) - 1), steps - codes
-    common = np.tensordot(factor, error, (0, 0))  # [R, KH * KW, OC]
-    order = np.argsort(-spread.variance, kind="stable")
+
+
+def _descend(steps: F32, largest: int, spread: InputSpread) -> tuple[F32, F32]:
+    """Codes of the weights `steps` ``[IC, T, OC]``, and the squared error ``[OC]`` of the outputs.
+
+    Weights and errors are in steps of the scale.
+    """
+    rest, variance, factor = f32(spread.rest), f32(spread.variance), f32(spread.factor)
+    limit = np.float32(largest)
+    codes = np.clip(np.rint(steps), -limit, limit)
+    error = steps - codes
+    common = np.tensordot(factor, error, (0, 0))  # [R, T, OC]
     for _ in range(SWEEPS):
         changed = False
-        for channel in order:
+        for channel in np.argsort(-spread.variance, kind="stable"):
             pull = error[channel] * rest[channel] + np.tensordot(factor[channel], common, 1)
-            changes = _descend(codes[channel], pull, variance[channel], limit)
-            if changes is None:
-                continue
-            changed = True
-            error[channel] -= changes
-            common -= factor[channel][:, None, None] * changes
+            changes = _change_taps(codes[channel], pull, variance[channel], limit)
+            if changes.any():
+                changed = True
+                error[channel] -= changes
+                common -= factor[channel][:, None, None] * changes
         if not changed:
             break
-    codes = np.moveaxis(codes.reshape(-1, *weights.shape[1:3], len(weights)), (0, 3), (3, 0))
-    return RoundedWeights(np.ascontiguousarray(codes.astype(np.int8)), nearest.scale)
+    share = np.float32(TAP_CORRELATION)
+    own = np.tensordot(rest, error**2, 1).sum(0) + (common**2).sum((0, 1))
+    shared = np.tensordot(rest, error.sum(1) ** 2, 1) + (common.sum(1) ** 2).sum(0)
+    return codes, (1 - share) * own + share * shared
 
 
-def _descend(codes: F32, pull: F32, variance: np.float32, limit: np.float32) -> F32 | None:
-    """Change the codes ``[KH * KW, OC]`` of one input channel in place, tap by tap.
+def _change_taps(codes: F32, pull: F32, variance: np.float32, limit: np.float32) -> F32:
+    """Change the codes ``[T, OC]`` of one input channel in place, tap by tap; give the changes.
 
-    Gives the changes, None when nothing changes.  `pull` ``[KH * KW, OC]`` is the derivative of the
-    squared error, without the correlation of taps.
+    `pull` ``[T, OC]`` is the derivative of the squared error, without the correlation of taps.
     """
     share = np.float32(TAP_CORRELATION)
     total, changes = pull.sum(0), np.zeros_like(codes)
@@ -123,4 +144,4 @@ def _descend(codes: F32, pull: F32, variance: np.float32, limit: np.float32) -> 
         changes[tap] = new - code
         codes[tap] = new
         total -= changes[tap] * variance
-    return changes if changes.any() else None
+    return changes
