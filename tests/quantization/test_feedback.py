@@ -12,11 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from tvm_probq.quantization.feedback import (
     DAMPING,
+    SCALE_SHARES,
     TAP_CORRELATION,
+    TRIED_WEIGHTS,
     InputSpread,
     feedback_weights,
 )
-from tvm_probq.quantization.weights import round_weights
+from tvm_probq.quantization.weights import RoundedWeights, round_weights
 
 WEIGHTS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_side=4),
@@ -38,7 +40,8 @@ def test_codes_and_scales(weights: Any, bits: int) -> None:
     rounded = feedback_weights(weights, bits, InputSpread.unknown(weights.shape[3]))
     assert rounded.codes.dtype == np.int8
     assert rounded.codes.shape == weights.shape
-    assert np.array_equal(rounded.scale, round_weights(weights, bits).scale)
+    share = rounded.scale / round_weights(weights, bits).scale
+    assert np.all((share > SCALE_SHARES[0] - 1e-6) & (share < SCALE_SHARES[1] + 1e-6))
     assert np.abs(rounded.codes.astype(int)).max() <= 2 ** (bits - 1) - 1
 
 
@@ -57,7 +60,21 @@ def test_outputs_have_less_error(shape: Any, bits: int) -> None:
 def test_independent_inputs_are_rounded_to_nearest(weights: Any) -> None:
     one_tap = weights[:, :1, :1]
     rounded = feedback_weights(one_tap, 8, InputSpread.unknown(weights.shape[3]))
-    assert np.array_equal(rounded.codes, round_weights(one_tap, 8).codes)
+    steps = one_tap / rounded.scale[:, None, None, None]
+    assert np.array_equal(rounded.codes, np.clip(np.rint(steps), -127, 127))
+
+
+@pytest.mark.parametrize(("bits", "share"), [(4, 0.8), (8, 0.5)])
+def test_few_weights_find_a_scale_that_fits_them(bits: int, share: float) -> None:
+    weights = np.random.default_rng(2).normal(size=(50, 3, 3, 1)).astype(np.float32)
+    spread = InputSpread.unknown(1)
+    many = np.concatenate([weights] * (TRIED_WEIGHTS // weights.size + 1))
+    error = output_error(weights, feedback_weights(weights, bits, spread), spread)
+    one_scale = feedback_weights(many, bits, spread)
+    assert np.array_equal(one_scale.scale[:50], round_weights(weights, bits).scale)
+    assert error < share * output_error(
+        weights, RoundedWeights(one_scale.codes[:50], one_scale.scale[:50]), spread
+    )
 
 
 def test_a_spread_holds_its_covariance() -> None:
@@ -66,7 +83,7 @@ def test_a_spread_holds_its_covariance() -> None:
     spread = InputSpread.of(covariance)
     held = np.diag(spread.rest) + spread.factor @ spread.factor.T
     damping = DAMPING * np.trace(covariance) / 6 * np.eye(6)
-    np.testing.assert_allclose(held, covariance + damping, atol=1e-12)
+    np.testing.assert_allclose(held, covariance + damping, rtol=1e-3, atol=1e-3)
     assert np.allclose(spread.variance, np.diag(held))
 
 

@@ -70,7 +70,7 @@ class TensorRecord:
             "tap_means": self.tap_means.tolist(),
             "basis": None if self.basis is None else _round_floats(self.basis),
             "correlation": self.correlation,
-            "spread": None if self.spread is None else _spread_json(self.spread),
+            "spread": None if self.spread is None else self.spread.to_json(),
             "factor": self.factor.tolist(),
             "channels": self.channels.tolist(),
             "losses": {kind: losses.to_json() for kind, losses in sorted(self.losses.items())},
@@ -88,7 +88,7 @@ class TensorRecord:
             None if basis is None else np.asarray(basis, np.float32),
             float(data["correlation"]),
             {kind: IntervalLosses.from_json(losses) for kind, losses in data["losses"].items()},
-            None if data["spread"] is None else _spread_of(data["spread"]),
+            None if data["spread"] is None else InputSpread.from_json(data["spread"]),
             np.asarray(data["factor"], np.float64),
             np.asarray(data["channels"], np.float64).reshape(4, -1),
         )
@@ -179,23 +179,6 @@ class CalibrationRecord:
             str(data["model_hash"]), str(data["data_hash"]), int(data["samples"]),
             int(data["warm_up"]), tensors,
         )  # fmt: skip
-
-
-def _spread_json(spread: InputSpread) -> dict[str, Any]:
-    arrays = {"rest": spread.rest[:, None], "factor": spread.factor}
-    return {name: _significant(a, 4).tolist() for name, a in arrays.items()}
-
-
-def _significant(values: Array, digits: int) -> Array:
-    """float64 values to a number of decimal digits."""
-    known = np.where(values == 0, 1.0, np.abs(values))
-    unit = 10.0 ** (digits - 1 - np.floor(np.log10(known)))
-    return np.asarray(np.rint(values * unit) / unit)
-
-
-def _spread_of(data: dict[str, Any]) -> InputSpread:
-    rest, factor = (np.asarray(data[name], np.float64) for name in ("rest", "factor"))
-    return InputSpread(rest[:, 0], factor.reshape(len(rest), -1))
 
 
 def _round_floats(values: Array) -> Any:

@@ -1,6 +1,7 @@
 """Rounding of weights with error feedback: each error is taken up by weights that read alike."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import linalg
@@ -14,6 +15,7 @@ SWEEPS = 3
 # Directions in which inputs vary together, and the share of the mean variance added to all.
 RANK = 32
 DAMPING = 0.01
+DIGITS = 4
 # Scales tried, over the usual one, and how many for how many weights: with few weights a channel
 # there is often one that fits most of them.
 SCALE_SHARES = (0.9, 1.2)
@@ -50,13 +52,30 @@ class InputSpread:
         values, vectors = _leading_directions(covariance)
         factor = vectors * np.sqrt(np.maximum(values, 0.0))
         left = np.maximum(np.diag(covariance) - (factor**2).sum(1), 0.0)
-        return cls(left + DAMPING * mean, factor)
+        return cls(_significant(left + DAMPING * mean), _significant(factor))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists."""
+        return {"rest": self.rest.tolist(), "factor": self.factor.tolist()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "InputSpread":
+        """Read what `to_json` gave."""
+        rest, factor = (np.asarray(data[name], np.float64) for name in ("rest", "factor"))
+        return cls(rest, factor.reshape(len(rest), -1))
 
     @property
     def variance(self) -> Array:
         """Variance of each channel ``[IC]``."""
         variance: Array = self.rest + (self.factor**2).sum(1)
         return variance
+
+
+def _significant(values: Array) -> Array:
+    """Values to `DIGITS` decimal digits: what is enough here, and short in a file."""
+    known = np.where(values == 0, 1.0, np.abs(values))
+    unit = 10.0 ** (DIGITS - 1 - np.floor(np.log10(known)))
+    return np.asarray(np.rint(values * unit) / unit)
 
 
 def _leading_directions(covariance: Array) -> tuple[Array, Array]:
