@@ -16,6 +16,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
 from tvm_probq.passes.lower_layers import LowerLayers, Tiles
 from tvm_probq.passes.lower_to_aot import LowerToAot
@@ -49,6 +50,7 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
     """Phase 2: the annotated float module to the integer graph, which the simulator can run."""
     return [
         EqualizeChannels(record),
+        LeaveFloat(plan),
         InsertSurrogates(plan, record),
         QuantizeWeights(plan, record),
         WidenAccumulators(),

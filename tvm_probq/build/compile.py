@@ -55,7 +55,7 @@ def compile_model(
     plan : Plan
         How each layer is quantized.
     record : CalibrationRecord or None
-        Calibration of the same model; None only for the mode ``float``.
+        Calibration of the same model; None only for a plan that quantizes nothing.
     profile : Profile
         Where it is to run.
     tiles : Tiles, optional
@@ -73,7 +73,7 @@ def compile_model(
     integer = quantized(model, plan, record)
     lowered = tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
     executable = build(lowered, target)
-    is_float = plan.default.mode == "float"
+    is_float = not plan.quantizes
     if not is_float:
         check_instructions(lowered, executable)
     reports = float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
@@ -85,8 +85,8 @@ def compile_model(
 
 
 def quantized(model: Model, plan: Plan, record: CalibrationRecord | None) -> IRModule:
-    """The integer graph of a model, which the simulator can run; the float one in mode ``float``."""
-    if plan.default.mode == "float":
+    """The integer graph of a model, which the simulator can run; the float one of a float plan."""
+    if not plan.quantizes:
         return model.mod
     if record is None:
         raise CalibrationError(

@@ -26,10 +26,7 @@ TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored a
 
 def float_reports(model: Model) -> tuple[LayerReport, ...]:
     """Reports of a model compiled in float32."""
-    return tuple(
-        LayerReport(m.name, _operator(m), 32, 32, "float", macs=_macs(m))
-        for m in marked_tensors(model.mod).values()
-    )
+    return tuple(_float_report(m, "") for m in marked_tensors(model.mod).values())
 
 
 def layer_reports(
@@ -46,7 +43,14 @@ def layer_reports(
         facts = _kernel_facts(lowered, kernels[name])
         surrogate = _surrogate(codes, call, m, layer_plan, record)
         reports.append(_report(m, layer_plan, proofs.get(name, ""), surrogate, facts))
-    return tuple(reports)
+    left = [m for name, m in marked.items() if m.layer is not None and name not in kernels]
+    reports += [_float_report(m, plan.layer(m.name).reason) for m in left]
+    order = list(marked)
+    return tuple(sorted(reports, key=lambda report: order.index(report.name)))
+
+
+def _float_report(m: Marked, reason: str) -> LayerReport:
+    return LayerReport(m.name, _operator(m), 32, 32, "float", macs=_macs(m), reason=reason)
 
 
 def _markers(definitions: Definitions) -> dict[str, Any]:

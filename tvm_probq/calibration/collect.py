@@ -151,7 +151,7 @@ class Collector:
 
         for index, sample in enumerate(samples):
             self.simulator(*checked(sample, index), watch=watch)
-        self.record.tensors = warm_up.fit(self.marked)
+        self.record.tensors = warm_up.fit(self.marked, equalize=self.record.equalize)
         self.record.warm_up = len(samples)
 
     def add(self, sample: Sample, index: int) -> None:

@@ -106,6 +106,8 @@ class CalibrationRecord:
         Samples already added.
     warm_up : int
         Samples that bases and correlations were fitted on, 0 before that.
+    equalize : bool
+        Whether channels are given factors; see `EqualizeChannels`.
     tensors : dict
         `TensorRecord` by layer name.
     """
@@ -114,6 +116,7 @@ class CalibrationRecord:
     data_hash: str
     samples: int = 0
     warm_up: int = 0
+    equalize: bool = True
     tensors: dict[str, TensorRecord] = field(default_factory=dict)
 
     def tensor(self, name: str) -> TensorRecord:
@@ -140,7 +143,7 @@ class CalibrationRecord:
         """Write as JSON, all or nothing."""
         data = {
             "format": FORMAT, "model_hash": self.model_hash, "data_hash": self.data_hash,
-            "samples": self.samples, "warm_up": self.warm_up,
+            "samples": self.samples, "warm_up": self.warm_up, "equalize": self.equalize,
             "tensors": {name: t.to_json() for name, t in self.tensors.items()},
         }  # fmt: skip
         text = json.dumps(data).encode()
@@ -177,7 +180,7 @@ class CalibrationRecord:
         tensors = {name: TensorRecord.from_json(t) for name, t in data["tensors"].items()}
         return cls(
             str(data["model_hash"]), str(data["data_hash"]), int(data["samples"]),
-            int(data["warm_up"]), tensors,
+            int(data["warm_up"]), bool(data["equalize"]), tensors,
         )  # fmt: skip
 
 

@@ -38,9 +38,12 @@ class WarmUp:
             peak = np.abs(y).max((0, 1, 2)).astype(np.float64)
             self.peaks[name] = np.maximum(self.peaks.get(name, 0.0), peak)
 
-    def fit(self, marked: Mapping[str, Marked]) -> dict[str, TensorRecord]:
-        """Give new records of all tensors."""
-        return {name: self._tensor(name, m) for name, m in marked.items()}
+    def fit(self, marked: Mapping[str, Marked], *, equalize: bool) -> dict[str, TensorRecord]:
+        """Give new records of all tensors, with factors of channels if they are to have any."""
+        records = {name: self._tensor(name, m) for name, m in marked.items()}
+        for name, peak in self.peaks.items() if equalize else ():
+            records[name].factor = factors(peak)
+        return records
 
     def _tensor(self, name: str, marked: Marked) -> TensorRecord:
         tensor = TensorRecord(correlation=float(np.mean(self.correlations.get(name, [0.0]))))
@@ -55,6 +58,4 @@ class WarmUp:
             mean = means.mean(0, dtype=np.float64)
             covariance = self.products[name] / len(means) - np.outer(mean, mean)
             tensor.spread = InputSpread.of(covariance)
-        if name in self.peaks:
-            tensor.factor = factors(self.peaks[name])
         return tensor

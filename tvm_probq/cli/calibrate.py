@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     card = sources.card_of(args)
     model = sources.load(sources.model_path(args, card), 1, args.shape)
     samples = sources.samples_of(args, card, model)
-    record = _record_at(args.output, model, samples)
+    record = _record_at(args.output, model, samples, equalize=args.equalize)
     resumed = record.samples
     if resumed:
         say(f"continuing {args.output} after {resumed} samples", quiet=args.quiet)
@@ -77,11 +77,11 @@ def collect(
     return calibration.collect(model.mod, stream, record, path)
 
 
-def new_record(model: Model, samples: Samples) -> CalibrationRecord:
+def new_record(model: Model, samples: Samples, *, equalize: bool = True) -> CalibrationRecord:
     """Make an empty record of a model and its samples."""
     from tvm_probq.calibration.record import CalibrationRecord
 
-    return CalibrationRecord(model.sha256, samples.identity)
+    return CalibrationRecord(model.sha256, samples.identity, equalize=equalize)
 
 
 def load_record(path: Path, model: Model) -> CalibrationRecord:
@@ -106,15 +106,21 @@ def load_record(path: Path, model: Model) -> CalibrationRecord:
     return record
 
 
-def _record_at(path: Path, model: Model, samples: Samples) -> CalibrationRecord:
+def _record_at(path: Path, model: Model, samples: Samples, *, equalize: bool) -> CalibrationRecord:
     if not path.is_file():
-        return new_record(model, samples)
+        return new_record(model, samples, equalize=equalize)
     record = load_record(path, model)
     if record.data_hash != samples.identity:
         raise CalibrationError(
             "the calibration record is of other data",
             where=str(path),
             why=f"it was not made from {samples.source} with the same preprocessing",
+            fix="write to another file, or delete this one to calibrate anew",
+        )
+    if record.equalize != equalize:
+        raise CalibrationError(
+            f"the calibration record was made with{'' if record.equalize else 'out'} equalization",
+            where=str(path),
             fix="write to another file, or delete this one to calibrate anew",
         )
     if record.samples > samples.count:

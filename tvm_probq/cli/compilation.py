@@ -48,13 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of random numbers (default 0)")
     plans.add_plan(parser)
-    parser.add_argument(
-        "--skip",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="layers that stay float, by name or pattern; may be given again",
-    )
     options.add_output(parser, "ARTEFACT", "the file to write")
 
 
@@ -63,13 +56,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_writable(args.output, what="the artefact", kind=ArtefactError)
     plan = plans.plan_from(args)
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
-    plans.check_target(plan, profile)
+    plans.check_target(plan, profile)  # before anything takes time
     database = _database(args.database, profile.name)
     card = sources.card_of(args)
     path = sources.model_path(args, card)
     model = sources.load(path, 1, args.shape)
-    if args.skip:
-        plan = plans.skip_layers(plan, args.skip, _layer_names(model))
+    plan = plans.override_layers(plan, args, sources.layer_names(model))
+    plans.check_target(plan, profile)
     record = _record(args, card, model, plan)
     if args.batch != 1:
         model = sources.load(path, args.batch, args.shape)
@@ -125,12 +118,6 @@ def show(result: dict[str, Any]) -> str:
     return text
 
 
-def _layer_names(model: Model) -> list[str]:
-    from tvm_probq.calibration.marked import marked_tensors
-
-    return [name for name, m in marked_tensors(model.mod).items() if m.layer is not None]
-
-
 def _record(
     args: argparse.Namespace, card: Card | None, model: Model, plan: Plan
 ) -> CalibrationRecord | None:
@@ -138,7 +125,7 @@ def _record(
     _check_one_source(args)
     if args.calibration is not None:
         return calibrate.load_record(args.calibration, model)
-    if all(layer.mode == "float" for layer in (plan.default, *plan.layers.values())):
+    if not plan.quantizes:
         return None
     if args.random_calibration is not None:
         count = args.random_calibration
@@ -148,7 +135,7 @@ def _record(
         )
     else:
         source = sources.samples_of(args, card, model)
-    record = calibrate.new_record(model, source)
+    record = calibrate.new_record(model, source, equalize=args.equalize)
     return calibrate.collect(model, source, record, None, quiet=args.quiet)
 
 

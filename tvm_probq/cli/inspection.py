@@ -66,7 +66,7 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
         If the card is of another model.
     """
     from tvm_probq.build.compile import in_units, quantized
-    from tvm_probq.report.coverage import coverage
+    from tvm_probq.report.layer_noise import network_noise
 
     model = sources.load(card.model)
     said = artefact.manifest
@@ -85,4 +85,5 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
             yield from (batch.x[i : i + 1] for i in range(len(batch.x)))
 
     taken = progress(samples(), limit, "measuring", quiet=quiet)
-    return coverage(in_units(model, artefact.record), integer, taken)
+    layers = network_noise(in_units(model, artefact.record), integer, taken).layers
+    return {n: noise.coverage for n, noise in layers.items() if noise.coverage is not None}

@@ -49,6 +49,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the model, as a file or by a card, and its shapes."""
     parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="an ONNX model")
     parser.add_argument("--card", type=Path, help="a model card (TOML), instead of or beside MODEL")
+    add_shape(parser)
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """Add the shapes of inputs."""
     parser.add_argument(
         "--shape",
         action="append",

@@ -6,13 +6,13 @@ import argparse
 import difflib
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.cli.options import widths
-from tvm_probq.errors import UsageError
+from tvm_probq.errors import PlanError, UsageError
 from tvm_probq.plan.plan import (
+    CLIPS,
     CORRECTIONS,
     MODES,
     ROUNDINGS,
@@ -20,6 +20,7 @@ from tvm_probq.plan.plan import (
     SURROGATES,
     Plan,
     plan_of,
+    scheme_fields,
 )
 from tvm_probq.target.profile import TargetProfile
 
@@ -30,6 +31,7 @@ FIELDS = (
     "rule",
     "coverage",
     "rounding",
+    "weight_clip",
     "correction",
     "observer",
     "per_channel",
@@ -40,8 +42,28 @@ FIELDS = (
 def add_plan(parser: argparse.ArgumentParser) -> None:
     """Add the options; all are None where they are not given."""
     group = parser.add_argument_group("how to quantize")
-    group.add_argument("--mode", choices=MODES, help="of activations (default predicted)")
-    group.add_argument("--scheme", help=f"bits, such as w4a8 (default {DEFAULT_SCHEME})")
+    group.add_argument(
+        "--mode",
+        action="append",
+        default=[],
+        metavar="[LAYERS=]MODE",
+        help=f"of activations: {', '.join(MODES)} (default predicted); with a layer's name or a "
+        "pattern, for these layers; may be given again",
+    )
+    group.add_argument(
+        "--scheme",
+        action="append",
+        default=[],
+        metavar="[LAYERS=]SCHEME",
+        help=f"bits, such as w4a8 (default {DEFAULT_SCHEME}); for layers as --mode",
+    )
+    group.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="LAYERS",
+        help="layers that stay float, by name or pattern; may be given again",
+    )
     group.add_argument("--plan", type=Path, help="a plan (TOML) instead of all these options")
     group.add_argument("--surrogate", choices=SURROGATES, help="predicts ranges (default auto)")
     group.add_argument("--rule", choices=RULES, help="fits the interval (default auto)")
@@ -49,6 +71,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--coverage", type=float, metavar="SHARE", help="of values inside, for the rule coverage"
     )
     group.add_argument("--rounding", choices=ROUNDINGS, help="of weights (default feedback)")
+    group.add_argument("--weight-clip", choices=CLIPS, help="of weights (default auto)")
     group.add_argument("--correction", choices=CORRECTIONS, help="of the weights' rounding")
     group.add_argument("--observer", choices=tuple(OBSERVERS), help="of static ranges")
     group.add_argument(
@@ -63,19 +86,20 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_from(args: argparse.Namespace) -> Plan:
-    """Make the plan.
+    """Make the plan, but for what is said of single layers (`override_layers`).
 
     Raises
     ------
     UsageError
-        If a plan and options that contradict it are given.
+        If a plan and options that contradict it are given, or one twice.
     PlanError
         If a value is invalid.
     """
     given = {name: getattr(args, name) for name in FIELDS if getattr(args, name) is not None}
+    mode, scheme = _of_all("mode", args.mode), _of_all("scheme", args.scheme)
     if args.plan is None:
-        return plan_of(args.scheme or DEFAULT_SCHEME, args.mode, **given)
-    extra = [name for name in ("mode", "scheme") if getattr(args, name) is not None] + list(given)
+        return plan_of(scheme or DEFAULT_SCHEME, mode, **given)
+    extra = [name for name, value in (("mode", mode), ("scheme", scheme)) if value] + list(given)
     if extra:
         raise UsageError(
             f"--plan and --{extra[0].replace('_', '-')} are both given",
@@ -84,26 +108,76 @@ def plan_from(args: argparse.Namespace) -> Plan:
     return Plan.load(args.plan)
 
 
-def skip_layers(plan: Plan, patterns: Sequence[str], names: Sequence[str]) -> Plan:
-    """Leave the layers float that match one of `patterns`, such as ``*/depth_conv/*``.
+def override_layers(plan: Plan, args: argparse.Namespace, names: Sequence[str]) -> Plan:
+    """Change the plan of single layers, as ``--mode``, ``--scheme`` and ``--skip`` say.
+
+    Parameters
+    ----------
+    plan : Plan
+        From `plan_from`.
+    args : argparse.Namespace
+        The options of `add_plan`.
+    names : sequence of str
+        The layers of the model.
 
     Raises
     ------
     UsageError
-        If a pattern matches none of the layers `names`.
+        If a pattern matches no layer.
+    PlanError
+        If a value is invalid.
     """
-    layers = dict(plan.layers)
-    for pattern in patterns:
-        found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-        if not found:
-            near = difflib.get_close_matches(pattern, names) or list(names[:3])
-            raise UsageError(
-                f"--skip {pattern} matches no layer",
-                fix=f"give a layer or a pattern of layers, such as {', '.join(near)}",
-            )
-        for name in found:
-            layers[name] = replace(plan.layer(name), mode="float", reason=f"--skip {pattern}")
-    return Plan(plan.default, layers)
+    changes = [("scheme", *_of_layers(v), scheme_fields) for v in args.scheme if "=" in v]
+    changes += [("mode", *_of_layers(v), _mode_fields) for v in args.mode if "=" in v]
+    changes += [("skip", v, "float", _mode_fields) for v in args.skip]
+    for option, pattern, value, to_fields in changes:
+        reason = f"--skip {pattern}" if option == "skip" else f"--{option} {pattern}={value}"
+        found = matching(names, pattern, f"--{option}")
+        plan = plan.override(found, **to_fields(value), reason=reason)
+    return plan
+
+
+def matching(names: Sequence[str], pattern: str, option: str) -> list[str]:
+    """The layers that a name or a pattern such as ``*/depth_conv/*`` stands for.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
+    found = [name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)]
+    if not found:
+        near = difflib.get_close_matches(pattern, names) or list(names[:3])
+        raise UsageError(
+            f"{option} {pattern} matches no layer",
+            fix=f"give a layer or a pattern of layers, such as {', '.join(near)}"
+            if near
+            else "leave it out: the model has no layers to quantize",
+        )
+    return found
+
+
+def _of_all(option: str, given: Sequence[str]) -> str | None:
+    """The value of an option that is said of no single layers."""
+    values = [value for value in given if "=" not in value]
+    if len(values) > 1:
+        raise UsageError(f"--{option} is given {len(values)} times", fix="give it once for all")
+    if not values:
+        return None
+    if option == "mode":
+        _mode_fields(values[0])
+    return values[0]
+
+
+def _of_layers(text: str) -> tuple[str, str]:
+    pattern, _, value = text.rpartition("=")
+    return pattern, value
+
+
+def _mode_fields(mode: str) -> dict[str, str]:
+    if mode not in MODES:
+        raise PlanError(f"{mode!r} is no mode", fix=f"use one of {', '.join(MODES)}")
+    return {"mode": mode}
 
 
 def check_target(plan: Plan, profile: TargetProfile) -> None:

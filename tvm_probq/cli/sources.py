@@ -28,6 +28,12 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="use the first N samples (default %(default)s)",
     )
+    parser.add_argument(
+        "--no-equalize",
+        dest="equalize",
+        action="store_false",
+        help="leave the channels in front of depthwise layers as they are",
+    )
 
 
 def card_of(args: argparse.Namespace) -> Card | None:
@@ -71,6 +77,14 @@ def load(path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]
             fix="use --batch 1",
         )
     return model
+
+
+def layer_names(model: Model) -> list[str]:
+    """Names of the layers that a plan can speak of, in graph order."""
+    from tvm_probq.calibration.marked import marked_tensors
+
+    tensors = marked_tensors(model.mod).items()
+    return [name for name, m in tensors if m.layer is not None or m.kind == "matmul"]
 
 
 def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Samples:

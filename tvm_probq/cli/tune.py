@@ -189,6 +189,7 @@ def _tasks(args: argparse.Namespace, plan: Plan) -> list[Task]:
     card = sources.card_of(args)
     path = sources.model_path(args, card)
     model = sources.load(path, 1, args.shape)
+    plan = plans.override_layers(plan, args, sources.layer_names(model))
     record = _record(args, card, model)
     if args.batch != 1:
         model = sources.load(path, args.batch, args.shape)

@@ -188,12 +188,13 @@ def clipped_share(
 ) -> float | None:
     """Give the share of values outside the chosen interval, mean over layers; None for float."""
     from tvm_probq.build.compile import in_units
-    from tvm_probq.report.coverage import coverage
+    from tvm_probq.report.layer_noise import network_noise
 
     if compiled.mode == "float":
         return None
     half = COVERAGE_IMAGES // 2
     mixed = np.concatenate([images[:half], shifted(images[half : 2 * half], "dark")])
     module = in_units(model, record)
-    inside = coverage(module, compiled.integer_module, (image[None] for image in mixed))
-    return 1.0 - float(np.mean(list(inside.values())))
+    noise = network_noise(module, compiled.integer_module, (image[None] for image in mixed))
+    inside = [layer.coverage for layer in noise.layers.values() if layer.coverage is not None]
+    return 1.0 - float(np.mean(inside))

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ CORRECTIONS = ("auto", "none", "static", "predicted")
 SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
 ROUNDINGS = ("feedback", "nearest")
+CLIPS = ("auto", "none", "mse")
 SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
 
@@ -35,6 +37,9 @@ class LayerPlan:
         Share of output values inside the interval, for the rule ``coverage``.
     rounding : str
         Of the weights: ``feedback`` makes the errors of an output channel cancel.
+    weight_clip : str
+        What the scale of weights covers: the largest one (``none``), or the share with the least
+        squared error (``mse``); ``auto`` is ``mse`` at 5 bits and fewer.
     correction : str
         Of the weights' rounding; ``auto`` is ``predicted`` unless the mode is ``static``.
     observer : str
@@ -54,6 +59,7 @@ class LayerPlan:
     rule: str = "auto"
     coverage: float = 0.999
     rounding: str = "feedback"
+    weight_clip: str = "auto"
     correction: str = "auto"
     observer: str = "minmax"
     per_channel: bool = False
@@ -65,6 +71,7 @@ class LayerPlan:
         _check("surrogate", self.surrogate, SURROGATES)
         _check("rule", self.rule, RULES)
         _check("rounding", self.rounding, ROUNDINGS)
+        _check("weight_clip", self.weight_clip, CLIPS)
         _check("correction", self.correction, CORRECTIONS)
         _check("observer", self.observer, tuple(OBSERVERS))
         for name in ("weight_bits", "activation_bits"):
@@ -99,9 +106,25 @@ class Plan:
     default: LayerPlan = field(default_factory=LayerPlan)
     layers: dict[str, LayerPlan] = field(default_factory=dict)
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether any layer may be quantized."""
+        return any(layer.mode != "float" for layer in (self.default, *self.layers.values()))
+
     def layer(self, name: str) -> LayerPlan:
         """The plan of the layer `name`."""
         return self.layers.get(name, self.default)
+
+    def override(self, names: Iterable[str], **changes: Any) -> "Plan":
+        """Change fields of `LayerPlan` for some layers.
+
+        Raises
+        ------
+        PlanError
+            When a value is invalid.
+        """
+        layers = {name: replace(self.layer(name), **changes) for name in names}
+        return Plan(self.default, self.layers | layers)
 
     @property
     def scheme(self) -> str:
@@ -167,14 +190,26 @@ def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
     PlanError
         When the scheme is not one, or contradicts the mode.
     """
+    named = scheme_fields(scheme)
+    suffix = named.get("mode")
+    if mode is not None and suffix not in (None, mode):
+        raise PlanError(f"scheme {scheme} is {suffix}, but the mode asked is {mode}")
+    return Plan(LayerPlan(**{**named, **options, "mode": mode or suffix or "predicted"}))
+
+
+def scheme_fields(scheme: str) -> dict[str, Any]:
+    """The fields of `LayerPlan` that a scheme such as ``w4a8`` or ``w4a8s`` names.
+
+    Raises
+    ------
+    PlanError
+        When the scheme is not one.
+    """
     match = SCHEME.fullmatch(scheme)
     if match is None:
         raise PlanError(f"{scheme!r} is no scheme", fix="write w8a8, w4a8p, w8a4s and the like")
-    suffix = SUFFIX.get(match[3])
-    if mode is not None and suffix is not None and mode != suffix:
-        raise PlanError(f"scheme {scheme} is {suffix}, but the mode asked is {mode}")
-    chosen = mode or suffix or "predicted"
-    return Plan(LayerPlan(int(match[1]), int(match[2]), mode=chosen, **options))
+    named = {"weight_bits": int(match[1]), "activation_bits": int(match[2])}
+    return {**named, "mode": SUFFIX[match[3]]} if match[3] else named
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:

@@ -89,7 +89,9 @@ def _leading_directions(covariance: Array) -> tuple[Array, Array]:
     return found
 
 
-def feedback_weights(weights: Array, bits: int, spread: InputSpread) -> RoundedWeights:
+def feedback_weights(
+    weights: Array, bits: int, spread: InputSpread, clip: str = "auto"
+) -> RoundedWeights:
     """Round OHWI float32 weights so that the errors of one output channel cancel.
 
     The expected squared error of an output is ``e' (T x C) e``, with e the channel's rounding
@@ -106,8 +108,10 @@ def feedback_weights(weights: Array, bits: int, spread: InputSpread) -> RoundedW
         2 to 8.
     spread : InputSpread
         C, of IC channels.
+    clip : str
+        See `round_weights`.
     """
-    usual = round_weights(weights, bits).scale
+    usual = round_weights(weights, bits, clip).scale
     count = min(MAX_SCALES, max(1, TRIED_WEIGHTS // weights.size))
     shares = np.r_[1.0, np.linspace(*SCALE_SHARES, count - 1)]
     scale = f32(shares[:, None] * usual)  # [S, OC]

@@ -24,18 +24,18 @@ class RoundedWeights:
         return self.codes.astype(np.float32) * self.scale.reshape(shape)
 
 
-def round_weights(weights: Array, bits: int) -> RoundedWeights:
+def round_weights(weights: Array, bits: int, clip: str = "auto") -> RoundedWeights:
     """Round OHWI float32 weights to `bits` bits, codes in ``[-2**(bits-1) + 1, 2**(bits-1) - 1]``.
 
-    The scale covers the channel's largest weight; at 5 bits and fewer it is the one of least
-    squared error among clips down to half of that.  A channel of zeros (or of values whose steps
-    float32 cannot express) has the scale 1.
+    The scale covers the channel's largest weight (`clip` ``none``), or it is the one of least
+    squared error among clips down to half of that (``mse``); ``auto`` clips at 5 bits and fewer.
+    A channel of zeros (or of values whose steps float32 cannot express) has the scale 1.
     """
     flat = weights.reshape(weights.shape[0], -1).astype(np.float64)
     limit = 2 ** (bits - 1) - 1
     peak = np.abs(flat).max(1, keepdims=True)
     best = np.where(peak > TINY, peak / limit, 1.0)
-    if bits <= CLIPPED_BITS:
+    if clip == "mse" or (clip == "auto" and bits <= CLIPPED_BITS):
         best = best * _best_clip(flat, best, limit)
     scale = best.astype(np.float32)
     codes = np.clip(np.rint(flat / scale), -limit, limit).astype(np.int8)

@@ -10,6 +10,6 @@ from tvm_probq.simulator.arithmetic import Array
 def round_layer(weights: Array, tensor: TensorRecord, plan: LayerPlan) -> RoundedWeights:
     """Round the weights of a layer, OHWI float32."""
     if plan.rounding == "nearest":
-        return round_weights(weights, plan.weight_bits)
+        return round_weights(weights, plan.weight_bits, plan.weight_clip)
     spread = tensor.spread or InputSpread.unknown(weights.shape[3])
-    return feedback_weights(weights, plan.weight_bits, spread)
+    return feedback_weights(weights, plan.weight_bits, spread, plan.weight_clip)
