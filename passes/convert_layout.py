@@ -17,6 +17,7 @@ from tvm_probq.ir.expressions import (
     shape_of,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.ir.weights import is_weights, rearranged
 
 TO_LAST = (0, 2, 3, 1)
 TO_FIRST = (0, 3, 1, 2)
@@ -78,8 +79,8 @@ def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     if str(a.data_layout) != "NCHW" or str(a.kernel_layout) != "OIHW":
         return None
     weights = rewriter.value(call.args[1])
-    if is_constant(weights):
-        weights = constant(constant_value(weights).transpose(TO_LAST))
+    if is_weights(weights):
+        weights = rearranged(rewriter, weights, lambda oihw: oihw.transpose(TO_LAST))
     else:
         weights = rewriter.emit(relax.op.permute_dims(call.args[1], TO_LAST))
     y = relax.op.nn.conv2d(
@@ -253,5 +254,6 @@ _CONVERTERS: dict[str, Converter] = {
     **{f"relax.{n}": _binary for n in ("add", "subtract", "multiply", "divide")},
     **{f"relax.{n}": _binary for n in ("maximum", "minimum")},
     **{f"relax.{n}": _unary for n in ("probq.activation", "nn.relu", "clip", "sigmoid", "tanh")},
+    **{f"relax.probq.{n}": _unary for n in ("quantize", "dequantize")},
     **{f"relax.{n}": _unary for n in ("exp", "sqrt", "negative", "nn.silu", "nn.leakyrelu")},
 }
