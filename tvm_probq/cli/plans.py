@@ -35,6 +35,8 @@ FIELDS = (
     "per_channel",
     "bits_from",
 )
+# Options that have no meaning where a file's own parameters are kept, as those of the plan.
+CALIBRATING = ("calibration", "random_calibration", "data", "skip")
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +84,28 @@ def plan_from(args: argparse.Namespace) -> Plan:
             fix="leave one out; the plan says everything",
         )
     return Plan.load(args.plan)
+
+
+def kept_plan(args: argparse.Namespace, model: str) -> Plan:
+    """Make the plan of a model that keeps the parameters of its file.
+
+    Raises
+    ------
+    UsageError
+        If an option is given that decides what the file does.
+    """
+    defaults: dict[str, tuple[object, ...]]
+    defaults = {"mode": (None, "static", "float"), "scheme": (None, "w8a8", "w8a8s"), "skip": ([],)}
+    for name in ("mode", "scheme", "plan", *FIELDS, *CALIBRATING):
+        if getattr(args, name, None) not in defaults.get(name, (None,)):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is given, but the model is quantized already",
+                where=model,
+                why="its own scales, zero-points and codes of weights are kept",
+                fix="leave the option out, or give --requantize to take the model as the float one "
+                "that it stands for",
+            )
+    return plan_of(DEFAULT_SCHEME, args.mode or "static")
 
 
 def skip_layers(plan: Plan, patterns: Sequence[str], names: Sequence[str]) -> Plan:
