@@ -142,7 +142,8 @@ class _Marks:
         else:
             kind = self._kind(call)
             reason = "" if kind != "float" else f"{describe(call)} has no integer form"
-            name = self.name_of.get(call, describe(call).replace(".", "_"))
+            other = describe(call).replace(".", "_") if kind == "float" else kind
+            name = self.name_of.get(call, other)
         self.of_calls[quantize] = (unique(self.names, name), kind, reason)
 
     def _source(self, var: Any) -> Call | None:

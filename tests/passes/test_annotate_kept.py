@@ -50,7 +50,7 @@ MIDDLES: dict[str, tuple[Any, Marks]] = {
     ),
     "product": (lambda n: n("Mul", y := stem(n), y), [("multiply", "multiply")]),
     "concat": (lambda n: n("Concat", y := stem(n), y, axis=1), [("concat", "concat")]),
-    "pool": (lambda n: n("GlobalAveragePool", stem(n)), [("mean", "pool")]),
+    "pool": (lambda n: n("GlobalAveragePool", stem(n)), [("pool", "pool")]),
     "attention": (
         lambda n: n("MatMul", y := stem(n), n("Transpose", y, perm=[0, 1, 3, 2])),
         [("matmul", "matmul")],

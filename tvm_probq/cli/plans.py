@@ -94,10 +94,10 @@ def kept_plan(args: argparse.Namespace, model: str) -> Plan:
     UsageError
         If an option is given that decides what the file does.
     """
-    defaults: dict[str, tuple[object, ...]]
-    defaults = {"mode": (None, "static", "float"), "scheme": (None, "w8a8", "w8a8s"), "skip": ([],)}
+    harmless = {"mode": ("static", "float"), "scheme": ("w8a8", "w8a8s")}
     for name in ("mode", "scheme", "plan", *FIELDS, *CALIBRATING):
-        if getattr(args, name, None) not in defaults.get(name, (None,)):
+        value = getattr(args, name, None)
+        if value not in (None, [], *harmless.get(name, ())):
             raise UsageError(
                 f"--{name.replace('_', '-')} is given, but the model is quantized already",
                 where=model,
