@@ -229,6 +229,8 @@ def _shuffle(rewriter: Rewriter, call: Call) -> relax.Expr | None:
 
 def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """``[N, C, H, W]`` to ``[N, H W, C]``, the form of a detector's outputs, is a reshape."""
+    if call.attrs.axes is not None and ints(call.attrs.axes) == TO_LAST:
+        return _last(rewriter, call.args[0])
     flat = rewriter.value(call.args[0])
     x = _last(rewriter, flat.args[0]) if is_call(flat, "reshape") else None
     if x is None or call.attrs.axes is None or ints(call.attrs.axes) != (0, 2, 1):

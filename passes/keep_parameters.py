@@ -9,6 +9,7 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant, constant_value, is_call, is_constant, shape_of
+from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.ir.weights import is_coded, rearranged, weights_value
 from tvm_probq.simulator.arithmetic import F32, Array
@@ -17,6 +18,8 @@ from tvm_probq.simulator.arithmetic import F32, Array
 SHIFTS = {"uint8": 0, "int8": 128}
 WEIGHT_ZERO = {"int8": 0, "uint8": 128}
 QMAX = 255
+IMAGE_RANK = 4
+TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 PRODUCTS = {"nn.conv2d": 0, "nn.conv1d": 0, "matmul": 1}  # and the axis of output channels
 
 
@@ -39,7 +42,8 @@ class KeepParameters:
         lv1 = R.nn.conv2d(lv, w)
 
     Signed codes of activations and unsigned ones of weights are moved by 128.  Other constants,
-    such as biases, become float32, and what is no pair of one scale and 8 bits stays as it is.
+    such as biases, become float32.  A tensor has one scale, or one for each channel where only
+    depthwise layers read it; what is no such pair of 8 bits stays as it is.
 
     Holds before: nothing.  Holds after: codes of weights are read by products alone, with a scale
     for each output channel.
@@ -47,13 +51,14 @@ class KeepParameters:
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
-        return rewrite(mod, _Keeper().visit)
+        return rewrite(mod, _Keeper(Definitions(mod["main"])).visit)
 
 
 class _Keeper:
     """Visits calls; remembers what was quantized, so that all its readers share the codes."""
 
-    def __init__(self) -> None:
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
         self.stored: dict[Any, relax.Var] = {}
 
     def visit(self, rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
@@ -61,25 +66,34 @@ class _Keeper:
         if is_call(new, "quantize"):
             return _constant_codes(rewriter, new)
         if is_call(new, "dequantize"):
-            return self._dequantize(rewriter, new)
+            return self._dequantize(rewriter, old, new)
         if is_call(new, "permute_dims") and is_coded(value := rewriter.value(new.args[0])):
             transposed = _transposed(rewriter, value)
             if transposed is not None:
                 return transposed
         return _with_usable_weights(rewriter, new)
 
-    def _dequantize(self, rewriter: Rewriter, new: Call) -> relax.Expr | None:
+    def _dequantize(self, rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
         source = rewriter.value(new.args[0])
         if is_constant(source):
             return _weights(rewriter, new, constant_value(source))
         found = _pair(rewriter, source, new) if is_call(source, "quantize") else None
-        if found is None:
+        if found is None or (found[0].size > 1 and not self._is_read_depthwise(old)):
             return None
         if new.args[0] not in self.stored:
-            qparams = _qparams(source, *found)
-            codes = rewriter.emit(ops.quantize(source.args[0], qparams), name="q")
-            self.stored[new.args[0]] = rewriter.emit(ops.dequantize(codes, qparams))
+            self.stored[new.args[0]] = _stored(rewriter, source, *found)
         return self.stored[new.args[0]]
+
+    def _is_read_depthwise(self, dequantize: Call) -> bool:
+        """Whether only depthwise layers read a tensor, so that each channel may have a scale."""
+        readers = self.definitions.users.get(self.definitions.var_of[dequantize], [])
+        return bool(readers) and all(_is_depthwise(reader, dequantize) for reader in readers)
+
+
+def _is_depthwise(reader: Call, x: Call) -> bool:
+    if not is_call(reader, "nn.conv2d") or str(reader.attrs.data_layout) != "NCHW":
+        return False
+    return int(reader.attrs.groups) == shape_of(x)[1] == shape_of(reader)[1] > 1
 
 
 def _parameters(rewriter: Rewriter, call: Call) -> tuple[Array, Array] | None:
@@ -91,24 +105,32 @@ def _parameters(rewriter: Rewriter, call: Call) -> tuple[Array, Array] | None:
     return scale, zero
 
 
-def _pair(rewriter: Rewriter, quantize: Call, dequantize: Call) -> tuple[float, int] | None:
-    """Scale and zero-point of a pair: the same constants, one for the whole tensor, of 8 bits."""
+def _pair(rewriter: Rewriter, quantize: Call, dequantize: Call) -> tuple[Array, Array] | None:
+    """Scale and zero-point of a pair: the same constants of 8 bits, one or one a channel."""
     first, second = _parameters(rewriter, quantize), _parameters(rewriter, dequantize)
     x = quantize.args[0]
     if first is None or second is None or str(x.ty.dtype) != "float32" or len(shape_of(x)) < 2:
         return None
     if str(quantize.ty.dtype) not in SHIFTS or str(dequantize.ty.dtype) != "float32":
         return None
-    if any(a.size != 1 or b.size != 1 or a != b for a, b in zip(first, second, strict=True)):
+    if not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
         return None
-    return first[0].item(), first[1].item()
+    axes = {int(call.attrs.axis) for call in (quantize, dequantize)}
+    if first[0].size > 1 and (len(shape_of(x)) != IMAGE_RANK or axes != {1}):
+        return None
+    return first
 
 
-def _qparams(quantize: Call, scale: float, zero: int) -> relax.Expr:
-    """Our parameters ``[N, 3, 1]`` of a pair."""
-    shifted = zero + SHIFTS[str(quantize.ty.dtype)]
-    row = np.array([[scale], [shifted], [QMAX]], np.float32)
-    return constant(np.tile(row, (shape_of(quantize)[0], 1, 1)))
+def _stored(rewriter: Rewriter, quantize: Call, scale: Array, zero: Array) -> relax.Var:
+    """What a pair gives, from codes under parameters ``[N, 3, 1]`` or ``[N, 3, C]``."""
+    x, shifted = quantize.args[0], zero.astype(np.float32) + SHIFTS[str(quantize.ty.dtype)]
+    rows = np.stack([scale.reshape(-1), shifted.reshape(-1), np.full(scale.size, QMAX)])
+    qparams = constant(np.tile(rows.astype(np.float32), (shape_of(x)[0], 1, 1)))
+    if scale.size > 1:
+        x = rewriter.emit(relax.op.permute_dims(x, TO_LAST))
+    codes = rewriter.emit(ops.quantize(x, qparams), name="q")
+    real = rewriter.emit(ops.dequantize(codes, qparams))
+    return rewriter.emit(relax.op.permute_dims(real, TO_FIRST)) if scale.size > 1 else real
 
 
 def _constant_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:

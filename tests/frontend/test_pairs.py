@@ -67,6 +67,24 @@ def test_activations_of_several_scales_cannot_be_kept(net: Any, tmp_path: Path) 
     assert load_model(path, requantize=True).outputs[0][1] == (1, 6)
 
 
+def test_scales_of_channels_before_a_depthwise_layer(onnx_net: Any, tmp_path: Path) -> None:
+    net = onnx_net(4, 6, 6, opset=21)
+    scale, zero = net.rng.uniform(0.01, 0.05, 4).astype(np.float32), np.array([0, 9, -9, 1], "i1")
+    parameters = net.exact(scale), net.exact(zero)
+    x = net("Relu", net.pair("x"))
+    x = net("DequantizeLinear", net("QuantizeLinear", x, *parameters), *parameters)
+    weights = net.coded(4, 1, 3, 3)
+    path = net.save(tmp_path, net.pair(net("Conv", x, weights, group=4, pads=[1] * 4)))
+    model = load_model(path)
+    assert [m.kind for m in marked_tensors(model.mod).values()] == ["input", "float", "conv2d"]
+    data = np.random.default_rng(0).normal(size=(1, 4, 6, 6)).astype(np.float32)
+    (wanted,) = ReferenceEvaluator(onnx.load(path)).run(None, {"x": data})
+    found = Simulator(quantized(model, plan_of("w8a8s"), None))(data)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    net("Conv", x, net.coded(8, 4, 3, 3))
+    refused(net.save(tmp_path), UnsupportedError, "with 4 scales", "give --requantize")
+
+
 def test_activations_of_16_bits_cannot_be_kept(onnx_net: Any, tmp_path: Path) -> None:
     net = onnx_net(6, opset=21)
     net.pair("x", zero=np.uint16(9))

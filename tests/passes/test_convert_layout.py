@@ -160,6 +160,15 @@ def test_other_permutations_are_no_shuffle(
     assert calls_of(after).count("permute_dims") == 5
 
 
+def test_a_transpose_to_channels_last_is_none(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 5, 5)
+    net("Relu", net("Transpose", relu(net), perm=[0, 2, 3, 1]))
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == 1
+
+
 def test_two_outputs(onnx_net: Any, imported: Any, apply: Any) -> None:
     net = onnx_net(3, 5, 5)
     first = relu(net)

@@ -150,6 +150,29 @@ def test_other_readers_of_weights_get_float32(apply: Any, calls_of: Any) -> None
     assert calls_of(after) == ["tanh", "concat"]
 
 
+def per_channel(builder: Any, x: Any, groups: int, axis: int = 1) -> Any:
+    """A convolution behind a pair with a scale for each of four channels."""
+    zeros = np.array([-3, 0, 5, 127], np.int8)
+    y = dequantize(builder, quantize(builder, x, SCALES, zeros, axis), SCALES, zeros, axis)
+    weights = constant(np.ones((4, 4 // groups, 3, 3), np.float32))
+    return relax.op.nn.conv2d(y, weights, groups=groups)
+
+
+def test_scales_of_channels_that_depthwise_layers_read(apply: Any, calls_of: Any) -> None:
+    mod = module(lambda b, x: per_channel(b, x, 4), (2, 4, 8, 8))
+    after = apply(CHANGE, mod, numeric=False)
+    stored = ["permute_dims", "probq.quantize", "probq.dequantize", "permute_dims"]
+    assert calls_of(after) == [*stored, "nn.conv2d"]
+    qparams = constant_value(values(after, "probq.quantize")[0].args[1])
+    rows = np.stack([SCALES, [125, 128, 133, 255], np.full(4, 255)])
+    np.testing.assert_array_equal(qparams, np.tile(rows.astype(np.float32), (2, 1, 1)))
+
+
+@pytest.mark.parametrize(("groups", "axis"), [(1, 1), (2, 1), (4, 2)])
+def test_scales_of_channels_that_others_read(groups: int, axis: int, unchanged: Any) -> None:
+    unchanged(CHANGE, module(lambda b, x: per_channel(b, x, groups, axis), (2, 4, 4, 8)))
+
+
 OTHERS: dict[str, Callable[[Any, Any], Any]] = {
     "several scales": lambda b, x: dequantize(
         b, quantize(b, x, SCALES[:3], np.zeros(3, np.int8)), SCALES[:3], np.zeros(3, np.int8)

@@ -61,8 +61,9 @@ def check_kept(pairs: Pairs, path: Path) -> None:
     Raises
     ------
     UnsupportedError
-        For activations and weights that are not 8 bits wide, activations with several scales,
-        weights that are not symmetric, or have scales along another axis than output channels.
+        For activations and weights that are not 8 bits wide, activations of several scales that not
+        only depthwise layers read, weights that are not symmetric, or have scales along another
+        axis than output channels.
     """
     for quantize, dequantize in pairs.activations:
         what, why = _activation(pairs, quantize, dequantize)
@@ -81,10 +82,24 @@ def _activation(pairs: Pairs, quantize: Any, dequantize: Any) -> tuple[str, str]
     dtype, scale = pairs.code_type(dequantize), pairs.array(quantize, 1)
     if dtype not in WEIGHT_ZERO:
         return f"stores {quantize.input[0]!r} as {dtype}", "tensors are stored in 8 bits"
-    if scale is not None and scale.size > 1:
+    if scale is not None and scale.size > 1 and not _is_read_depthwise(pairs, dequantize):
         what = f"stores {quantize.input[0]!r} with {scale.size} scales"
-        return what, "a layer that sums over channels needs one"
+        return what, "a tensor has one, but for what only depthwise layers read"
     return "", ""
+
+
+def _is_read_depthwise(pairs: Pairs, dequantize: Any) -> bool:
+    """Whether only depthwise layers read a tensor, whose scales are those of its channels."""
+    channels = pairs.array(dequantize, 1)
+    if channels is None or integers(dequantize).get("axis", 1) != 1:
+        return False
+    readers = list(pairs.readers(dequantize))
+    return bool(readers) and all(
+        node.op_type == "Conv"
+        and integers(node).get("group", 1) == channels.size
+        and pairs.dims(node.input[1])[:1] == [channels.size]
+        for node in readers
+    )
 
 
 def _weights(pairs: Pairs, node: Any, reader: Any) -> tuple[str, str]:
@@ -97,9 +112,9 @@ def _weights(pairs: Pairs, node: Any, reader: Any) -> tuple[str, str]:
     zero: Array | None = pairs.array(node, 2)
     if ((zero if zero is not None else np.zeros(1)) != WEIGHT_ZERO[dtype]).any():
         return f"are {dtype} with zero-points", "kernels multiply symmetric weights"
-    scale, axis = pairs.array(node, 1), attributes.get("axis", 1) % pairs.rank(node)
+    scale, axis = pairs.array(node, 1), attributes.get("axis", 1) % len(pairs.dims(node.output[0]))
     first = reader.op_type == "Conv" or integers(reader).get("transB")
-    wanted = 0 if first else pairs.rank(node) - 1
+    wanted = 0 if first else len(pairs.dims(node.output[0])) - 1
     if scale is not None and scale.size > 1 and axis != wanted:
         return f"have scales along axis {axis}", f"output channels are along axis {wanted}"
     return "", ""

@@ -67,10 +67,14 @@ class Pairs:
         kinds = [self.tensors[name].data_type for name in names if name in self.tensors]
         return str(TensorProto.DataType.Name(kinds[0] if kinds else kind)).lower()
 
-    def rank(self, dequantize: Any) -> int:
-        """Rank of a constant."""
-        node = self.quantizer(dequantize) or dequantize
-        return len(self.tensors[node.input[0]].dims)
+    def dims(self, name: str) -> list[int]:
+        """Shape of a constant, which may be quantized; empty where it is computed."""
+        while name not in self.tensors:
+            node = self.maker.get(name)
+            if node is None or node.op_type not in (QUANTIZE, DEQUANTIZE):
+                return []
+            name = node.input[0]
+        return list(self.tensors[name].dims)
 
     def readers(self, node: Any) -> Iterator[Any]:
         """Nodes that read what `node` gives."""
