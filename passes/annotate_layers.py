@@ -122,7 +122,7 @@ class _Marks:
         products = [c for c in definitions.order if is_pair_product(definitions, c)]
         given = layer_names(definitions.func, len(layers))
         for index, layer in enumerate(layers):
-            name = self._unique(given[index] or _default_name(layer, index))
+            name = self._unique(given[index] or default_name(layer, index))
             kind = "float" if name in skip else _product_kind(layer)
             self.of_calls[layer.calls[-1]] = (name, kind, skip.get(name, ""))
         pair_names = layer_names(definitions.func, len(products), PAIR_NAMES)
@@ -238,11 +238,16 @@ class _Marks:
             self._ask(operand)
 
     def _unique(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self.names:
-            name, number = f"{wanted}_{number}", number + 1
-        self.names.add(name)
-        return name
+        return unique(self.names, wanted)
+
+
+def unique(names: set[str], wanted: str) -> str:
+    """A name that is not among `names`, which takes it up."""
+    name, number = wanted, 1
+    while name in names:
+        name, number = f"{wanted}_{number}", number + 1
+    names.add(name)
+    return name
 
 
 def layer_names(func: relax.Function, count: int, key: str = NAMES) -> list[str]:
@@ -252,7 +257,8 @@ def layer_names(func: relax.Function, count: int, key: str = NAMES) -> list[str]
     return names if len(names) == count else [""] * count
 
 
-def _default_name(layer: Layer, index: int) -> str:
+def default_name(layer: Layer, index: int) -> str:
+    """The name of a layer that has none."""
     return f"{_product_kind(layer)}_{index}"
 
 

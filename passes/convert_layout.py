@@ -17,6 +17,7 @@ from tvm_probq.ir.expressions import (
     shape_of,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.ir.weights import is_weights, rearranged
 
 TO_LAST = (0, 2, 3, 1)
 TO_FIRST = (0, 3, 1, 2)
@@ -78,8 +79,8 @@ def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     if str(a.data_layout) != "NCHW" or str(a.kernel_layout) != "OIHW":
         return None
     weights = rewriter.value(call.args[1])
-    if is_constant(weights):
-        weights = constant(constant_value(weights).transpose(TO_LAST))
+    if is_weights(weights):
+        weights = rearranged(rewriter, weights, lambda oihw: oihw.transpose(TO_LAST))
     else:
         weights = rewriter.emit(relax.op.permute_dims(call.args[1], TO_LAST))
     y = relax.op.nn.conv2d(
@@ -228,6 +229,8 @@ def _shuffle(rewriter: Rewriter, call: Call) -> relax.Expr | None:
 
 def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """``[N, C, H, W]`` to ``[N, H W, C]``, the form of a detector's outputs, is a reshape."""
+    if call.attrs.axes is not None and ints(call.attrs.axes) == TO_LAST:
+        return _last(rewriter, call.args[0])
     flat = rewriter.value(call.args[0])
     x = _last(rewriter, flat.args[0]) if is_call(flat, "reshape") else None
     if x is None or call.attrs.axes is None or ints(call.attrs.axes) != (0, 2, 1):
@@ -253,5 +256,6 @@ _CONVERTERS: dict[str, Converter] = {
     **{f"relax.{n}": _binary for n in ("add", "subtract", "multiply", "divide")},
     **{f"relax.{n}": _binary for n in ("maximum", "minimum")},
     **{f"relax.{n}": _unary for n in ("probq.activation", "nn.relu", "clip", "sigmoid", "tanh")},
+    **{f"relax.probq.{n}": _unary for n in ("quantize", "dequantize")},
     **{f"relax.{n}": _unary for n in ("exp", "sqrt", "negative", "nn.silu", "nn.leakyrelu")},
 }

@@ -17,7 +17,7 @@ from tvm_probq.calibration.marked import (
 )
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.ir.expressions import constant, is_call, shape_of
-from tvm_probq.ir.layers import operands
+from tvm_probq.ir.layers import keeps_parameters, operands
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.passes.propagate_quantized import move_codes
 from tvm_probq.passes.quantize_weights import is_quantized
@@ -52,7 +52,8 @@ class InsertSurrogates:
         q = R.probq.layer(R.probq.quantize(lv1, qp), name="conv1", kind="conv2d")
         lv2 = R.probq.dequantize(q, qp)
 
-    Static mode has constant parameters, dynamic mode ``R.probq.observe(lv1)``.
+    Static mode has constant parameters, dynamic mode ``R.probq.observe(lv1)``.  Of a module that
+    keeps those of its file (`AnnotateKept`) codes are only moved to their readers.
 
     Parameters
     ----------
@@ -71,6 +72,8 @@ class InsertSurrogates:
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
+        if keeps_parameters(mod):
+            return rewrite(mod, lambda rewriter, _old, new: move_codes(rewriter, new))
         inserter = _Inserter(self.plan, self.record, marked_tensors(mod))
         return rewrite(mod, inserter.visit)
 

@@ -15,6 +15,7 @@ from tvm_probq.ir.expressions import (
     shape_of,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.ir.weights import is_weights, rearranged
 
 IMAGE_RANK = 4
 SWAP = (0, 2, 1)
@@ -57,8 +58,8 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
         return _convolution(rewriter, new)
     if is_call(new, "add"):
         return _sum(rewriter, new)
-    if is_call(new, "probq.activation"):
-        return _activation(rewriter, new)
+    if is_call(new, "probq.activation", "probq.quantize"):
+        return _unary(rewriter, new)
     return None
 
 
@@ -66,20 +67,20 @@ def _product(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     weights = rewriter.value(call.args[1])
     if len(shape_of(call)) <= 2 or str(call.ty.dtype) != "float32":
         return None
-    if not is_constant(weights):
+    if not is_weights(weights):
         return _pair(rewriter, call)
     if len(shape_of(weights)) != 2:
         return None
-    ohwi = constant_value(weights).T[:, None, None, :]
+    ohwi = rearranged(rewriter, weights, lambda matrix: matrix.T[:, None, None, :])
     product = relax.op.nn.conv2d(
-        _rows(rewriter, call.args[0]), constant(ohwi), data_layout="NHWC", kernel_layout="OHWI"
+        _rows(rewriter, call.args[0]), ohwi, data_layout="NHWC", kernel_layout="OHWI"
     )
     return _rows_again(rewriter, product, call)
 
 
 def _pair(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     a, b = call.args
-    if is_constant(rewriter.value(a)) or not len(shape_of(a)) == len(shape_of(b)) == 3:
+    if is_weights(rewriter.value(a)) or not len(shape_of(a)) == len(shape_of(b)) == 3:
         return None
     if shape_of(a)[0] != shape_of(b)[0]:
         return None
@@ -90,23 +91,25 @@ def _pair(rewriter: Rewriter, call: Call) -> relax.Expr | None:
 def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """A convolution along one axis, channels first."""
     a, weights = call.attrs, rewriter.value(call.args[1])
-    if (str(a.data_layout), str(a.kernel_layout)) != ("NCW", "OIW") or not is_constant(weights):
+    if (str(a.data_layout), str(a.kernel_layout)) != ("NCW", "OIW") or not is_weights(weights):
         return None
-    (left, right), ohwi = ints(a.padding), constant_value(weights).transpose(0, 2, 1)[:, None]
+    (left, right) = ints(a.padding)
+    ohwi = rearranged(rewriter, weights, lambda oiw: oiw.transpose(0, 2, 1)[:, None])
     convolution = relax.op.nn.conv2d(
-        _columns(rewriter, call.args[0]), constant(ohwi), strides=(1, *ints(a.strides)),
+        _columns(rewriter, call.args[0]), ohwi, strides=(1, *ints(a.strides)),
         padding=(0, left, 0, right), dilation=(1, *ints(a.dilation)), groups=a.groups,
         data_layout="NHWC", kernel_layout="OHWI",
     )  # fmt: skip
     return _columns_again(rewriter, convolution, call)
 
 
-def _activation(rewriter: Rewriter, call: Call) -> relax.Expr | None:
-    """An activation of an image."""
-    if (image := _image_of_rows(rewriter, call.args[0])) is not None:
-        return _rows_again(rewriter, Call(call.op, [image], call.attrs), call)
-    if (image := _image_of_columns(rewriter, call.args[0])) is not None:
-        return _columns_again(rewriter, Call(call.op, [image], call.attrs), call)
+def _unary(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """An activation of an image, or its codes."""
+    x, *rest = call.args
+    if (image := _image_of_rows(rewriter, x)) is not None:
+        return _rows_again(rewriter, Call(call.op, [image, *rest], call.attrs), call)
+    if (image := _image_of_columns(rewriter, x)) is not None:
+        return _columns_again(rewriter, Call(call.op, [image, *rest], call.attrs), call)
     return None
 
 

@@ -6,6 +6,7 @@ import tvm
 from tvm import relax
 
 from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.passes.annotate_kept import AnnotateKept
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.convert_layout import ConvertLayout
 from tvm_probq.passes.drop_unused_tuples import DropUnusedTuples
@@ -16,6 +17,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.keep_parameters import KeepParameters
 from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
 from tvm_probq.passes.lower_layers import LowerLayers, Tiles
@@ -36,12 +38,14 @@ Passes = list[tvm.transform.Pass]
 def canonical_passes() -> Passes:
     """Phase 1: the imported module to its canonical, annotated float form."""
     return [
+        KeepParameters(),
         RecoverOperators(),
         FoldConstants(),
         FoldBatchNorm(),
         SimplifyActivations(),
         ConvertLayout(),
         LiftProducts(),
+        AnnotateKept(),
         AnnotateLayers(),
     ]
 

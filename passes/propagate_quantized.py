@@ -31,7 +31,8 @@ class PropagateQuantized:
         q3 = R.nn.max_pool2d(q2)
         lv2 = R.probq.dequantize(q3, qp2)
 
-    Matrix products of two tensors become ``R.probq.matmul``.
+    Matrix products of two tensors become ``R.probq.matmul``, and codes that are quantized again
+    under other parameters ``R.probq.rescale``.
 
     Holds before: nothing.  Holds after: sums, products, joins, global pooling and operators that
     move values work on codes wherever their operands are codes.
@@ -96,6 +97,8 @@ def _nhwc(quantize: Any, call: Call) -> Call | None:
 
 def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     value, qparams = rewriter.value(call.args[0]), call.args[1]
+    if is_call(value, "probq.dequantize"):
+        return ops.rescale(value.args[0], value.args[1], qparams)
     if is_call(value, "mean"):
         return _global_pool(rewriter, value, qparams)
     if is_call(value, "concat"):

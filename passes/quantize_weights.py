@@ -8,7 +8,7 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.calibration.record import CalibrationRecord
-from tvm_probq.ir.expressions import constant, is_call
+from tvm_probq.ir.expressions import constant, is_call, is_constant
 from tvm_probq.ir.layers import (
     Definitions,
     Geometry,
@@ -60,8 +60,8 @@ class QuantizeWeights:
         definitions = Definitions(mod["main"])
 
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-            if not is_product(definitions, old):
-                return None
+            if not is_product(definitions, old) or not is_constant(rewriter.value(new.args[1])):
+                return None  # no product, or of codes already
             marker = marker_behind(definitions, old)
             if marker is None:
                 return None

@@ -22,6 +22,7 @@ from tvm_probq.target.profile import load_profile
 REPOSITORY = Path(__file__).resolve().parents[1]
 BATCH = 2
 PROFILE = "x86-64"
+ZERO, MINUS_FIVE = np.int8(0), np.int8(-5)
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +84,27 @@ class OnnxNet:
         attributes = {"pads": [kernel // 2] * 4, **attributes}
         constants = [weights, self.draw(outputs, scale=0.1)][: 1 + bias]
         return self("Conv", x, *constants, name=name, group=group, **attributes)
+
+    def pair(self, x: str, scale: float = 0.05, zero: Any = MINUS_FIVE) -> str:
+        """`x` quantized and dequantized again."""
+        parameters = [self.exact(np.float32(scale)), self.exact(zero)]
+        return self("DequantizeLinear", self("QuantizeLinear", x, *parameters), *parameters)
+
+    def coded(self, *shape: int, scale: Any = None, zero: Any = ZERO, axis: int = 0) -> str:
+        """Weights as codes of the type of `zero`, with a scale for each channel along `axis`."""
+        limits = np.iinfo(zero.dtype)
+        codes = self.rng.integers(limits.min, limits.max + 1, shape).astype(zero.dtype)
+        if scale is None:
+            scale = self.rng.uniform(0.5, 1.5, shape[axis]) * 0.02 / np.prod(shape[1:]) ** 0.5
+        scale = np.asarray(scale, np.float32)
+        zeros = self.exact(np.full(scale.shape, zero, zero.dtype))
+        return self("DequantizeLinear", self.exact(codes), self.exact(scale), zeros, axis=axis)
+
+    def exact(self, value: Any) -> str:
+        """An initializer of the type that `value` has."""
+        name = f"w{len(self.weights)}"
+        self.weights[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
 
     def batch_norm(self, x: str, channels: int) -> str:
         """A batch normalization that is not the identity."""

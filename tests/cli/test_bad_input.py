@@ -58,12 +58,47 @@ CHANGES: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
         lambda m: set_input(m, TensorProto.FLOAT16, ["n", 1, 8, 8]),
         "FLOAT16",
     ),
-    "dynamic sizes": (
-        lambda m: set_input(m, TensorProto.FLOAT, ["n", 1, "height", "width"]),
-        "symbolic shape",
-    ),
     "no nodes": (lambda m: m.graph.ClearField("node"), "no complete ONNX model"),
 }
+
+
+def save_open_sizes(path: Path) -> Path:
+    return save_model(path, lambda m: set_input(m, TensorProto.FLOAT, ["n", 1, "height", "width"]))
+
+
+@pytest.mark.parametrize("command", ["compile", "calibrate"])
+def test_open_sizes_are_named_with_the_option_that_fixes_them(
+    run: Run, digits: Path, tmp_path: Path, command: str
+) -> None:
+    model, out = save_open_sizes(tmp_path / "open.onnx"), tmp_path / "out"
+    options = [command, model, "--data", digits / "inputs.npz", "-o", out, "--samples", 8]
+    done = run(*options)
+    assert done.status == 2
+    assert "open.onnx: the input 'image' has the symbolic shape (n, 1, height, width)" in done.error
+    assert "it leaves open height, width" in done.error
+    assert "--shape image=1,1,224,224" in done.error
+    assert not out.exists()
+    assert run(*options, "--shape", "image=1,1,8,8").status == 0
+
+
+def test_a_card_decides_open_sizes(run: Run, digits: Path, tmp_path: Path) -> None:
+    model, card = save_open_sizes(tmp_path / "open.onnx"), ["--card", digits / "card.toml"]
+    record, out = tmp_path / "record.json", tmp_path / "out.probq"
+    assert run("calibrate", model, *card, "-o", record, "--samples", 8).status == 0
+    done = run("compile", model, *card, "--calibration", record, "--batch", 3, "-o", out)
+    assert (done.status, done.json["batch"]) == (0, 3)
+    found = [run("eval", subject, *card, "--limit", 60).json for subject in (model, MODEL_PATH)]
+    assert found[0]["value"] == found[1]["value"]
+
+
+def test_a_card_of_other_sizes_is_explained(run: Run, digits: Path, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        set_input(model, TensorProto.FLOAT, ["n", 3, "height", "width"])
+
+    model = save_model(tmp_path / "open.onnx", change)
+    done = run("eval", model, "--card", digits / "card.toml")
+    assert done.status == 2
+    assert "the input 'image' cannot have the shape (1, 1, 8, 8)" in done.error
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -9,7 +9,7 @@ import pytest
 
 from tvm_probq.cli import options, plans
 from tvm_probq.errors import PlanError, TargetError, UsageError
-from tvm_probq.plan.plan import plan_of
+from tvm_probq.plan.plan import Plan, plan_of
 from tvm_probq.target.profile import TargetProfile
 
 
@@ -102,13 +102,64 @@ def test_the_target_must_have_the_kernels() -> None:
         plans.check_target(plan_of("w8a8", bits_from=(4, 8)), profile)
 
 
+NAMES = ["stem", "block.1/conv", "block.2/conv"]
+
+
+def overridden(*arguments: str, names: list[str] = NAMES) -> Plan:
+    args = parse(*arguments)
+    return plans.override_layers(plans.plan_from(args), args, names)
+
+
 def test_skipped_layers_are_float_in_the_plan() -> None:
-    names = ["stem", "block.1/conv", "block.2/conv"]
-    plan = plans.skip_layers(plan_of("w4a8"), ["block.*"], names)
-    assert [plan.layer(name).mode for name in names] == ["predicted", "float", "float"]
+    plan = overridden("--scheme", "w4a8", "--skip", "block.*")
+    assert [plan.layer(name).mode for name in NAMES] == ["predicted", "float", "float"]
     assert plan.layer("block.1/conv").reason == "--skip block.*"
 
 
-def test_a_pattern_that_matches_nothing() -> None:
-    with pytest.raises(UsageError, match=r"--skip blok\.1 matches no layer.*block\.1"):
-        plans.skip_layers(plan_of("w8a8"), ["blok.1"], ["stem", "block.1"])
+def test_single_layers_have_their_own_mode_and_bits() -> None:
+    plan = overridden("--mode", "static", "--mode", "stem=dynamic", "--scheme", "*1/conv=w4a6p")
+    layers = [plan.layer(name) for name in NAMES]
+    assert [layer.mode for layer in layers] == ["dynamic", "predicted", "static"]
+    assert [layer.weight_bits for layer in layers] == [8, 4, 8]
+    assert layers[1].activation_bits == 6
+    assert layers[0].reason == "--mode stem=dynamic"
+    assert Plan.from_toml(plan.to_toml()) == plan
+
+
+def test_later_options_win_and_skipping_before_all() -> None:
+    plan = overridden("--mode", "*=static", "--mode", "stem=dynamic", "--skip", "*1*")
+    assert [plan.layer(name).mode for name in NAMES] == ["dynamic", "float", "static"]
+
+
+def test_names_with_the_signs_of_patterns() -> None:
+    names = ["conv[1]=a", "conv1"]
+    assert overridden("--skip", "conv[1]=a", names=names).layer("conv[1]=a").mode == "float"
+    assert overridden("--mode", "conv[1]=a=static", names=names).layer(names[0]).mode == "static"
+
+
+@pytest.mark.parametrize(
+    "given", [["--skip", "blok.1"], ["--mode", "blok.1=static"], ["--scheme", "blok.1=w4a8"]]
+)
+def test_a_pattern_that_matches_nothing(given: list[str]) -> None:
+    with pytest.raises(UsageError, match=rf"{given[0]} blok\.1 matches no layer.*block\.1"):
+        overridden(*given)
+
+
+def test_no_layer_at_all() -> None:
+    with pytest.raises(UsageError, match="no layers to quantize"):
+        overridden("--skip", "*", names=[])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(["--mode", "fast"], "'fast' is no mode"), (["--mode", "stem=fast"], "'fast' is no mode"),
+     (["--scheme", "stem=w9a8"], "'w9a8' is no scheme")],
+)  # fmt: skip
+def test_values_that_are_none(given: list[str], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        overridden(*given)
+
+
+def test_two_values_for_all_layers() -> None:
+    with pytest.raises(UsageError, match="--mode is given 2 times"):
+        overridden("--mode", "static", "--mode", "dynamic")

@@ -15,7 +15,7 @@ from tvm_probq.ir.rewrite import bindings
 from tvm_probq.passes.convert_layout import ConvertLayout
 
 CHANGE = ConvertLayout()
-BEFORE = 4  # canonical passes that come first
+BEFORE = 5  # canonical passes that come first
 
 
 def test_a_chain_keeps_two_transposes() -> None:
@@ -158,6 +158,15 @@ def test_other_permutations_are_no_shuffle(
     net.conv(shuffle(net, factors, axes), 8, 4, 1)
     after = apply(CHANGE, imported(net, steps=BEFORE))
     assert calls_of(after).count("permute_dims") == 5
+
+
+def test_a_transpose_to_channels_last_is_none(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 5, 5)
+    net("Relu", net("Transpose", relu(net), perm=[0, 2, 3, 1]))
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == 1
 
 
 def test_two_outputs(onnx_net: Any, imported: Any, apply: Any) -> None:

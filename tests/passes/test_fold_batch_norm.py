@@ -10,7 +10,7 @@ import pytest
 from tvm_probq.passes.fold_batch_norm import FoldBatchNorm
 
 CHANGE = FoldBatchNorm()
-BEFORE = 2  # canonical passes that come first
+BEFORE = 3  # canonical passes that come first
 
 
 @pytest.mark.parametrize("bias", [False, True])

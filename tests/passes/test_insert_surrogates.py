@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tvm
 
+from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.ir.expressions import is_call, is_constant, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
@@ -118,6 +119,23 @@ def test_a_module_without_markers_is_left_alone(
     net = onnx_net(3, 4, 4)
     net("Relu", net.conv("x", 3, 8))
     unchanged(InsertSurrogates(plan_of("w8a8"), annotated_net[1]), imported(net, steps=-1))
+
+
+def test_a_module_with_parameters_of_its_file_keeps_them(
+    onnx_net: Any, imported: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 8, 8)
+    stored = net.pair(net("Relu", net("Conv", net.pair("x"), net.coded(8, 3, 3, 3))))
+    net("Conv", net("MaxPool", stored, kernel_shape=[2, 2]), net.coded(4, 8, 1, 1))
+    mod = imported(net, steps=None)
+    nothing = CalibrationRecord("", "")
+    after = InsertSurrogates(plan_of("w8a8"), nothing)(mod)
+    assert sorted(calls_of(after)) == sorted(calls_of(mod))
+    moved = [c for c in calls_of(after) if c in ("nn.max_pool2d", "probq.dequantize", "nn.conv2d")]
+    assert moved[-3:] == ["nn.max_pool2d", "probq.dequantize", "nn.conv2d"]
+    integer = tvm.transform.Sequential(quantize_passes(plan_of("w8a8"), nothing))(mod)
+    assert "probq.surrogate" not in calls_of(integer)
+    assert calls_of(integer).count("probq.requantize") == 1
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,34 @@ def test_a_global_pool() -> None:
     tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
 
 
+def test_codes_that_are_quantized_again() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(
+            q: R.Tensor((1, 4), "uint8"), p: R.Tensor((1, 3, 1), "float32"),
+            yp: R.Tensor((1, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                gv = R.probq.quantize(R.probq.dequantize(q, p), yp, layout="NHWC")
+                R.output(gv)
+            return gv
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(
+            q: R.Tensor((1, 4), "uint8"), p: R.Tensor((1, 3, 1), "float32"),
+            yp: R.Tensor((1, 3, 1), "float32"),
+        ):  # fmt: skip
+            with R.dataflow():
+                gv = R.probq.rescale(q, p, yp)
+                R.output(gv)
+            return gv
+
+    tvm.ir.assert_structural_equal(CHANGE(Before), Expected)
+
+
 def test_a_sum_with_its_activation() -> None:
     @I.ir_module
     class Before:

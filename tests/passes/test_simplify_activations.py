@@ -17,7 +17,7 @@ from tvm_probq.ir.rewrite import bindings
 from tvm_probq.passes.simplify_activations import SimplifyActivations
 
 CHANGE = SimplifyActivations()
-BEFORE = 3  # canonical passes that come first
+BEFORE = 4  # canonical passes that come first
 
 
 def kinds(mod: Any) -> list[str]:

@@ -15,7 +15,7 @@ from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.layer_reports import float_reports, layer_reports
 from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
 from tvm_probq.calibration.record import CalibrationRecord
-from tvm_probq.errors import CalibrationError, KernelError
+from tvm_probq.errors import CalibrationError, KernelError, PlanError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.kernels.gate import check_instructions
 from tvm_probq.passes.equalize_channels import EqualizeChannels
@@ -55,7 +55,8 @@ def compile_model(
     plan : Plan
         How each layer is quantized.
     record : CalibrationRecord or None
-        Calibration of the same model; None only for a plan that quantizes nothing.
+        Calibration of the same model; None for a plan that quantizes nothing, and for a model that
+        keeps the parameters of its file, whose plan is ``plan_of("w8a8", "static")``.
     profile : Profile
         Where it is to run.
     tiles : Tiles, optional
@@ -66,6 +67,8 @@ def compile_model(
     ------
     CalibrationError
         Without a record, or with one of another model.
+    PlanError
+        For a model that keeps the parameters of its file, and another plan.
     KernelError
         When a kernel lost the instruction it was made for.
     """
@@ -88,6 +91,9 @@ def quantized(model: Model, plan: Plan, record: CalibrationRecord | None) -> IRM
     """The integer graph of a model, which the simulator can run; the float one of a float plan."""
     if not plan.quantizes:
         return model.mod
+    if model.keeps_parameters:
+        _check_keeps(model, plan)
+        record = CalibrationRecord(model.sha256, "")
     if record is None:
         raise CalibrationError(
             f"the mode {plan.default.mode} needs a calibration record",
@@ -99,6 +105,16 @@ def quantized(model: Model, plan: Plan, record: CalibrationRecord | None) -> IRM
             why="its model hash differs", fix="calibrate this model",
         )  # fmt: skip
     return tvm.transform.Sequential(quantize_passes(plan, record))(model.mod)
+
+
+def _check_keeps(model: Model, plan: Plan) -> None:
+    if plan.layers or plan.default.mode != "static":
+        modes = sorted({plan.default.mode, *(layer.mode for layer in plan.layers.values())})
+        raise PlanError(
+            f"the plan says {', '.join(modes)}, but the model keeps the parameters of its file",
+            where=model.source, why="they are constants, and those of all layers",
+            fix='compile it with plan_of("w8a8", "static"), or load it with requantize=True',
+        )  # fmt: skip
 
 
 def in_units(model: Model, record: CalibrationRecord | None) -> IRModule:

@@ -14,13 +14,13 @@ class LayerReport:
     ----------
     name, op : str
         Name from the ONNX file, and ``conv2d``, ``depthwise``, ``dense``, ``pool``, ``add``,
-        ``concat``, ``input`` or the operator that stayed float.
+        ``concat``, ``rescale``, ``input`` or the operator that stayed float.
     weight_bits, activation_bits : int
         0 where there are none; 32 for float.
     mode : str
         ``static``, ``dynamic``, ``predicted`` or ``float``.
     surrogate : str
-        Such as ``moments (mse)``, empty without one.
+        Such as ``moments (mse)``, or where else parameters are from; empty without any.
     accumulator : str
         Such as ``int32: 27 bits needed``.
     workspace_bytes, scratch_bytes : int

@@ -21,6 +21,7 @@ from tvm_probq.passes.insert_surrogates import INPUT_BITS
 from tvm_probq.passes.lower_layers import TILE
 from tvm_probq.plan.plan import LayerPlan, Plan
 
+KEPT_PARAMETERS = "from the file"
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
 
 
@@ -37,12 +38,14 @@ def layer_reports(
     kernels = _markers(Definitions(lowered["main"]))
     codes = Definitions(integer["main"])
     proofs = accumulator_proofs(integer)
-    reports = []
+    reports, kept = [], model.keeps_parameters
     for name, call in _markers(codes).items():
         m, layer_plan = marked[name], plan.layer(name)
         facts = _kernel_facts(lowered, kernels[name])
-        surrogate = _surrogate(codes, call, m, layer_plan, record)
-        reports.append(_report(m, layer_plan, proofs.get(name, ""), surrogate, facts))
+        stored = _is_stored(m, kept)
+        surrogate = KEPT_PARAMETERS if kept else _surrogate(codes, call, m, layer_plan, record)
+        proof = proofs.get(name, "")
+        reports.append(_report(m, layer_plan, proof, surrogate if stored else "", facts, stored))
     left = [m for name, m in marked.items() if m.layer is not None and name not in kernels]
     reports += [_float_report(m, plan.layer(m.name).reason) for m in left]
     order = list(marked)
@@ -62,11 +65,16 @@ def _markers(definitions: Definitions) -> dict[str, Any]:
     }
 
 
+def _is_stored(m: Marked, kept: bool) -> bool:
+    """Whether a tensor is stored as codes; where the file says which, its marker is on them."""
+    return m.kind != "output" and not (kept and str(m.call.ty.dtype) == "float32")
+
+
 def _report(
-    m: Marked, plan: LayerPlan, proof: str, surrogate: str, facts: dict[str, Any]
+    m: Marked, plan: LayerPlan, proof: str, surrogate: str, facts: dict[str, Any], stored: bool
 ) -> LayerReport:
     integer = m.layer is not None and m.kind in ("conv2d", "dense", "output") and plan.mode != "float"
-    stored_bits = 32 if m.kind == "output" else plan.activation_bits
+    stored_bits = plan.activation_bits if stored else 32
     return LayerReport(
         m.name, _operator(m),
         weight_bits=plan.weight_bits if integer else 32 if m.layer is not None else 0,

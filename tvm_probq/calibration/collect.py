@@ -29,6 +29,7 @@ from tvm_probq.calibration.marked import (
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.calibration.warm_up import WarmUp
 from tvm_probq.errors import CalibrationError
+from tvm_probq.ir.layers import keeps_parameters
 from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.simulator.arithmetic import Array, f32
 from tvm_probq.simulator.interpreter import Simulator
@@ -62,8 +63,15 @@ def collect(
     Raises
     ------
     CalibrationError
-        With fewer than two samples, or values that are not finite.
+        With fewer than two samples, values that are not finite, or a model that keeps the
+        parameters of its file.
     """
+    if keeps_parameters(mod):
+        raise CalibrationError(
+            "the model keeps the parameters of its file", why="there is nothing to calibrate",
+            fix="compile it without calibration, or give --requantize (in Python requantize=True) "
+            "to take it as the float model that it stands for",
+        )  # fmt: skip
     stream = iter(samples)
     head = list(islice(stream, WARM_UP_SAMPLES))
     if record.warm_up < len(head):  # new, or made from fewer samples than a warm-up takes

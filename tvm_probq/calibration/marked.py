@@ -7,7 +7,7 @@ from typing import Any
 from tvm.ir import Call, IRModule
 
 from tvm_probq.ir.expressions import is_call, shape_of
-from tvm_probq.ir.layers import Definitions, Layer, find_layers
+from tvm_probq.ir.layers import Definitions, Layer, find_layers, keeps_parameters
 
 PAIRS = ("add", "matmul")  # kinds predicted from the moments of two stored tensors
 
@@ -52,13 +52,16 @@ class Marked:
 
 def marked_tensors(mod: IRModule) -> dict[str, Marked]:
     """Every marker of ``main`` by name, in graph order."""
-    definitions = Definitions(mod["main"])
+    definitions, kept = Definitions(mod["main"]), keeps_parameters(mod)
     layers = {layer.calls[-1]: layer for layer in find_layers(definitions)}
     depthwise_products = {m.product for m in layers.values() if m.geometry.depthwise}
     found: dict[str, Marked] = {}
     for call in definitions.order:
         if is_call(call, "probq.layer"):
-            layer = layers.get(definitions.value(call.args[0]))
+            stored = definitions.value(call.args[0])
+            if kept and is_call(stored, "probq.quantize"):  # the marker is on codes
+                stored = definitions.value(stored.args[0])
+            layer = layers.get(stored)
             name, kind, reason = (str(call.attrs[key]) for key in ("name", "kind", "reason"))
             pair, activation = None, "none"
             if layer is None and kind in (*PAIRS, "output"):

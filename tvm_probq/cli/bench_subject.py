@@ -160,7 +160,8 @@ def _of_model(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
     scheme, chosen = args.scheme or plans.DEFAULT_SCHEME, args.modes or DEFAULT_MODES
     for mode in chosen:
         plans.check_target(plan_of(scheme, mode), profile)
-    model = sources.load(card.model if is_card and card else args.subject, 1, args.shape)
+    path = card.model if is_card and card else args.subject
+    model = _float(sources.load(path, 1, args.shape, card))
     taken = _samples(args, card, samples.only_input(model.inputs, str(model.source)))
     inputs = list(taken.stream())
     record = None
@@ -187,7 +188,7 @@ def _float_model(path: Path, artefact: Artefact, args: argparse.Namespace) -> Mo
         If it is another one.
     """
     said = artefact.manifest
-    model = sources.load(path, said.batch, args.shape)
+    model = _float(sources.load(path, said.batch, args.shape, sources.card_of(args)))
     if model.sha256 != said.model_sha256:
         raise ArtefactError(
             "the float model is not the one that the artefact was compiled from",
@@ -196,6 +197,18 @@ def _float_model(path: Path, artefact: Artefact, args: argparse.Namespace) -> Mo
             f"the artefact's {said.model_sha256[:12]}",
             fix="give the ONNX file or the card that the artefact was compiled from",
         )
+    return model
+
+
+def _float(model: Model) -> Model:
+    """Refuse a model that is quantized already: all contestants start from the float one."""
+    if model.keeps_parameters:
+        raise UnsupportedError(
+            "the model is quantized already", where=str(model.source),
+            why="contestants are made from the float model",
+            fix="give the float model, or the artefact that `tvm-probq compile` makes of this one, "
+            "without a model beside it",
+        )  # fmt: skip
     return model
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Calibrate to a file."""
     check_writable(args.output, what=WHAT, kind=CalibrationError)
     card = sources.card_of(args)
-    model = sources.load(sources.model_path(args, card), 1, args.shape)
+    model = sources.model_of(args, card)
     samples = sources.samples_of(args, card, model)
     record = _record_at(args.output, model, samples, equalize=args.equalize)
     resumed = record.samples

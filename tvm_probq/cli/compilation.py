@@ -59,17 +59,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plans.check_target(plan, profile)  # before anything takes time
     database = _database(args.database, profile.name)
     card = sources.card_of(args)
-    path = sources.model_path(args, card)
-    model = sources.load(path, 1, args.shape)
-    plan = plans.override_layers(plan, args, sources.layer_names(model))
-    plans.check_target(plan, profile)
-    record = _record(args, card, model, plan)
+    model = sources.model_of(args, card)
+    if model.keeps_parameters:
+        plan, record = plans.kept_plan(args, model.source), None
+    else:
+        plan = plans.override_layers(plan, args, sources.layer_names(model))
+        plans.check_target(plan, profile)
+        record = _record(args, card, model, plan)
     if args.batch != 1:
-        model = sources.load(path, args.batch, args.shape)
+        model = sources.model_of(args, card, args.batch)
     from tvm_probq.build import artefact
     from tvm_probq.build import compile as building
 
-    say(f"compiling {path} for {profile.name}", quiet=args.quiet)
+    say(f"compiling {model.source} for {profile.name}", quiet=args.quiet)
     compiled = building.compile_model(model, plan, record, profile, database)
     tuned = sum(bool(layer.tile) for layer in compiled.layers)
     is_random = record is not None and record.data_hash.startswith(samples.RANDOM)
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "batch": manifest.batch,
         "calibration_samples": manifest.calibration_samples,
         "random_calibration": is_random,
+        "keeps_parameters": model.keeps_parameters,
         "layers": len(manifest.layers),
         "database": manifest.database,
         "tuned_layers": tuned,
@@ -113,6 +116,8 @@ def show(result: dict[str, Any]) -> str:
         from tvm_probq.report.inspection import NOTHING_TO_QUANTIZE
 
         text += f"\n{NOTHING_TO_QUANTIZE}"
+    if result["keeps_parameters"]:
+        text += "\nscales, zero-points and codes of weights are those of the ONNX file"
     if result["random_calibration"]:
         text += "\nrandom calibration: use it for latency alone"
     return text

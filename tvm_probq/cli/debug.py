@@ -28,6 +28,7 @@ SAMPLES = 16
 GAIN_DB = 0.5
 WORST = 3
 BLOCK = 8
+AS_IT_IS = "as it is"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,13 +134,14 @@ def _subject(args: argparse.Namespace, artefact: Artefact, card: Card | None) ->
 
     if artefact.record is None:
         raise ArtefactError(
-            "the artefact is a float model", where=str(artefact.path),
-            fix="compile it in another mode than float",
+            "the artefact has no calibration", where=str(artefact.path),
+            why="it is a float model, or keeps the parameters of its file",
+            fix="compile it in another mode than float, or with --requantize",
         )  # fmt: skip
     if args.model is None and card is None:
         raise UsageError("no model is given", fix="give --card CARD or --model ONNX")
     path = card.model if args.model is None and card is not None else args.model
-    model = sources.load(path, 1, args.shape)
+    model = sources.load(path, 1, args.shape, card, requantize=True)  # it was calibrated
     if model.sha256 != artefact.manifest.model_sha256:
         raise ArtefactError(
             "the artefact is of another model", where=str(artefact.path),
@@ -203,7 +205,7 @@ def _tried(
     from tvm_probq.report import culprits
 
     data = list(_samples(args, card, subject.model, "calibration", None))
-    tries = {"as it is": subject}
+    tries = {AS_IT_IS: subject}
     tries |= {o: replace(subject, plan=p) for o, p in culprits.options_to_try(subject.plan).items()}
     layers = [row for row in worst if row["mode"] != "float" and row["alone_db"] is not None]
     for row in layers[:WORST]:
@@ -217,10 +219,17 @@ def _tried(
         option = "--no-equalize" if subject.record.equalize else "without --no-equalize"
         tries[option] = replace(subject, record=record)
     found = progress(tries.items(), len(tries), "trying", quiet=args.quiet)
-    rows = [{"option": o, "sqnr_db": s.noise(data).ratio_db()} for o, s in found]
-    for row in rows:
-        row["gain_db"] = row["sqnr_db"] - rows[0]["sqnr_db"]
-    return [rows[0], *sorted(rows[1:], key=lambda row: -row["gain_db"])]
+    reached = {option: changed.noise(data).ratio_db() for option, changed in found}
+    start = reached[AS_IT_IS]
+    order = sorted(reached, key=lambda option: (option != AS_IT_IS, -reached[option]))
+    return [
+        {
+            "option": o,
+            "sqnr_db": reached[o],
+            "gain_db": reached[o] - start if reached[o] != start else 0.0,
+        }
+        for o in order
+    ]
 
 
 def _otherwise_equalized(args: argparse.Namespace, card: Card | None, subject: Subject) -> Any:

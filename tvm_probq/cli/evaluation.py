@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", type=Path, metavar="MODEL", help="also compare with this float ONNX model"
     )
+    options.add_shape(parser)
+    options.add_requantize(parser)
     parser.add_argument(
         "--batch",
         type=options.positive,
@@ -58,8 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     corruption = None if args.corrupt is None else parse_corruption(args.corrupt)
     from tvm_probq.report.accuracy import evaluate
 
-    subject = open_subject(args.subject, args.batch)
-    reference = None if args.reference is None else open_float(args.reference, args.batch)
+    subject = open_subject(args, card)
+    reference = None if args.reference is None else open_float(args.reference, args, card)
     batches = progress(
         model_inputs(card, "evaluation", BLOCK, args.limit, corruption),
         _count(card, args.limit),
@@ -98,12 +100,13 @@ def show(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"{name:{width}}  {value}" for name, value in rows.items())])
 
 
-def open_subject(path: Path, batch: int | None) -> Subject:
-    """Open an artefact or a float model, told apart by how the file begins."""
+def open_subject(args: argparse.Namespace, card: Card) -> Subject:
+    """Open an artefact or an ONNX model, told apart by how the file begins."""
+    path = args.subject
     from tvm_probq.build.archive import is_archive
 
     if not is_archive(path) and path.suffix != ".probq":
-        return open_float(path, batch)
+        return open_float(path, args, card)
     from tvm_probq.build.artefact import load_artefact
     from tvm_probq.runtime.runner import Runner
 
@@ -112,16 +115,17 @@ def open_subject(path: Path, batch: int | None) -> Subject:
     return Subject(Runner(artefact).run, manifest.mode, manifest.scheme, manifest.batch)
 
 
-def open_float(path: Path, batch: int | None) -> Subject:
-    """Open a float ONNX model."""
+def open_float(path: Path, args: argparse.Namespace, card: Card) -> Subject:
+    """Open an ONNX model, which may be quantized already."""
     from tvm_probq.frontend.read import read_onnx
     from tvm_probq.frontend.shapes import fixed_batch
     from tvm_probq.runtime.float_model import FloatModel
 
-    if batch is None:
-        batch = fixed_batch(read_onnx(path)) or FLOAT_BATCH
-    model = FloatModel(sources.load(path, batch))
-    return Subject(model.run, "float", "", model.batch)
+    batch = args.batch or fixed_batch(read_onnx(path)) or FLOAT_BATCH
+    loaded = sources.load(path, batch, args.shape, card, requantize=args.requantize)
+    model = FloatModel(loaded)
+    said = ("static", "from the file") if loaded.keeps_parameters else ("float", "")
+    return Subject(model.run, *said, model.batch)
 
 
 def _count(card: Card, limit: int | None) -> int:

@@ -68,7 +68,7 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
     from tvm_probq.build.compile import in_units, quantized
     from tvm_probq.report.layer_noise import network_noise
 
-    model = sources.load(card.model)
+    model = sources.load(card.model, card=card, requantize=True)  # it was calibrated
     said = artefact.manifest
     if model.sha256 != said.model_sha256:
         raise ArtefactError(

@@ -50,17 +50,28 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="an ONNX model")
     parser.add_argument("--card", type=Path, help="a model card (TOML), instead of or beside MODEL")
     add_shape(parser)
+    add_requantize(parser)
 
 
 def add_shape(parser: argparse.ArgumentParser) -> None:
-    """Add the shapes of inputs."""
+    """Add ``--shape``."""
     parser.add_argument(
         "--shape",
         action="append",
         default=[],
         type=shape,
         metavar="NAME=SIZES",
-        help="shape of an input whose sizes the model leaves open, such as image=1,3,224,224",
+        help="shape of an input whose sizes the model leaves open, such as image=1,3,224,224 "
+        "(default: that of the card's inputs)",
+    )
+
+
+def add_requantize(parser: argparse.ArgumentParser) -> None:
+    """Add ``--requantize``."""
+    parser.add_argument(
+        "--requantize",
+        action="store_true",
+        help="take a model that is quantized already (QDQ) as the float model that it stands for",
     )
 
 

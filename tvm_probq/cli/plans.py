@@ -7,6 +7,7 @@ import difflib
 import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.cli.options import widths
@@ -37,6 +38,8 @@ FIELDS = (
     "per_channel",
     "bits_from",
 )
+# Options that have no meaning where a file's own parameters are kept, as those of the plan.
+CALIBRATING = ("calibration", "random_calibration", "data", "skip")
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +111,29 @@ def plan_from(args: argparse.Namespace) -> Plan:
     return Plan.load(args.plan)
 
 
+def kept_plan(args: argparse.Namespace, model: str) -> Plan:
+    """Make the plan of a model that keeps the parameters of its file.
+
+    Raises
+    ------
+    UsageError
+        If an option is given that decides what the file does.
+    """
+    harmless = {"mode": ("static", "float"), "scheme": ("w8a8", "w8a8s")}
+    for name in ("mode", "scheme", "plan", *FIELDS, *CALIBRATING):
+        value = getattr(args, name, None)
+        given = value if isinstance(value, list) else [value]
+        if any(v not in (None, *harmless.get(name, ())) for v in given):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is given, but the model is quantized already",
+                where=model,
+                why="its own scales, zero-points and codes of weights are kept",
+                fix="leave the option out, or give --requantize to take the model as the float one "
+                "that it stands for",
+            )
+    return plan_of(DEFAULT_SCHEME, _of_all("mode", args.mode) or "static")
+
+
 def override_layers(plan: Plan, args: argparse.Namespace, names: Sequence[str]) -> Plan:
     """Change the plan of single layers, as ``--mode``, ``--scheme`` and ``--skip`` say.
 
@@ -174,7 +200,7 @@ def _of_layers(text: str) -> tuple[str, str]:
     return pattern, value
 
 
-def _mode_fields(mode: str) -> dict[str, str]:
+def _mode_fields(mode: str) -> dict[str, Any]:
     if mode not in MODES:
         raise PlanError(f"{mode!r} is no mode", fix=f"use one of {', '.join(MODES)}")
     return {"mode": mode}

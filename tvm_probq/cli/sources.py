@@ -11,11 +11,14 @@ from tvm_probq.cli import samples
 from tvm_probq.cli.options import DEFAULT_SAMPLES
 from tvm_probq.cli.samples import Samples
 from tvm_probq.data.cards import Card, load_card
+from tvm_probq.data.sets import model_inputs
 from tvm_probq.errors import CalibrationError, UnsupportedError, UsageError
-from tvm_probq.frontend.shapes import counted_samples
+from tvm_probq.frontend.shapes import counted_samples, open_inputs
 
 if TYPE_CHECKING:
     from tvm_probq.frontend.onnx import Model
+
+Shapes = Sequence[tuple[str, tuple[int, ...]]]
 
 
 def add_samples(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +59,23 @@ def model_path(args: argparse.Namespace, card: Card | None) -> Path:
     return card.model
 
 
-def load(path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]]] = ()) -> Model:
+def model_of(args: argparse.Namespace, card: Card | None, batch: int = 1) -> Model:
+    """Import the model that the options name."""
+    path = model_path(args, card)
+    return load(path, batch, args.shape, card, requantize=args.requantize)
+
+
+def load(
+    path: Path,
+    batch: int = 1,
+    shapes: Shapes = (),
+    card: Card | None = None,
+    *,
+    requantize: bool = False,
+) -> Model:
     """Import the model with a fixed batch.
+
+    Sizes that the model leaves open are those in `shapes`, else those of the card's inputs.
 
     Raises
     ------
@@ -67,7 +85,8 @@ def load(path: Path, batch: int = 1, shapes: Sequence[tuple[str, tuple[int, ...]
     """
     from tvm_probq.frontend import onnx
 
-    model = onnx.load_model(path, batch=batch, shapes=dict(shapes))
+    known = {**_card_shapes(path, card), **dict(shapes)}
+    model = onnx.load_model(path, batch=batch, shapes=known, requantize=requantize)
     if batch != 1 and counted_samples((*model.inputs, *model.outputs)) is None:
         forms = (*model.inputs, *model.outputs)
         raise UnsupportedError(
@@ -85,6 +104,21 @@ def layer_names(model: Model) -> list[str]:
 
     tensors = marked_tensors(model.mod).items()
     return [name for name, m in tensors if m.layer is not None or m.kind == "matmul"]
+
+
+def _card_shapes(path: Path, card: Card | None) -> dict[str, tuple[int, ...]]:
+    """The shape of the only input, of which the model leaves sizes open, from a card's inputs."""
+    if card is None:
+        return {}
+    from tvm_probq.frontend.check import graph_inputs
+    from tvm_probq.frontend.read import read_onnx
+
+    proto = read_onnx(path)
+    unknown = open_inputs(proto)
+    if len(graph_inputs(proto)) != 1 or not unknown:
+        return {}
+    first = next(model_inputs(card, "calibration", 1, 1))
+    return dict.fromkeys(unknown, (1, *first.x.shape[1:]))
 
 
 def samples_of(args: argparse.Namespace, card: Card | None, model: Model) -> Samples:

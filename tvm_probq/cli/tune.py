@@ -187,12 +187,14 @@ def _check_host(profile: TargetProfile) -> None:
 def _tasks(args: argparse.Namespace, plan: Plan) -> list[Task]:
     """Import, calibrate and quantize the model; its distinct integer layers."""
     card = sources.card_of(args)
-    path = sources.model_path(args, card)
-    model = sources.load(path, 1, args.shape)
-    plan = plans.override_layers(plan, args, sources.layer_names(model))
-    record = _record(args, card, model)
+    model, record = sources.model_of(args, card), None
+    if model.keeps_parameters:
+        plan = plans.kept_plan(args, model.source)
+    else:
+        plan = plans.override_layers(plan, args, sources.layer_names(model))
+        record = _record(args, card, model)
     if args.batch != 1:
-        model = sources.load(path, args.batch, args.shape)
+        model = sources.model_of(args, card, args.batch)
     from tvm_probq.build.compile import quantized
     from tvm_probq.passes.lower_layers import layer_specs
     from tvm_probq.tuning.tasks import tasks_of

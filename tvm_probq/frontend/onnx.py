@@ -15,9 +15,12 @@ from tvm.relax.frontend.onnx import from_onnx
 
 from tvm_probq.errors import UnsupportedError
 from tvm_probq.frontend.check import check_graph, constant_names
+from tvm_probq.frontend.check_pairs import check_kept, check_operators, check_scales
+from tvm_probq.frontend.pairs import Pairs
 from tvm_probq.frontend.read import read_onnx
 from tvm_probq.frontend.shapes import Shapes, fixed_inputs
 from tvm_probq.ir.expressions import shape_of
+from tvm_probq.ir.layers import keeps_parameters
 from tvm_probq.passes.annotate_layers import NAMES, PAIR_NAMES
 from tvm_probq.passes.pipeline import canonical_passes
 
@@ -36,7 +39,8 @@ class Model:
     Attributes
     ----------
     mod : IRModule
-        Canonical float module, channels last inside, with ``R.probq.layer`` markers.
+        Canonical float module, channels last inside, with ``R.probq.layer`` markers.  Of a model
+        that is quantized already it holds the file's parameters and codes of weights.
     inputs, outputs : tuple of (name, shape, dtype)
         As in the ONNX file, with fixed shapes.
     sha256 : str
@@ -51,10 +55,16 @@ class Model:
     sha256: str
     source: str
 
+    @property
+    def keeps_parameters(self) -> bool:
+        """Whether tensors have the file's own parameters: it needs no calibration."""
+        return keeps_parameters(self.mod)
+
 
 def load_model(
-    path: Path | str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None
-) -> Model:
+    path: Path | str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None,
+    requantize: bool = False,
+) -> Model:  # fmt: skip
     """Import an ONNX file.
 
     Parameters
@@ -65,17 +75,23 @@ def load_model(
         Value of a symbolic first dimension.
     shapes : Mapping, optional
         Full shapes by input name, for inputs with other symbolic dimensions.
+    requantize : bool
+        Take a model that is quantized already (QuantizeLinear, DequantizeLinear) as the float model
+        that it stands for; without, its parameters and codes are kept.  One with quantized weights
+        alone is taken so in any case.
 
     Raises
     ------
     ModelError
         When the file is missing, no ONNX file, truncated or invalid, or its weights are not finite.
     UnsupportedError
-        For operators, data types, opsets or symbolic shapes that cannot be imported.
+        For operators, data types, opsets or symbolic shapes that cannot be imported, and for
+        quantization that cannot be kept.
     """
     path = Path(path)
     proto = read_onnx(path)
     check_graph(proto, path)
+    _read_pairs(proto, path, requantize)
     fixed = fixed_inputs(proto, path, batch, shapes or {})
     mod = _import(proto, fixed, path)
     with_weights, of_tensors = _product_names(proto)
@@ -88,6 +104,17 @@ def load_model(
         hashlib.sha256(path.read_bytes()).hexdigest(),
         str(path),
     )
+
+
+def _read_pairs(proto: Any, path: Path, requantize: bool) -> None:
+    """Check what a quantized model brings, or take it away."""
+    check_operators(proto, path)
+    pairs = Pairs(proto)
+    check_scales(pairs, path)
+    if requantize or not pairs.activations:
+        pairs.strip()
+    else:
+        check_kept(pairs, path)
 
 
 def _import(proto: Any, fixed: Shapes, path: Path) -> IRModule:

@@ -7,6 +7,7 @@ from typing import Any
 from tvm_probq.errors import ModelError, UnsupportedError, UsageError
 from tvm_probq.frontend.check import DTYPES, graph_inputs
 
+IMAGE_SIDE, TEXT_LENGTH = 224, 128  # in examples
 Shapes = dict[str, tuple[tuple[int, ...], str]]
 
 
@@ -23,6 +24,8 @@ def fixed_inputs(
     proto: Any, path: Path, batch: int, given: Mapping[str, tuple[int, ...]]
 ) -> Shapes:
     """Shape and dtype of each input, by name.
+
+    A given shape may say 1 for the first dimension where the model leaves it open: `batch` counts.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def _shape(
                 f"the input {name!r} cannot have the shape {given}", where=str(path),
                 why=f"the model declares {tuple(declared)}", fix="give a shape that fits",
             )  # fmt: skip
-        return given
+        return (batch, *given[1:]) if given[:1] == (1,) and declared[0] is None else given
     if declared and declared[0] is None:
         declared[0] = batch
     elif declared and declared[0] != batch and batch != 1:
@@ -70,13 +73,32 @@ def _shape(
             why=f"a batch of {batch} was asked", fix=f"use --batch {declared[0]}",
         )  # fmt: skip
     if any(d is None for d in declared):
-        symbols = [d.dim_param or "?" for d in dims]
+        names = [d.dim_param or str(d.dim_value or "?") for d in dims]
+        unknown = [dims[at].dim_param or f"dimension {at}" for at in _open(declared)]
+        example = ",".join(map(str, [dims[0].dim_value or 1, *_example(declared)[1:]]))
         raise UnsupportedError(
-            f"the input {name!r} has the symbolic shape ({', '.join(map(str, symbols))})",
-            where=str(path), why="kernels are made for fixed heights, widths and lengths",
-            fix=f"fix it on the command line, as in --shape {name}=1,3,224,224",
+            f"the input {name!r} has the symbolic shape ({', '.join(names)}): it leaves open "
+            f"{', '.join(unknown)}", where=str(path),
+            why="kernels are made for fixed heights, widths and lengths",
+            fix=f"say the sizes on the command line, such as --shape {name}={example}",
         )  # fmt: skip
     return tuple(int(d) for d in declared if d is not None)
+
+
+def _open(declared: list[int | None]) -> list[int]:
+    return [at for at, size in enumerate(declared) if size is None]
+
+
+def _example(declared: list[int | None]) -> list[int]:
+    """Sizes in place of those that are open, usual ones of an image or a text."""
+    usual = IMAGE_SIDE if len(declared) == 4 else TEXT_LENGTH
+    return [usual if size is None else size for size in declared]
+
+
+def open_inputs(proto: Any) -> list[str]:
+    """Names of the inputs with open sizes other than the first."""
+    dims = {v.name: v.type.tensor_type.shape.dim for v in graph_inputs(proto)}
+    return [n for n, d in dims.items() if not all(size.HasField("dim_value") for size in d[1:])]
 
 
 def fixed_batch(proto: Any) -> int | None:

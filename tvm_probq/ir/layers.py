@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from tvm import relax
-from tvm.ir import Call
+from tvm.ir import Call, IRModule
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant, is_tensor, shape_of
 from tvm_probq.ir.resizing import is_resize
 from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
+from tvm_probq.ir.weights import is_weights, weights_value
 from tvm_probq.ops.product_ops import is_gated
 from tvm_probq.simulator.arithmetic import Array
 
@@ -20,6 +21,8 @@ SHAPE_OPS = (
     "reshape", "flatten", "squeeze", "expand_dims", "strided_slice", "nn.pad", "nn.max_pool2d",
     "broadcast_to",
 )  # fmt: skip
+
+KEPT = "probq_kept"  # of a function whose tensors have the parameters of the file
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,12 @@ class Definitions:
         )
 
 
+def keeps_parameters(mod: IRModule) -> bool:
+    """Whether the module's tensors are stored under parameters of its file (`AnnotateKept`)."""
+    attrs = mod["main"].attrs
+    return attrs is not None and KEPT in attrs
+
+
 def moves_codes(call: Any) -> bool:
     """Whether `call` only moves values within each sample, so that codes can move.
 
@@ -194,7 +203,7 @@ def is_pair_product(definitions: Definitions, call: Any) -> bool:
     if not is_call(call, "matmul") or not is_tensor(call) or str(call.ty.dtype) != "float32":
         return False
     factors = [definitions.value(x) for x in call.args]
-    if any(is_constant(x) or not is_tensor(x) for x in factors):
+    if any(is_weights(x) or not is_tensor(x) for x in factors):
         return False
     a, b = map(shape_of, call.args)
     return len(a) == len(b) == 4 and a[:2] == b[:2]
@@ -209,8 +218,8 @@ def find_layers(definitions: Definitions) -> list[Layer]:
 
 
 def is_product(definitions: Definitions, call: Any) -> bool:
-    """A convolution or matrix product with constant float weights, channels last."""
-    if not is_call(call, *PRODUCTS) or not is_constant(definitions.value(call.args[1])):
+    """A float convolution or matrix product with constant weights, channels last."""
+    if not is_call(call, *PRODUCTS) or not is_weights(definitions.value(call.args[1])):
         return False
     if not is_tensor(call) or not is_tensor(call.args[0]) or str(call.ty.dtype) != "float32":
         return False
@@ -273,7 +282,7 @@ def marker_behind(definitions: Definitions, call: Any) -> Any:
 def product_geometry(definitions: Definitions, product: Call) -> tuple[Geometry, Array]:
     """Shape of a product and its weights, OHWI."""
     x_shape, y_shape = shape_of(product.args[0]), shape_of(product)
-    weights = constant_value(definitions.value(product.args[1]))
+    weights = weights_value(definitions.value(product.args[1]))
     if is_call(product, "matmul"):
         weights = np.ascontiguousarray(weights.T)[:, None, None, :]
         return Geometry(x_shape, y_shape, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1), weights
