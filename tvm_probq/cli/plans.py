@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,7 @@ def override_layers(plan: Plan, args: argparse.Namespace, names: Sequence[str]) 
     PlanError
         If a value is invalid.
     """
+    changes: list[tuple[str, str, str, Callable[[str], dict[str, Any]]]]
     changes = [("scheme", *_of_layers(v), scheme_fields) for v in args.scheme if "=" in v]
     changes += [("mode", *_of_layers(v), _mode_fields) for v in args.mode if "=" in v]
     changes += [("skip", v, "float", _mode_fields) for v in args.skip]
