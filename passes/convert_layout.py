@@ -89,6 +89,21 @@ def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     return _first(rewriter, y)
 
 
+def _transposed(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A transposed convolution of constant weights, which `SplitTransposed` takes on."""
+    a = call.attrs
+    if (str(a.data_layout), str(a.kernel_layout)) != ("NCHW", "IOHW"):
+        return None
+    if not is_constant(rewriter.value(call.args[1])):
+        return None
+    y = relax.op.nn.conv2d_transpose(
+        _force_last(rewriter, call.args[0]), call.args[1], strides=a.strides, padding=a.padding,
+        output_padding=a.output_padding, dilation=a.dilation, groups=a.groups,
+        data_layout="NHWC", kernel_layout="IOHW",
+    )  # fmt: skip
+    return _first(rewriter, y)
+
+
 def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     a = call.attrs
     if str(a.layout) != "NCHW":
@@ -241,6 +256,7 @@ def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
 Converter = Callable[[Rewriter, Call], relax.Expr | None]
 _CONVERTERS: dict[str, Converter] = {
     "relax.nn.conv2d": _convolution,
+    "relax.nn.conv2d_transpose": _transposed,
     "relax.nn.max_pool2d": _pool,
     "relax.nn.avg_pool2d": _pool,
     "relax.concat": _concat,

@@ -55,6 +55,8 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
         return _product(rewriter, new)
     if is_call(new, "nn.conv1d"):
         return _convolution(rewriter, new)
+    if is_call(new, "nn.conv1d_transpose"):
+        return _transposed(rewriter, new)
     if is_call(new, "add"):
         return _sum(rewriter, new)
     if is_call(new, "probq.activation"):
@@ -97,6 +99,21 @@ def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         _columns(rewriter, call.args[0]), constant(ohwi), strides=(1, *ints(a.strides)),
         padding=(0, left, 0, right), dilation=(1, *ints(a.dilation)), groups=a.groups,
         data_layout="NHWC", kernel_layout="OHWI",
+    )  # fmt: skip
+    return _columns_again(rewriter, convolution, call)
+
+
+def _transposed(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A transposed convolution along one axis, channels first."""
+    a, weights = call.attrs, rewriter.value(call.args[1])
+    if (str(a.data_layout), str(a.kernel_layout)) != ("NCW", "IOW") or not is_constant(weights):
+        return None
+    left, right = ints(a.padding)
+    convolution = relax.op.nn.conv2d_transpose(
+        _columns(rewriter, call.args[0]), constant(constant_value(weights)[:, :, None]),
+        strides=(1, *ints(a.strides)), padding=(0, left, 0, right),
+        output_padding=(0, *ints(a.output_padding)), dilation=(1, *ints(a.dilation)),
+        groups=a.groups, data_layout="NHWC", kernel_layout="IOHW",
     )  # fmt: skip
     return _columns_again(rewriter, convolution, call)
 

@@ -26,6 +26,8 @@ Spec = tuple[str, tuple[int, ...], str]
 IMPORT_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
 )  # fmt: skip
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+PRODUCTS = (*CONVOLUTIONS, "Gemm", "MatMul")
 CONV_RANKS = (3, 4)
 
 
@@ -136,12 +138,12 @@ def _product_names(proto: Any) -> tuple[list[str], list[str]]:
     constants, ranks = constant_names(proto), _ranks(proto)
     with_weights, of_tensors = [], []
     for index, node in enumerate(proto.graph.node):
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[0] in constants:
+        if node.op_type not in PRODUCTS or node.input[0] in constants:
             continue
         name, rank = node.name or f"{node.op_type}_{index}", ranks.get(node.output[0], 4)
         if node.input[1] not in constants:
             of_tensors += [name] if node.op_type == "MatMul" and rank in (3, 4) else []
-        elif node.op_type != "Conv" or rank in CONV_RANKS:
+        elif node.op_type not in CONVOLUTIONS or rank in CONV_RANKS:
             with_weights.append(name)
     return with_weights, of_tensors
 

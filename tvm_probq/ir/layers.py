@@ -10,6 +10,7 @@ from tvm import relax
 from tvm.ir import Call
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant, is_tensor, shape_of
+from tvm_probq.ir.pooling import is_average_pool
 from tvm_probq.ir.resizing import is_resize
 from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
 from tvm_probq.ops.product_ops import is_gated
@@ -138,9 +139,10 @@ class Definitions:
 def moves_codes(call: Any) -> bool:
     """Whether `call` only moves values within each sample, so that codes can move.
 
-    A padding moves zeros in; a resizing also interpolates, within the range of what it reads.
+    A padding moves zeros in; a resizing also interpolates, and a pooling averages, within the range
+    of what it reads.
     """
-    if is_resize(call):
+    if is_resize(call) or is_average_pool(call):
         return True
     if not is_call(call, *SHAPE_OPS, "permute_dims") or not call.args:
         return False

@@ -245,6 +245,20 @@ def global_avg_pool(x: Array, x_qparams: F32, y_qparams: F32) -> Array:
     return to_codes(v, f32(0.0), y_qparams[:, 2])
 
 
+def avg_pool(q: Array, rows: Array, columns: Array) -> Array:
+    """Mean codes of windows; `rows` and `columns` int32 ``[2, n]`` are where each begins and ends.
+
+    The parameters are those of `q`: a mean lies within its range.
+    """
+    total = np.zeros((q.shape[0], rows.shape[1], columns.shape[1], q.shape[3]), np.int32)
+    for i, (top, bottom) in enumerate(rows.T):
+        for j, (left, right) in enumerate(columns.T):
+            total[:, i, j] = q[:, top:bottom, left:right].sum((1, 2), dtype=np.int32)
+    count = (rows[1] - rows[0])[:, None, None] * (columns[1] - columns[0])[:, None]
+    mean: Array = np.rint(total.astype(np.float32) / count.astype(np.float32)).astype(np.uint8)
+    return mean
+
+
 def pool_range(x: Array, x_qparams: F32, qmax: Any) -> F32:
     """Parameters of the exact range of the channel means, per sample."""
     return measure(channel_mean(x, x_qparams) * x_qparams[:, 0], qmax)

@@ -212,6 +212,11 @@ def _merge_ranges(call: Any, args: list[Any]) -> F32:
     return numerics.merge_ranges(args, int(call.attrs["qmax"]))
 
 
+@_defines("avg_pool")
+def _avg_pool(_call: Any, args: list[Any]) -> Array:
+    return numerics.avg_pool(*args)
+
+
 @_defines("global_avg_pool")
 def _global_avg_pool(call: Any, args: list[Any]) -> Array:
     return numerics.global_avg_pool(*args)

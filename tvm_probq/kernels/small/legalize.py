@@ -26,7 +26,7 @@ from tvm_probq.kernels.small.elementwise import (
 from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
-from tvm_probq.kernels.small.pooling import global_avg_pool_kernel
+from tvm_probq.kernels.small.pooling import avg_pool_kernel, global_avg_pool_kernel
 from tvm_probq.kernels.small.products import multiply_kernel, product_range_kernel
 from tvm_probq.kernels.small.ranges import (
     merge_ranges_kernel,
@@ -118,6 +118,11 @@ def _pool_range(call: Call) -> tirx.PrimFunc:
     return pool_range_kernel(x, qparams[2], int(call.attrs["qmax"]))
 
 
+def _avg_pool(call: Call) -> tirx.PrimFunc:
+    q, rows, columns = shapes_of(*call.args)
+    return avg_pool_kernel(q, (rows[1], columns[1]))
+
+
 def _global_avg_pool(call: Call) -> tirx.PrimFunc:
     x, x_qparams, y_qparams = shapes_of(*call.args)
     return global_avg_pool_kernel(x, (x_qparams[2], y_qparams[2]))
@@ -172,6 +177,7 @@ KERNELS: dict[str, Make] = {
     "concat": _concat,
     "resize": _resize,
     "merge_ranges": _merge_ranges,
+    "avg_pool": _avg_pool,
     "global_avg_pool": _global_avg_pool,
     "pool_range": _pool_range,
     "activation": _activation,
