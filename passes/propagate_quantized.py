@@ -8,7 +8,7 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant, ints, is_call, shape_of
-from tvm_probq.ir.layers import is_global_pool, moves_codes, operands
+from tvm_probq.ir.layers import is_clip, is_global_pool, moves_codes, operands
 from tvm_probq.ir.pooling import counted_padding, is_average_pool, pooled_windows
 from tvm_probq.ir.resizing import is_resize, resize_taps
 from tvm_probq.ir.rewrite import Rewriter, rewrite
@@ -57,14 +57,19 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
 
 def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """Dequantize after, not before, an operator that only moves values."""
-    if not moves_codes(call):
+    if not moves_codes(call) and not is_clip(call):
         return None
     source = rewriter.value(call.args[0])
-    if not is_call(source, "probq.dequantize") or shape_of(source.args[1])[2] != 1:
+    if not is_call(source, "probq.dequantize"):
         return None
     codes, qparams = source.args
+    if is_clip(call):
+        moved = ops.clip(codes, qparams, activation=str(call.attrs["kind"]))
+        return ops.dequantize(rewriter.emit(moved), qparams)
+    if shape_of(qparams)[2] != 1:
+        return None
     if is_call(call, "nn.pad"):
-        moved: Call = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
+        moved = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
     elif is_resize(call):
         tables = [t for axis in resize_taps(call) for t in (axis.index, axis.weight)]
         moved = ops.resize(codes, *map(constant, tables))

@@ -16,8 +16,10 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvm_probq.errors import UnsupportedError
 from tvm_probq.frontend.check import check_graph, constant_names
 from tvm_probq.frontend.read import read_onnx
+from tvm_probq.frontend.recurrent import unroll_recurrent
 from tvm_probq.frontend.shapes import Shapes, fixed_inputs
 from tvm_probq.ir.expressions import shape_of
+from tvm_probq.ir.macs import float_macs
 from tvm_probq.passes.annotate_layers import NAMES, PAIR_NAMES
 from tvm_probq.passes.pipeline import canonical_passes
 
@@ -45,6 +47,8 @@ class Model:
         Of the ONNX file.
     source : str
         Its path.
+    macs : int
+        Multiply-accumulates of a call, as imported.
     """
 
     mod: IRModule
@@ -52,6 +56,7 @@ class Model:
     outputs: tuple[Spec, ...]
     sha256: str
     source: str
+    macs: int = 0
 
 
 def load_model(
@@ -79,7 +84,9 @@ def load_model(
     proto = read_onnx(path)
     check_graph(proto, path)
     fixed = fixed_inputs(proto, path, batch, shapes or {})
+    proto = unroll_recurrent(proto, {name: shape for name, (shape, _) in fixed.items()}, path)
     mod = _import(proto, fixed, path)
+    macs = float_macs(mod)
     with_weights, of_tensors = _product_names(proto)
     mod["main"] = mod["main"].with_attr(NAMES, with_weights).with_attr(PAIR_NAMES, of_tensors)
     mod = _canonical(mod, path)
@@ -89,6 +96,7 @@ def load_model(
         _outputs(mod, [o.name for o in proto.graph.output], path),
         hashlib.sha256(path.read_bytes()).hexdigest(),
         str(path),
+        macs,
     )
 
 

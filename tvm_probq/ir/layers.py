@@ -13,6 +13,7 @@ from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant,
 from tvm_probq.ir.pooling import is_average_pool
 from tvm_probq.ir.resizing import is_resize
 from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
+from tvm_probq.ops.activation import parse_activation
 from tvm_probq.ops.product_ops import is_gated
 from tvm_probq.simulator.arithmetic import Array
 
@@ -144,7 +145,7 @@ def moves_codes(call: Any) -> bool:
     """
     if is_resize(call) or is_average_pool(call):
         return True
-    if not is_call(call, *SHAPE_OPS, "permute_dims") or not call.args:
+    if not is_call(call, *SHAPE_OPS, "permute_dims", "take") or not call.args:
         return False
     if not (is_tensor(call) and is_tensor(call.args[0])):
         return False
@@ -156,9 +157,19 @@ def moves_codes(call: Any) -> bool:
         return constant and float(call.attrs.pad_value) == 0.0
     if is_call(call, "strided_slice"):
         return all(int(axis.value) % len(before) for axis in call.args[1])
+    if is_call(call, "take"):
+        axis = call.attrs.axis
+        return is_constant(call.args[1]) and axis is not None and int(axis) % len(before) > 0
     if is_call(call, "permute_dims"):
         return call.attrs.axes is not None and int(call.attrs.axes[0]) == 0
     return True
+
+
+def is_clip(call: Any) -> bool:
+    """Whether `call` is a linear activation of a tensor."""
+    if not is_call(call, "probq.activation") or not isinstance(call.args[0], relax.Var):
+        return False
+    return parse_activation(str(call.attrs["kind"])).linear
 
 
 def is_global_pool(call: Any) -> bool:

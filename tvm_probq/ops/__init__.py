@@ -18,6 +18,7 @@ from tvm_probq.ops.resize_op import resize
 from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
 from tvm_probq.ops.tensor_ops import (
     add,
+    clip,
     concat,
     dequantize,
     dequantize_weight,
@@ -35,6 +36,7 @@ __all__ = [
     "activation",
     "add",
     "avg_pool",
+    "clip",
     "concat",
     "correction",
     "dequantize",

@@ -33,6 +33,7 @@ def _divide(a: Array, b: Array) -> Array:
 _BINARY = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": _divide,
     "maximum": np.maximum, "minimum": np.minimum, "power": np.power,
+    "less": np.less, "greater": np.greater, "equal": np.equal,
 }  # fmt: skip
 _UNARY = {
     "nn.relu": lambda x: np.maximum(x, np.float32(0)), "exp": np.exp, "sqrt": np.sqrt,

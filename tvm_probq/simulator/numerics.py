@@ -224,6 +224,11 @@ def rescale(x: Array, x_qparams: F32, y_qparams: F32) -> Array:
     return to_codes(v, f32(0.0), spread(y_qparams, 2, x.ndim))
 
 
+def clip(q: Array, qparams: F32, activation: Activation) -> Array:
+    """Codes after a linear activation, under the same parameters."""
+    return to_codes(q.astype(np.float32), *code_bounds(activation, qparams, q.ndim))
+
+
 def merge_ranges(all_qparams: list[F32], qmax: Any) -> F32:
     """Parameters of the smallest per-tensor interval that holds every given interval."""
     low = np.stack([((0.0 - p[:, 1]) * p[:, 0]).min(-1, keepdims=True) for p in all_qparams])

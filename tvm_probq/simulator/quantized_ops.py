@@ -212,6 +212,11 @@ def _merge_ranges(call: Any, args: list[Any]) -> F32:
     return numerics.merge_ranges(args, int(call.attrs["qmax"]))
 
 
+@_defines("clip")
+def _clip(call: Any, args: list[Any]) -> Array:
+    return numerics.clip(*args, ops.parse_activation(str(call.attrs["activation"])))
+
+
 @_defines("avg_pool")
 def _avg_pool(_call: Any, args: list[Any]) -> Array:
     return numerics.avg_pool(*args)

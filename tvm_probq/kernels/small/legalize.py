@@ -18,6 +18,7 @@ from tvm_probq.kernels.small.correction import correction_kernel
 from tvm_probq.kernels.small.elementwise import (
     activation_kernel,
     add_kernel,
+    clip_kernel,
     dequantize_kernel,
     dequantize_weight_kernel,
     quantize_kernel,
@@ -99,6 +100,11 @@ def _rescale(call: Call) -> tirx.PrimFunc:
     return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
 
 
+def _clip(call: Call) -> tirx.PrimFunc:
+    q, qparams = shapes_of(*call.args)
+    return clip_kernel(q, qparams[2], parse_activation(str(call.attrs["activation"])))
+
+
 def _concat(call: Call) -> tirx.PrimFunc:
     return concat_kernel(shapes_of(*call.args), int(call.attrs["axis"]))
 
@@ -174,6 +180,7 @@ KERNELS: dict[str, Make] = {
     "matmul": _matmul,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
+    "clip": _clip,
     "concat": _concat,
     "resize": _resize,
     "merge_ranges": _merge_ranges,
