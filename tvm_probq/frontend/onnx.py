@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,16 +145,37 @@ def _product_names(proto: Any) -> tuple[list[str], list[str]]:
     First those with constant weights, then those of two tensors.
     """
     constants, ranks = constant_names(proto), _ranks(proto)
+    batched = {t.name for t in proto.graph.initializer if len(t.dims) > 2}
+    alone = _normalizations(proto, constants)
     with_weights, of_tensors = [], []
     for index, node in enumerate(proto.graph.node):
-        if node.op_type not in PRODUCTS or node.input[0] in constants:
+        if node.op_type not in PRODUCTS and node.output[0] not in alone:
+            continue
+        if node.input[0] in constants or node.op_type == "MatMul" and node.input[1] in batched:
             continue
         name, rank = node.name or f"{node.op_type}_{index}", ranks.get(node.output[0], 4)
         if node.input[1] not in constants:
             of_tensors += [name] if node.op_type == "MatMul" and rank in (3, 4) else []
-        elif node.op_type not in CONVOLUTIONS or rank in CONV_RANKS:
+        elif node.op_type in ("Gemm", "MatMul") or rank in CONV_RANKS:
             with_weights.append(name)
     return with_weights, of_tensors
+
+
+def _normalizations(proto: Any, constants: set[str]) -> set[str]:
+    """Results of normalizations of images that no convolution takes up (`FoldBatchNorm`)."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    uses = Counter(name for node in proto.graph.node for name in node.input)
+    uses.update(output.name for output in proto.graph.output)
+    alone = set()
+    for node in proto.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        x = node.input[0]
+        maker = makers.get(x)
+        folds = maker is not None and maker.op_type in PRODUCTS and maker.input[1] in constants
+        if maker is not None and not (folds and uses[x] == 1):
+            alone.add(node.output[0])
+    return alone
 
 
 def _ranks(proto: Any) -> dict[str, int]:

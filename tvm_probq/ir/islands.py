@@ -25,9 +25,14 @@ NORMS = ("nn.layer_norm", "nn.rms_norm", "nn.group_norm", "nn.instance_norm", "n
 SOFTMAX = ("nn.softmax", "nn.log_softmax")
 ROOTS = ("sqrt", "rsqrt", "power")
 
+ELEMENTWISE = ("add", "subtract", "multiply")
+
 RECURRENT = "recurrent layers stay float: each step's input range depends on the step before"
 NORMALIZED = "a normalization stays float: it divides by what it measures of its input"
 EXPONENTIAL = "softmax stays float: its exponentials do not fit a range of a few bits"
+ONCE = "float32 results of layers are combined before they are rounded, once"
+LAST = "behind the last layer, whose results are float32 anyway"
+NO_FORM = "no integer form"
 BATCHED = "a product of batched constant weights has no integer form"
 
 
@@ -103,18 +108,21 @@ def _island(definitions: Definitions, calls: list[Any]) -> Island | None:
     working = [c for c in calls if not is_call(c, *MOVES)]
     if not working:
         return None
-    markers = [
-        user
-        for call in calls
-        for user in definitions.users.get(definitions.var_of[call], [])
-        if is_call(user, "probq.layer") and str(user.attrs["kind"]) == "float"
-    ]
+    markers = [m for call in calls for m in _markers(definitions, call)]
     names = [str(m.attrs["name"]) for m in markers]
-    given = next((str(m.attrs["reason"]) for m in markers if str(m.attrs["reason"])), "")
     operators = tuple(dict.fromkeys(describe(c) for c in working))
-    reason = explain(definitions, calls) if len(markers) != 1 or not given else given
+    reason = explain(definitions, calls)
+    if not names and reason.endswith(NO_FORM):
+        reason = LAST
     macs = sum(macs_of(c) for c in calls)
     return Island(names[0] if names else operators[-1], operators, macs, reason)
+
+
+def _markers(definitions: Definitions, call: Any) -> list[Any]:
+    """Markers of what is float, directly behind a call or behind its quantization."""
+    users = definitions.users.get(definitions.var_of[call], [])
+    behind = [m for u in users if is_call(u, "probq.quantize") for m in _markers(definitions, u)]
+    return behind + [u for u in users if is_call(u, "probq.layer")]
 
 
 def upstream(definitions: Definitions, call: Any, ends: Callable[[Any], bool]) -> list[Any]:
@@ -146,8 +154,9 @@ def explain(definitions: Definitions, calls: list[Any]) -> str:
         reasons.append(BATCHED)
     if reasons:
         return "; ".join(reasons)
-    have = "has" if len(left) == 1 else "have"
-    return f"{', '.join(left)} {have} no integer form"
+    if all(is_call(c, *ELEMENTWISE) and not any(map(is_constant, c.args)) for c in working):
+        return ONCE
+    return f"{', '.join(left)} {'has' if len(left) == 1 else 'have'} {NO_FORM}"
 
 
 def _is_normalization(calls: list[Any]) -> bool:
