@@ -279,8 +279,10 @@ def average_pool(grown: Grown, x: Tensor) -> Tensor:
     return Tensor(y, (channels, *sizes))
 
 
-def normalized(grown: Grown, x: Tensor) -> Tensor:
-    """A batch normalization that may follow anything."""
+def normalized(grown: Grown, x: Tensor) -> Tensor | None:
+    """A batch normalization that may follow anything but the input, whose own stays float."""
+    if x.name == "x":
+        return None
     return Tensor(grown.activated(grown.net.batch_norm(x.name, x.shape[0])), x.shape)
 
 

@@ -195,6 +195,35 @@ def _max_pool(call: Any, args: list[Any]) -> Array:
     return largest
 
 
+@evaluates("nn.avg_pool2d")
+def _avg_pool(call: Any, args: list[Any]) -> Array:
+    axes = (2, 3) if str(call.attrs.layout) == "NCHW" else (1, 2)
+    x, attrs = np.moveaxis(args[0], axes, (1, 2)), call.attrs
+    size = [ints(call.ty.shape)[axis] for axis in axes]
+    rows, columns = (_held(attrs, place, x.shape[1 + place], size[place]) for place in range(2))
+    means = np.zeros((x.shape[0], *size, x.shape[3]), np.float32)
+    for i, (down, height) in enumerate(rows):
+        for j, (right, width) in enumerate(columns):
+            held = x[:, down][:, :, right].sum((1, 2), dtype=np.float32)
+            means[:, i, j] = held / np.float32(max(height * width, 1))
+    return np.ascontiguousarray(np.moveaxis(means, (1, 2), axes))
+
+
+def _held(attrs: Any, place: int, extent: int, count: int) -> list[tuple[Array, int]]:
+    """The rows (or columns) that each window averages, and how many count."""
+    kernel, stride, dilation = (
+        ints(a)[place] for a in (attrs.pool_size, attrs.strides, attrs.dilation)
+    )
+    before, after = ints(attrs.padding)[place::2]
+    held = []
+    for i in range(count):
+        at = i * stride - before + dilation * np.arange(kernel)
+        inside = at[(at >= 0) & (at < extent)]
+        counted = ((at >= -before) & (at < extent + after)).sum()
+        held.append((inside, int(counted) if attrs.count_include_pad else len(inside)))
+    return held
+
+
 def _windows(x: Array, attrs: Any) -> Array:
     """Windows ``[N, OH, OW, C, KH, KW]`` of an NHWC tensor, borders filled with the least value."""
     (kh, kw), (sh, sw) = ints(attrs.pool_size), ints(attrs.strides)
