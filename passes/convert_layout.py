@@ -38,10 +38,10 @@ class ConvertLayout:
         lv2 = R.nn.relu(lv1)
         lv3 = R.permute_dims(lv2, axes=[0, 3, 1, 2])
 
-    Two permutations in a row become one, or none.  A shuffle of channels (reshape, permute_dims, reshape) splits the last axis instead of the
-    second, and depth to space all three.  Tensors go back to NCHW only before an operator that has no channels-last form here.
-    Holds before: static shapes.  Holds after: every two-dimensional convolution and pooling is
-    NHWC.
+    Two permutations in a row become one, or none.  A shuffle of channels (reshape, permute_dims,
+    reshape) splits the last axis instead of the second, and depth to space all three.  Tensors go
+    back to NCHW only before an operator that has no channels-last form here.  Holds before: static
+    shapes.  Holds after: every two-dimensional convolution and pooling is NHWC.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:

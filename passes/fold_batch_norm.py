@@ -111,7 +111,7 @@ def _source(rewriter: Rewriter, x: Any) -> tuple[Call, Array] | None:
     if not is_call(value, *CONVOLUTIONS, "matmul"):
         return None
     weights = rewriter.value(value.args[1])
-    if not is_constant(weights) or is_call(value, "matmul") and len(shape_of(weights)) != 2:
+    if not is_constant(weights) or (is_call(value, "matmul") and len(shape_of(weights)) != 2):
         return None
     return (value, bias) if bias.size == 1 or _is_bias(bias, value) else None
 

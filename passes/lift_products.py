@@ -38,10 +38,9 @@ class LiftProducts:
 
     The first dimension is that of the samples; all others but the channels are positions, over
     which a layer has one range.  Bias, residual and activation stay next to the convolution.  A
-    product ``[N, M, K] @ [N, K, P]`` of two tensors gets a dimension of one head.  Pooling along one
-    axis, and the mean over it, are those of images too.  Holds before:
-    `ConvertLayout`.  Holds after: a product with a constant matrix is a convolution, or its operand
-    has rank 2.
+    product ``[N, M, K] @ [N, K, P]`` of two tensors gets a dimension of one head.  Pooling along
+    one axis, and the mean over it, are those of images too.  Holds before: `ConvertLayout`.  Holds
+    after: a product with a constant matrix is a convolution, or its operand has rank 2.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:

@@ -107,7 +107,7 @@ def _again(rewriter: Rewriter, image: relax.Expr, moves: list[Call]) -> relax.Ex
 
 def _of_phases(values: Array, split: Call) -> Array:
     """Values of channels for each channel before the split."""
-    *groups, down, right, channels = shape_of(split)[3:]
+    *groups, _, _, channels = shape_of(split)[3:]
     by_group = values.reshape(*groups, 1, 1, channels)
     return np.broadcast_to(by_group, shape_of(split)[3:]).reshape(-1)
 

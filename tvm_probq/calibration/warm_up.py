@@ -32,7 +32,8 @@ class WarmUp:
         name = marked.name
         self.means.setdefault(name, []).append(channel_moments(x)[0])
         if marked.layer is not None and marked.layer.geometry.groups == 1:
-            self.products[name] = self.products.get(name, np.float32(0)) + np.float32(len(x)) * second_moments(x)
+            products = np.float32(len(x)) * second_moments(x)
+            self.products[name] = self.products.get(name, np.float32(0)) + products
         if is_equalized(marked):
             peak = np.abs(y).max((0, 1, 2)).astype(np.float64)
             self.peaks[name] = np.maximum(self.peaks.get(name, 0.0), peak)

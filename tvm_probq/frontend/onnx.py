@@ -151,7 +151,9 @@ def _product_names(proto: Any) -> tuple[list[str], list[str]]:
     for index, node in enumerate(proto.graph.node):
         if node.op_type not in PRODUCTS and node.output[0] not in alone:
             continue
-        if node.input[0] in constants or node.op_type == "MatMul" and node.input[1] in batched:
+        if node.input[0] in constants:
+            continue
+        if node.op_type == "MatMul" and node.input[1] in batched:
             continue
         name, rank = node.name or f"{node.op_type}_{index}", ranks.get(node.output[0], 4)
         if node.input[1] not in constants:

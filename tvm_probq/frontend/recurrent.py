@@ -86,8 +86,8 @@ def _constants(proto: Any) -> dict[str, Array]:
     values = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type == "Constant":
-            tensors = [a.t for a in node.attribute if a.name == "value"]
-            values.update({node.output[0]: numpy_helper.to_array(t) for t in tensors})
+            for tensor in (a.t for a in node.attribute if a.name == "value"):
+                values[node.output[0]] = numpy_helper.to_array(tensor)
     return values
 
 
@@ -170,7 +170,9 @@ def _unroll(net: _Written, shape: tuple[int, ...]) -> None:
     _outputs(net, runs, length)
 
 
-def _direction(net: _Written, x: str, length: int, at: int, way: int) -> tuple[list[str], list[str]]:
+def _direction(
+    net: _Written, x: str, length: int, at: int, way: int
+) -> tuple[list[str], list[str]]:
     """States ``[N, 1, H]`` after each step, in the order of time, and the states at the end."""
     weights, again, biases = (net.value(i) for i in (1, 2, 3))
     if weights is None or again is None:
@@ -196,7 +198,7 @@ def _direction(net: _Written, x: str, length: int, at: int, way: int) -> tuple[l
 def _initial(net: _Written, index: int, at: int) -> str:
     """A state ``[N, 1, H]`` before the first step, empty where it is zero."""
     name = net.operand(index)
-    if not name or name in net.constants and not net.constants[name].any():
+    if not name or (name in net.constants and not net.constants[name].any()):
         return ""
     batch_first = name if net.batch_first else net("Transpose", name, perm=[1, 0, 2])
     return net.cut(batch_first, 1, at, at + 1)
@@ -215,8 +217,10 @@ class Cell:
         gates = self.weights.shape[1] // self.hidden
         ends = [(0, gates)] if gates != 3 else [(0, 2), (2, 3)]
         self._parts = {
-            end: self.net.constant(self.weights[None, :, end[0] * self.hidden : end[1] * self.hidden])
-            for end in ends
+            (first, end): self.net.constant(
+                self.weights[None, :, first * self.hidden : end * self.hidden]
+            )
+            for first, end in ends
         }
 
     def gate(self, x: str, first: int, end: int) -> str:

@@ -89,10 +89,7 @@ def _is_float(call: Any) -> bool:
     """Whether a call gives real numbers that are no layer's, no codes' and no parameters."""
     if not isinstance(call, Call) or is_call(call, "probq.layer"):
         return False
-    name = describe(call)
-    if name.startswith("probq.") or not is_call(call, "probq.activation") and not _floats(call.ty):
-        return False
-    return True
+    return not describe(call).startswith("probq.") and _floats(call.ty)
 
 
 def _floats(ty: Any) -> bool:
