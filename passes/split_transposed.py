@@ -81,7 +81,7 @@ def _moves(rewriter: Rewriter, x: Any) -> list[Call]:
         if any(int(axis.value) % 4 not in (1, 2) for axis in joined.args[1]):
             return []
         moves, joined = [joined], rewriter.value(joined.args[0])
-    permuted = rewriter.value(joined.args[0]) if is_call(joined, "reshape") else None
+    permuted: Any = rewriter.value(joined.args[0]) if is_call(joined, "reshape") else None
     if not is_call(permuted, "permute_dims") or permuted.attrs.axes is None:
         return []
     split = rewriter.value(permuted.args[0])

@@ -31,7 +31,7 @@ TESTS = {
     "test_convtranspose": Outcome.INTEGER,
     "test_lstm_defaults": Outcome.INTEGER,
     "test_batchnorm_epsilon": Outcome.FLOAT,
-    "test_gather_1": Outcome.FLOAT,
+    "test_gather_1": Outcome.MOVES_CODES,
     "test_scatternd": Outcome.FLOAT,
     "test_hardsigmoid_example": Outcome.FLOAT,
     "test_reduce_max_bool_inputs": Outcome.NOT_COMPILED,

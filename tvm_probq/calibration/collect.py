@@ -143,9 +143,9 @@ class Collector:
             if marked is None:
                 return
             name = marked.name
-            pair = self.branches.pop(name, None), self.residuals.pop(name, None)
-            if pair[0] is not None and pair[1] is not None and marked.kind != "matmul":
-                warm_up.add_residual(name, *pair)
+            branch, residual = self.branches.pop(name, None), self.residuals.pop(name, None)
+            if branch is not None and residual is not None and marked.kind != "matmul":
+                warm_up.add_residual(name, branch, residual)
             if marked.layer is not None:
                 warm_up.add_layer(marked, self.inputs[name], value)
 

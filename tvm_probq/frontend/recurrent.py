@@ -185,7 +185,7 @@ def _direction(
     of_x[:joined] += of_state[:joined]
     every = net("Add", net("MatMul", x, weights[at].T), of_x)
     cell = Cell(net, hidden, again[at].T, of_state[joined:] if linear_before else None)
-    step: Callable[..., list[str]] = {"LSTM": lstm_step, "GRU": gru_step, "RNN": rnn_step}[net.kind]
+    step = STEPS[net.kind]
     count = 2 if net.kind == "LSTM" else 1
     states = [_initial(net, 5 + i, at) for i in range(count)]
     outputs = []
@@ -261,6 +261,11 @@ def gru_step(cell: Cell, x: str, h: str) -> list[str]:
 def rnn_step(cell: Cell, x: str, h: str) -> list[str]:
     """One gate."""
     return [cell.net("Tanh", cell.net("Add", x, cell.product(h, 0, 1)) if h else x)]
+
+
+STEPS: dict[str, Callable[..., list[str]]] = {
+    "LSTM": lstm_step, "GRU": gru_step, "RNN": rnn_step,
+}  # fmt: skip
 
 
 def _outputs(net: _Written, runs: list[tuple[list[str], list[str]]], length: int) -> None:

@@ -23,7 +23,7 @@ def counted_padding(call: Any) -> tuple[int, ...]:
 
 
 def pooled_windows(call: Any) -> tuple[Array, Array]:
-    """Tables int32 ``[2, H']`` and ``[2, W']``: the first row of each window, and the one behind it.
+    """Tables int32 ``[2, H']`` and ``[2, W']``: first rows of windows, and those behind them.
 
     Rows of the image with its `counted_padding`.
     """

@@ -7,7 +7,7 @@ import numpy as np
 
 from tvm_probq.ir.expressions import ints
 from tvm_probq.simulator.arithmetic import Array
-from tvm_probq.simulator.convolution import conv2d, matmul
+from tvm_probq.simulator.convolution import conv2d, conv2d_transpose, matmul
 
 Evaluate = Callable[[Any, list[Any]], Any]
 FLOAT_OPS: dict[str, Evaluate] = {}
@@ -80,6 +80,20 @@ def _conv2d(call: Any, args: list[Any]) -> Array:
     pads = ints(a.padding)
     out = conv2d(x, w, ints(a.strides), pads, ints(a.dilation), int(a.groups))  # type: ignore[arg-type]
     return np.ascontiguousarray(out.transpose(0, 3, 1, 2)) if channels_first else out
+
+
+@evaluates("nn.conv2d_transpose")
+def _conv2d_transpose(call: Any, args: list[Any]) -> Array:
+    x, w, a = args[0], args[1], call.attrs
+    first = str(a.data_layout) == "NCHW"
+    (kh, kw), groups, shape = w.shape[2:], int(a.groups), ints(call.ty.shape)
+    y = conv2d_transpose(
+        x.transpose(0, 2, 3, 1) if first else x,
+        w.reshape(groups, w.shape[0] // groups, w.shape[1], kh, kw),
+        ints(a.strides), ints(a.padding)[:2], ints(a.dilation),  # type: ignore[arg-type]
+        shape[2:] if first else shape[1:3],  # type: ignore[arg-type]
+    )  # fmt: skip
+    return np.ascontiguousarray(y.transpose(0, 3, 1, 2)) if first else y
 
 
 @evaluates("matmul")

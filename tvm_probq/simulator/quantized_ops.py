@@ -214,7 +214,8 @@ def _merge_ranges(call: Any, args: list[Any]) -> F32:
 
 @_defines("clip")
 def _clip(call: Any, args: list[Any]) -> Array:
-    return numerics.clip(*args, ops.parse_activation(str(call.attrs["activation"])))
+    q, qparams = args
+    return numerics.clip(q, qparams, ops.parse_activation(str(call.attrs["activation"])))
 
 
 @_defines("avg_pool")
