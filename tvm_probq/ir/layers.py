@@ -158,8 +158,10 @@ def moves_codes(call: Any) -> bool:
     if is_call(call, "strided_slice"):
         return all(int(axis.value) % len(before) for axis in call.args[1])
     if is_call(call, "take"):
-        axis = call.attrs.axis
-        return is_constant(call.args[1]) and axis is not None and int(axis) % len(before) > 0
+        if not is_constant(call.args[1]) or call.attrs.axis is None:
+            return False
+        index, axis = constant_value(call.args[1]), int(call.attrs.axis) % len(before)
+        return axis > 0 and bool(((index >= 0) & (index < before[axis])).all())
     if is_call(call, "permute_dims"):
         return call.attrs.axes is not None and int(call.attrs.axes[0]) == 0
     return True
