@@ -124,14 +124,14 @@ def _markers(definitions: Definitions, call: Any) -> list[Any]:
 
 def upstream(definitions: Definitions, call: Any, ends: Callable[[Any], bool]) -> list[Any]:
     """`call` and the calls it is made by, up to variables for which ``ends(var)``."""
-    found, front = [call], [call]
+    found, front = {call}, [call]
     while front:
         for var in variables_of(front.pop()):
             if ends(var):
                 continue
             source = definitions.made_by(var)
-            if isinstance(source, Call) and not any(source.same_as(f) for f in found):
-                found.append(source)
+            if isinstance(source, Call) and source not in found:
+                found.add(source)
                 front.append(source)
     return sorted(found, key=lambda c: definitions.order.get(c, 0))
 
@@ -167,8 +167,8 @@ def _is_repeated(definitions: Definitions, call: Any, products: list[Any]) -> bo
     alike = [c for c in products if not c.same_as(call) and _same_weights(c, call)]
     if not alike:
         return False
-    before = upstream(definitions, call, lambda _var: False)
-    return any(c.same_as(other) for c in alike for other in before)
+    before = set(upstream(definitions, call, lambda _var: False))
+    return any(c in before for c in alike)
 
 
 def _same_weights(a: Any, b: Any) -> bool:
