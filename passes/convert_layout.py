@@ -108,6 +108,9 @@ def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     a = call.attrs
     if str(a.layout) != "NCHW":
         return None
+    if is_call(call, "nn.avg_pool2d") and _pools_all(call):
+        x = _force_last(rewriter, call.args[0])
+        return _first(rewriter, relax.op.mean(x, [1, 2], keepdims=True))
     build = {
         "relax.nn.max_pool2d": relax.op.nn.max_pool2d,
         "relax.nn.avg_pool2d": relax.op.nn.avg_pool2d,
@@ -117,6 +120,13 @@ def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         ceil_mode=a.ceil_mode, count_include_pad=a.count_include_pad, layout="NHWC",
     )  # fmt: skip
     return _first(rewriter, y)
+
+
+def _pools_all(call: Call) -> bool:
+    """Whether one window holds the whole image."""
+    a = call.attrs
+    one, plain = shape_of(call)[2:] == (1, 1), not any(ints(a.padding))
+    return one and plain and ints(a.pool_size) == shape_of(call.args[0])[2:]
 
 
 def _unary(rewriter: Rewriter, call: Call) -> relax.Expr | None:

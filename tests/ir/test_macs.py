@@ -29,6 +29,11 @@ CALLS = {
 }
 
 
+def test_unknown_shapes_count_nothing() -> None:
+    x = relax.Var("x", relax.TensorType(dtype="float32", ndim=2))
+    assert macs_of(relax.BlockBuilder().normalize(relax.op.matmul(x, var(5, 7)))) == 0
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_counts(name: str) -> None:
     make, wanted = CALLS[name]

@@ -170,6 +170,15 @@ def test_between_depth_and_space(
     assert calls_of(after).count("permute_dims") == 3
 
 
+@pytest.mark.parametrize(("kernel", "name"), [([6, 6], "mean"), ([6, 5], "nn.avg_pool2d")])
+def test_a_window_of_the_whole_image_is_global_pooling(
+    kernel: list[int], name: str, onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 6, 6)
+    net("AveragePool", relu(net), kernel_shape=kernel)
+    assert name in calls_of(apply(CHANGE, imported(net, steps=BEFORE)))
+
+
 @pytest.mark.parametrize("perm", [[0, 2, 3, 1], [0, 3, 2, 1]])
 def test_two_permutations_are_one_or_none(
     perm: list[int], onnx_net: Any, imported: Any, apply: Any, calls_of: Any

@@ -225,6 +225,7 @@ MOVES = {
 }
 STAYS = {
     "dilated_pool": lambda x: R.nn.avg_pool2d(x, pool_size=[2, 1], dilation=[1, 2], layout="NHWC"),
+    "wide_pool": lambda x: R.nn.avg_pool2d(x, pool_size=[5, 5], padding=[2, 2], layout="NHWC"),
     "pool_of_rows": lambda x: R.nn.avg_pool2d(x, pool_size=[2, 2], layout="NCHW"),
     "sigmoid": lambda x: R.probq.activation(x, kind="sigmoid"),
     "take_samples": lambda x: R.take(x, R.const([1, 0], "int64"), axis=0),

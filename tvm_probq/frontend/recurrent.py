@@ -104,7 +104,7 @@ class _Written:
     def __post_init__(self) -> None:
         self.attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
         self.kind = str(self.node.op_type)
-        self.name = self.node.name or self.node.output[0]
+        self.name = self.node.name or next(name for name in self.node.output if name)
         self.batch_first = bool(self.attributes.get("layout", 0))
         self.directions = DIRECTIONS[self.attributes.get("direction", b"forward").decode()]
         self._check()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tvm.ir import Call, IRModule
 from tvm_probq.ir.expressions import (
     constant_value,
     describe,
+    ints,
     is_call,
     is_constant,
     is_tensor,
@@ -18,6 +20,7 @@ from tvm_probq.ir.expressions import (
 )
 from tvm_probq.ir.layers import SHAPE_OPS, Definitions
 from tvm_probq.ir.macs import macs_of
+from tvm_probq.ir.pooling import LARGEST_WINDOW
 from tvm_probq.ir.rewrite import variables_of
 
 MOVES = (*SHAPE_OPS, "permute_dims", "take", "concat", "stack", "split", "astype")
@@ -31,6 +34,7 @@ RECURRENT = "recurrent layers stay float: each step's input range depends on the
 NORMALIZED = "a normalization stays float: it divides by what it measures of its input"
 EXPONENTIAL = "softmax stays float: its exponentials do not fit a range of a few bits"
 ONCE = "float32 results of layers are combined before they are rounded, once"
+WIDE = f"a mean of more than {LARGEST_WINDOW} values is too fine for codes of their range"
 LAST = "behind the last layer, whose results are float32 anyway"
 NO_FORM = "no integer form"
 BATCHED = "a product of batched constant weights has no integer form"
@@ -149,11 +153,17 @@ def explain(definitions: Definitions, calls: list[Any]) -> str:
         reasons.append(EXPONENTIAL)
     if products and any(len(shape_of(c.args[1])) > 2 for c in products):
         reasons.append(BATCHED)
+    if any(is_call(c, "nn.avg_pool2d") and _is_wide(c) for c in working):
+        reasons.append(WIDE)
     if reasons:
         return "; ".join(reasons)
     if all(is_call(c, *ELEMENTWISE) and not any(map(is_constant, c.args)) for c in working):
         return ONCE
     return f"{', '.join(left)} {'has' if len(left) == 1 else 'have'} {NO_FORM}"
+
+
+def _is_wide(pool: Any) -> bool:
+    return bool(prod(ints(pool.attrs.pool_size)) > LARGEST_WINDOW)
 
 
 def _is_normalization(calls: list[Any]) -> bool:

@@ -17,17 +17,17 @@ def macs_of(call: Any) -> int:
 
     A convolution counts its padding, a transposed one what it spreads each input over.
     """
-    if not isinstance(call, Call) or not is_tensor(call):
+    if not isinstance(call, Call) or not is_call(call, "matmul", *CONVOLUTIONS, *TRANSPOSED):
         return 0
+    if not all(map(is_tensor, (call, *call.args))):
+        return 0  # of unknown shape, which is refused elsewhere
     if is_call(call, "matmul"):
         return prod(shape_of(call)) * shape_of(call.args[0])[-1]
     if is_call(call, *CONVOLUTIONS):
         taps = _without(shape_of(call.args[1]), str(call.attrs.kernel_layout), "O")
         return prod(shape_of(call)) * taps
-    if is_call(call, *TRANSPOSED):
-        taps = _without(shape_of(call.args[1]), str(call.attrs.kernel_layout), "I")
-        return prod(shape_of(call.args[0])) * taps
-    return 0
+    taps = _without(shape_of(call.args[1]), str(call.attrs.kernel_layout), "I")
+    return prod(shape_of(call.args[0])) * taps
 
 
 def _without(weights: tuple[int, ...], layout: str, axis: str) -> int:

@@ -1,5 +1,6 @@
 """Average pooling of images as tables: which rows, and columns, each window holds."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,17 @@ import numpy as np
 from tvm_probq.ir.expressions import ints, is_call, shape_of
 from tvm_probq.simulator.arithmetic import Array
 
+LARGEST_WINDOW = 16  # of more values, the mean uses too little of the range of each
+
 
 def is_average_pool(call: Any) -> bool:
-    """Whether `call` averages windows of an NHWC tensor, none of them dilated or empty."""
+    """Whether `call` averages windows of an NHWC tensor that codes of its range can tell apart.
+
+    None of them is dilated or empty, nor larger than `LARGEST_WINDOW`.
+    """
     if not is_call(call, "nn.avg_pool2d") or str(call.attrs.layout) != "NHWC":
+        return False
+    if prod(ints(call.attrs.pool_size)) > LARGEST_WINDOW:
         return False
     if any(d != 1 for d in ints(call.attrs.dilation)):
         return False
