@@ -12,6 +12,7 @@ from tvm_probq.ir.expressions import (
     ints,
     is_call,
     is_constant,
+    is_tensor,
     shape_of,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
@@ -49,7 +50,7 @@ class LiftProducts:
 
 
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-    if not isinstance(new.ty, relax.TensorType):
+    if not is_tensor(new):
         return None
     if is_call(new, "matmul"):
         return _product(rewriter, new)
