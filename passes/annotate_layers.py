@@ -9,10 +9,12 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import describe, is_call, is_constant, shape_of
+from tvm_probq.ir.islands import explain, upstream
 from tvm_probq.ir.layers import (
     Definitions,
     Layer,
     find_layers,
+    is_clip,
     is_global_pool,
     is_pair_product,
     moves_codes,
@@ -159,7 +161,7 @@ class _Marks:
         call = self.definitions.value(var)
         if isinstance(call, relax.Var):
             return call in self.of_inputs
-        if moves_codes(call):
+        if self._moves(call):
             return self._is_stored(call.args[0])
         return call in self.asked
 
@@ -170,7 +172,7 @@ class _Marks:
             if call not in self.of_inputs:
                 self.of_inputs[call] = (self._unique(call.name), "input", "")
             return True
-        if moves_codes(call):
+        if self._moves(call):
             return self._ask(call.args[0])
         if isinstance(call, relax.TupleGetItem):
             return False
@@ -192,8 +194,20 @@ class _Marks:
         elif is_global_pool(call):
             self._mark_call(call, "pool", [call.args[0]])
         else:
-            reason = f"{describe(call)} has no integer form"
+            reason = explain(self.definitions, self._floats(call))
             self.of_calls[call] = (self._unique(describe(call).replace(".", "_")), "float", reason)
+
+    def _floats(self, call: Call) -> list[Any]:
+        """`call` and the float calls behind it."""
+        return upstream(self.definitions, call, lambda var: self._is_integer(var))
+
+    def _moves(self, call: Any) -> bool:
+        """Whether codes go through `call`: it moves them, or clips what is integer anyway."""
+        if moves_codes(call):
+            return True
+        if not is_clip(call) or call in self.of_calls or self._elementwise(call) is not None:
+            return False
+        return self._is_integer(call.args[0])
 
     def _elementwise(self, call: Any) -> Call | None:
         """The sum or product of two tensors behind `call`, which may be the clip after it."""
@@ -230,7 +244,9 @@ class _Marks:
             return self._is_integer(call.args[0])
         if fields := self._joined(call):
             return any(map(self._is_integer, fields))
-        return is_global_pool(call) or self._elementwise(call) is not None
+        if is_global_pool(call) or self._elementwise(call) is not None:
+            return True
+        return is_clip(call) and self._is_integer(call.args[0])
 
     def _mark_call(self, call: Call, kind: str, operands: list[Any]) -> None:
         self.of_calls[call] = (self._unique(kind), kind, "")

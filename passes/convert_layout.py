@@ -39,10 +39,10 @@ class ConvertLayout:
         lv2 = R.nn.relu(lv1)
         lv3 = R.permute_dims(lv2, axes=[0, 3, 1, 2])
 
-    A shuffle of channels (reshape, permute_dims, reshape) splits the last axis instead of the
-    second.  Tensors go back to NCHW only before an operator that has no channels-last form here.
-    Holds before: static shapes.  Holds after: every two-dimensional convolution and pooling is
-    NHWC.
+    Two permutations in a row become one, or none.  A shuffle of channels (reshape, permute_dims,
+    reshape) splits the last axis instead of the second, and depth to space all three.  Tensors go
+    back to NCHW only before an operator that has no channels-last form here.  Holds before: static
+    shapes.  Holds after: every two-dimensional convolution and pooling is NHWC.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -90,10 +90,28 @@ def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     return _first(rewriter, y)
 
 
+def _transposed(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A transposed convolution of constant weights, which `SplitTransposed` takes on."""
+    a = call.attrs
+    if (str(a.data_layout), str(a.kernel_layout)) != ("NCHW", "IOHW"):
+        return None
+    if not is_constant(rewriter.value(call.args[1])):
+        return None
+    y = relax.op.nn.conv2d_transpose(
+        _force_last(rewriter, call.args[0]), call.args[1], strides=a.strides, padding=a.padding,
+        output_padding=a.output_padding, dilation=a.dilation, groups=a.groups,
+        data_layout="NHWC", kernel_layout="IOHW",
+    )  # fmt: skip
+    return _first(rewriter, y)
+
+
 def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     a = call.attrs
     if str(a.layout) != "NCHW":
         return None
+    if is_call(call, "nn.avg_pool2d") and _pools_all(call):
+        x = _force_last(rewriter, call.args[0])
+        return _first(rewriter, relax.op.mean(x, [1, 2], keepdims=True))
     build = {
         "relax.nn.max_pool2d": relax.op.nn.max_pool2d,
         "relax.nn.avg_pool2d": relax.op.nn.avg_pool2d,
@@ -103,6 +121,13 @@ def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         ceil_mode=a.ceil_mode, count_include_pad=a.count_include_pad, layout="NHWC",
     )  # fmt: skip
     return _first(rewriter, y)
+
+
+def _pools_all(call: Call) -> bool:
+    """Whether one window holds the whole image."""
+    a = call.attrs
+    one, plain = shape_of(call)[2:] == (1, 1), not any(ints(a.padding))
+    return one and plain and ints(a.pool_size) == shape_of(call.args[0])[2:]
 
 
 def _unary(rewriter: Rewriter, call: Call) -> relax.Expr | None:
@@ -207,31 +232,55 @@ def _reshape(rewriter: Rewriter, call: Call) -> relax.Expr | None:
 
 
 def _shuffle(rewriter: Rewriter, call: Call) -> relax.Expr | None:
-    """Channels split into factors, permuted among themselves and joined again."""
+    """Channels, rows and columns split into factors, permuted and joined again.
+
+    A shuffle of channels permutes theirs; between depth and space, some change places.
+    """
     permute = rewriter.value(call.args[0])
     if not is_call(permute, "permute_dims") or permute.attrs.axes is None:
         return None
     split = rewriter.value(permute.args[0])
     x = _last(rewriter, split.args[0]) if is_call(split, "reshape") else None
-    if x is None:
+    shape, axes = shape_of(call), ints(permute.attrs.axes)
+    if x is None or len(shape) != 4 or axes[0] != 0 or shape[0] != shape_of(x)[0]:
         return None
-    (n, height, width, channels), factors = shape_of(x), shape_of(split)[1:-2]
-    axes, last = ints(permute.attrs.axes), len(factors) + 1
-    joined = (n, channels, height, width)
-    if shape_of(split) != (n, *factors, height, width) or shape_of(call) != joined:
+    before = _runs(shape_of(split), shape_of(split.args[0]))
+    after = _runs(shape_of(permute), shape)
+    if before is None or after is None:
         return None
-    if axes[0] != 0 or axes[-2:] != (last, last + 1):
+    old = [0, *(axis for run in (1, 2, 0) for axis in before[run])]
+    new = [0, *(old.index(axes[axis]) for run in (1, 2, 0) for axis in after[run])]
+    y = rewriter.emit(relax.op.reshape(x, [shape_of(split)[axis] for axis in old]))
+    y = rewriter.emit(relax.op.permute_dims(y, new))
+    return _first(rewriter, relax.op.reshape(y, [shape[axis] for axis in TO_LAST]))
+
+
+def _runs(factors: tuple[int, ...], shape: tuple[int, ...]) -> list[range] | None:
+    """Which dimensions of `factors` make channels, rows and columns of an NCHW `shape`."""
+    runs, at = [], 1
+    if factors[0] != shape[0]:
         return None
-    y = rewriter.emit(relax.op.reshape(x, (n, height, width, *factors)))
-    y = rewriter.emit(relax.op.permute_dims(y, [0, 1, 2, *(axis + 2 for axis in axes[1:-2])]))
-    return _first(rewriter, relax.op.reshape(y, (n, height, width, channels)))
+    for extent in shape[1:]:
+        start, product = at, 1
+        while product < extent and at < len(factors):
+            product, at = product * factors[at], at + 1
+        if product != extent:
+            return None
+        runs.append(range(start, at))
+    runs[-1] = range(runs[-1].start, len(factors))  # what is left are ones
+    return runs
 
 
 def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
-    """``[N, C, H, W]`` to ``[N, H W, C]``, the form of a detector's outputs, is a reshape."""
+    """``[N, C, H, W]`` to ``[N, H W, C]``, the form of a detector's outputs, is a reshape.
+
+    Two permutations are one, or none.
+    """
     if call.attrs.axes is not None and ints(call.attrs.axes) == TO_LAST:
         return _last(rewriter, call.args[0])
     flat = rewriter.value(call.args[0])
+    if is_call(flat, "permute_dims"):
+        return _composed(flat, call)
     x = _last(rewriter, flat.args[0]) if is_call(flat, "reshape") else None
     if x is None or call.attrs.axes is None or ints(call.attrs.axes) != (0, 2, 1):
         return None
@@ -241,9 +290,25 @@ def _permute(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     return relax.op.reshape(x, shape_of(call))
 
 
+def _composed(first: Call, second: Call) -> relax.Expr:
+    """One permutation for two, or what they leave as it was."""
+    inner, outer = (_axes(permute) for permute in (first, second))
+    axes = tuple(inner[axis] for axis in outer)
+    x = first.args[0]
+    return x if axes == tuple(range(len(axes))) else relax.op.permute_dims(x, axes)
+
+
+def _axes(permute: Call) -> tuple[int, ...]:
+    rank = len(shape_of(permute))
+    if permute.attrs.axes is None:
+        return tuple(range(rank))[::-1]
+    return tuple(axis % rank for axis in ints(permute.attrs.axes))
+
+
 Converter = Callable[[Rewriter, Call], relax.Expr | None]
 _CONVERTERS: dict[str, Converter] = {
     "relax.nn.conv2d": _convolution,
+    "relax.nn.conv2d_transpose": _transposed,
     "relax.nn.max_pool2d": _pool,
     "relax.nn.avg_pool2d": _pool,
     "relax.concat": _concat,

@@ -1,4 +1,4 @@
-"""Fold batch normalization at inference into the convolution before it."""
+"""Fold batch normalization at inference, and scales of channels, into the product before it."""
 
 from typing import Any
 
@@ -11,25 +11,32 @@ from tvm_probq.ir.expressions import constant, constant_value, is_call, is_const
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.simulator.arithmetic import Array
 
+CONVOLUTIONS = ("nn.conv1d", "nn.conv2d", "nn.conv1d_transpose", "nn.conv2d_transpose")
+DEPTHWISE = {3: (relax.op.nn.conv1d, "NCW"), 4: (relax.op.nn.conv2d, "NCHW")}
+
 
 @tvm.transform.module_pass(opt_level=0, name="probq.FoldBatchNorm")
 class FoldBatchNorm:
-    """Scale the weights of a convolution and add a bias in place of a batch normalization.
+    """Scale the weights of a product and add a bias in place of a batch normalization.
 
     Before::
 
         lv = R.nn.conv2d(x, w)
         lv1 = R.nn.batch_norm(lv, gamma, beta, mean, var, axis=1, epsilon=1e-5)
         lv2 = lv1[0]
+        lv3 = R.multiply(R.add(R.matmul(y, v), bias), gamma)
 
     After::
 
         lv = R.nn.conv2d(x, w * scale)
         lv2 = R.add(lv, shift)
+        lv3 = R.add(R.matmul(y, v * gamma), bias * gamma)
 
-    A normalization that follows no convolution (or one with a further use) becomes a multiplication
-    and an addition.  Holds before: weights and statistics are constants (`FoldConstants`).  Holds
-    after: no batch normalization with constant statistics remains.
+    A normalization of an image that follows no convolution (or one with a further use), as behind
+    the joins of a DenseNet, becomes a depthwise convolution of one tap, which can be done in
+    integers; of the network's input, or of vectors, a multiplication and an addition.  Holds
+    before: weights and statistics are constants (`FoldConstants`).  Holds after: no batch
+    normalization with constant statistics remains.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -38,6 +45,8 @@ class FoldBatchNorm:
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
             if is_call(new, "nn.batch_norm"):
                 return _fold(rewriter, old, new)
+            if is_call(new, "multiply"):
+                return _fold_scale(rewriter, old, new)
             return None
 
         return rewrite(mod, visit)
@@ -54,51 +63,99 @@ def _fold(rewriter: Rewriter, old: Call, call: Call) -> relax.Expr | None:
     if not call.attrs.scale:
         scale = 1.0 / np.sqrt(var + float(call.attrs.epsilon))
         shift = beta - mean * scale
-    convolution = _source(rewriter, x)
-    if convolution is not None and rewriter.uses[old.args[0]] == 1:
-        y, shift = _scaled(rewriter, convolution, scale, shift)
+    product = _source(rewriter, x)
+    if product is not None and rewriter.uses[old.args[0]] == 1 and _axis(product[0]) == axis:
+        y, bias = _scaled(rewriter, product, scale)
+        shift = shift + bias
     else:
-        y = rewriter.emit(relax.op.multiply(x, constant(_along(scale, x, axis))))
+        y = rewriter.emit(_by_channel(rewriter, x, scale, axis))
     y = rewriter.emit(relax.op.add(y, constant(_along(shift, x, axis))))
     return relax.Tuple([y, statistics[2], statistics[3]])
 
 
+def _by_channel(rewriter: Rewriter, x: Any, scale: Array, axis: int) -> relax.Expr:
+    """`x` with each channel scaled: a depthwise convolution, or a multiplication."""
+    rank = len(shape_of(x))
+    is_input = isinstance(rewriter.value(x), relax.Var)
+    if rank not in DEPTHWISE or axis != 1 or is_input or str(x.ty.dtype) != "float32":
+        return relax.op.multiply(x, constant(_along(scale, x, axis)))
+    convolution, layout = DEPTHWISE[rank]
+    weights = scale.reshape(-1, *[1] * (rank - 1)).astype(np.float32)
+    return convolution(x, constant(weights), groups=len(scale), data_layout=layout)
+
+
+def _fold_scale(rewriter: Rewriter, old: Call, call: Call) -> relax.Expr | None:
+    """A product, with or without a bias, times one number a channel."""
+    at = next((i for i, x in enumerate(call.args) if is_constant(rewriter.value(x))), None)
+    if at is None or is_constant(rewriter.value(call.args[1 - at])):
+        return None
+    x, scale = call.args[1 - at], constant_value(rewriter.value(call.args[at]))
+    product = _source(rewriter, x)
+    if product is None or rewriter.uses[old.args[1 - at]] != 1:
+        return None
+    if scale.size == 1 or not _is_bias(scale, product[0]):
+        return None
+    y, bias = _scaled(rewriter, product, scale.reshape(-1).astype(np.float64))
+    if not bias.any():
+        return y
+    return relax.op.add(y, constant(_along(bias, x, _axis(product[0]))))
+
+
 def _source(rewriter: Rewriter, x: Any) -> tuple[Call, Array] | None:
-    """The convolution with constant weights behind `x` and the bias between them."""
+    """The product with constant weights behind `x` and the bias between them."""
     value = rewriter.value(x)
     bias: Array = np.zeros(1)
     if is_call(value, "add") and is_constant(rewriter.value(value.args[1])):
         bias = constant_value(rewriter.value(value.args[1])).astype(np.float64)
         value = rewriter.value(value.args[0])
-    if not (is_call(value, "nn.conv2d") and is_constant(rewriter.value(value.args[1]))):
+    if not is_call(value, *CONVOLUTIONS, "matmul"):
         return None
-    return (value, bias.reshape(-1)) if bias.size == 1 or _is_bias(bias, value) else None
+    weights = rewriter.value(value.args[1])
+    if not is_constant(weights) or (is_call(value, "matmul") and len(shape_of(weights)) != 2):
+        return None
+    return (value, bias) if bias.size == 1 or _is_bias(bias, value) else None
 
 
-def _is_bias(values: Array, convolution: Call) -> bool:
-    """Whether `values` broadcast along the channels of a convolution's output, and nothing else."""
-    axis = str(convolution.attrs.data_layout).index("C")
-    wanted = tuple(d if a == axis else 1 for a, d in enumerate(shape_of(convolution)))
-    return (1,) * (4 - values.ndim) + values.shape == wanted
+def _axis(product: Call) -> int:
+    """The axis of a product's output channels."""
+    if is_call(product, "matmul"):
+        return len(shape_of(product)) - 1
+    return str(product.attrs.data_layout).index("C")
+
+
+def _is_bias(values: Array, product: Call) -> bool:
+    """Whether `values` broadcast along the channels of a product's output, and nothing else."""
+    axis, shape = _axis(product), shape_of(product)
+    wanted = tuple(d if a == axis else 1 for a, d in enumerate(shape))
+    return (1,) * (len(shape) - values.ndim) + values.shape == wanted
 
 
 def _scaled(
-    rewriter: Rewriter, source: tuple[Call, Array], scale: Array, shift: Array
+    rewriter: Rewriter, source: tuple[Call, Array], scale: Array
 ) -> tuple[relax.Expr, Array]:
-    convolution, bias = source
-    weights = constant_value(rewriter.value(convolution.args[1]))
-    by_output = scale.reshape([-1 if axis == "O" else 1 for axis in _kernel_layout(convolution)])
-    new = constant((weights * by_output).astype(np.float32))
-    call = Call(convolution.op, [convolution.args[0], new], convolution.attrs)
-    return rewriter.emit(call), shift + bias * scale
+    """A product with scaled weights, and its scaled bias."""
+    product, bias = source
+    weights = constant_value(rewriter.value(product.args[1]))
+    new = constant((weights * _by_output(product, weights, scale)).astype(np.float32))
+    call = Call(product.op, [product.args[0], new], product.attrs)
+    return rewriter.emit(call), bias.reshape(-1) * scale
 
 
-def _kernel_layout(convolution: Call) -> str:
-    return str(convolution.attrs.kernel_layout)
+def _by_output(product: Call, weights: Array, scale: Array) -> Array:
+    """`scale` of output channels, shaped like the weights."""
+    if is_call(product, "matmul"):
+        return scale
+    layout = str(product.attrs.kernel_layout)
+    axes = [-1 if axis == "O" else 1 for axis in layout]
+    groups = int(product.attrs.groups)
+    if layout[0] == "O" or groups == 1:
+        return scale.reshape(axes)
+    by_group = scale.reshape(groups, -1)  # IO..: each group's inputs see the group's outputs alone
+    return np.repeat(by_group, weights.shape[0] // groups, 0).reshape(weights.shape[0], *axes[1:])
 
 
 def _along(values: Array, x: relax.Expr, axis: int) -> Array:
     """Per-channel values shaped to broadcast along `axis` of `x`."""
     rank = len(shape_of(x))
     shape = [-1 if a == axis % rank else 1 for a in range(rank)]
-    return values.reshape(shape).astype(np.float32)
+    return np.broadcast_to(values, shape_of(x)[axis]).reshape(shape).astype(np.float32)

@@ -12,6 +12,7 @@ from tvm_probq.ir.expressions import (
     ints,
     is_call,
     is_constant,
+    is_tensor,
     shape_of,
 )
 from tvm_probq.ir.rewrite import Rewriter, rewrite
@@ -39,9 +40,9 @@ class LiftProducts:
 
     The first dimension is that of the samples; all others but the channels are positions, over
     which a layer has one range.  Bias, residual and activation stay next to the convolution.  A
-    product ``[N, M, K] @ [N, K, P]`` of two tensors gets a dimension of one head.  Holds before:
-    `ConvertLayout`.  Holds after: a product with a constant matrix is a convolution, or its operand
-    has rank 2.
+    product ``[N, M, K] @ [N, K, P]`` of two tensors gets a dimension of one head.  Pooling along
+    one axis, and the mean over it, are those of images too.  Holds before: `ConvertLayout`.  Holds
+    after: a product with a constant matrix is a convolution, or its operand has rank 2.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -50,12 +51,18 @@ class LiftProducts:
 
 
 def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-    if not isinstance(new.ty, relax.TensorType):
+    if not is_tensor(new):
         return None
     if is_call(new, "matmul"):
         return _product(rewriter, new)
     if is_call(new, "nn.conv1d"):
         return _convolution(rewriter, new)
+    if is_call(new, "nn.conv1d_transpose"):
+        return _transposed(rewriter, new)
+    if is_call(new, "nn.max_pool1d", "nn.avg_pool1d"):
+        return _pool(rewriter, new)
+    if is_call(new, "mean"):
+        return _mean(rewriter, new)
     if is_call(new, "add"):
         return _sum(rewriter, new)
     if is_call(new, "probq.activation", "probq.quantize"):
@@ -101,6 +108,51 @@ def _convolution(rewriter: Rewriter, call: Call) -> relax.Expr | None:
         data_layout="NHWC", kernel_layout="OHWI",
     )  # fmt: skip
     return _columns_again(rewriter, convolution, call)
+
+
+def _transposed(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """A transposed convolution along one axis, channels first."""
+    a, weights = call.attrs, rewriter.value(call.args[1])
+    if (str(a.data_layout), str(a.kernel_layout)) != ("NCW", "IOW") or not is_constant(weights):
+        return None
+    left, right = ints(a.padding)
+    convolution = relax.op.nn.conv2d_transpose(
+        _columns(rewriter, call.args[0]), constant(constant_value(weights)[:, :, None]),
+        strides=(1, *ints(a.strides)), padding=(0, left, 0, right),
+        output_padding=(0, *ints(a.output_padding)), dilation=(1, *ints(a.dilation)),
+        groups=a.groups, data_layout="NHWC", kernel_layout="IOHW",
+    )  # fmt: skip
+    return _columns_again(rewriter, convolution, call)
+
+
+def _pool(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """Pooling along one axis, channels first."""
+    a = call.attrs
+    if str(a.layout) != "NCW":
+        return None
+    build = relax.op.nn.max_pool2d if is_call(call, "nn.max_pool1d") else relax.op.nn.avg_pool2d
+    (width,), (stride,), (dilation,) = ints(a.pool_size), ints(a.strides), ints(a.dilation)
+    left, right = ints(a.padding)
+    pooled = build(
+        _columns(rewriter, call.args[0]), (1, width), (1, stride), (0, left, 0, right),
+        (1, dilation), ceil_mode=a.ceil_mode, count_include_pad=a.count_include_pad,
+        layout="NHWC",
+    )  # fmt: skip
+    return _columns_again(rewriter, pooled, call)
+
+
+def _mean(rewriter: Rewriter, call: Call) -> relax.Expr | None:
+    """The mean over all positions of an image."""
+    x, axes = call.args[0], call.attrs.axis
+    if axes is None or len(shape_of(x)) != 3 or len(axes) != 1:
+        return None
+    axis = int(axes[0]) % 3
+    image = (None, _image_of_rows, _image_of_columns)[axis]
+    source = None if image is None else image(rewriter, x)
+    if source is None:
+        return None
+    mean = relax.op.mean(source, [1, 2])
+    return relax.op.reshape(rewriter.emit(mean), shape_of(call)) if call.attrs.keepdims else mean
 
 
 def _unary(rewriter: Rewriter, call: Call) -> relax.Expr | None:

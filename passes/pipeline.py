@@ -30,6 +30,7 @@ from tvm_probq.passes.reuse_residuals import ReuseResiduals
 from tvm_probq.passes.share_code import ShareCode
 from tvm_probq.passes.simplify_activations import SimplifyActivations
 from tvm_probq.passes.split_ranges import SplitRanges
+from tvm_probq.passes.split_transposed import SplitTransposed
 from tvm_probq.passes.widen_accumulators import WidenAccumulators
 from tvm_probq.plan.plan import Plan
 
@@ -46,6 +47,7 @@ def canonical_passes() -> Passes:
         SimplifyActivations(),
         ConvertLayout(),
         LiftProducts(),
+        SplitTransposed(),
         SplitRanges(),
         AnnotateKept(),
         AnnotateLayers(),

@@ -8,7 +8,8 @@ from tvm.ir import Call, IRModule
 
 from tvm_probq import ops
 from tvm_probq.ir.expressions import constant, ints, is_call, shape_of
-from tvm_probq.ir.layers import is_global_pool, moves_codes, operands
+from tvm_probq.ir.layers import is_clip, is_global_pool, moves_codes, operands
+from tvm_probq.ir.pooling import counted_padding, is_average_pool, pooled_windows
 from tvm_probq.ir.resizing import is_resize, resize_taps
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 
@@ -57,20 +58,36 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
 
 def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     """Dequantize after, not before, an operator that only moves values."""
-    if not moves_codes(call):
+    if not moves_codes(call) and not is_clip(call):
         return None
     source = rewriter.value(call.args[0])
-    if not is_call(source, "probq.dequantize") or shape_of(source.args[1])[2] != 1:
+    if not is_call(source, "probq.dequantize"):
         return None
     codes, qparams = source.args
+    if is_clip(call):
+        moved = ops.clip(codes, qparams, activation=str(call.attrs["kind"]))
+        return ops.dequantize(rewriter.emit(moved), qparams)
+    if shape_of(qparams)[2] != 1:
+        return None
     if is_call(call, "nn.pad"):
-        moved: Call = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
+        moved = ops.pad(codes, qparams, pad_width=ints(call.attrs.pad_width))
     elif is_resize(call):
         tables = [t for axis in resize_taps(call) for t in (axis.index, axis.weight)]
         moved = ops.resize(codes, *map(constant, tables))
+    elif is_average_pool(call):
+        moved = _average(rewriter, call, codes, qparams)
     else:
         moved = Call(call.op, [codes, *call.args[1:]], call.attrs, call.ty_args)
     return ops.dequantize(rewriter.emit(moved), qparams)
+
+
+def _average(rewriter: Rewriter, call: Call, codes: Any, qparams: Any) -> Call:
+    """Means of windows, of a padded image where the padding counts."""
+    top, left, bottom, right = counted_padding(call)
+    if top + left + bottom + right:
+        width = [0, 0, top, bottom, left, right, 0, 0]
+        codes = rewriter.emit(ops.pad(codes, qparams, pad_width=width))
+    return ops.avg_pool(codes, *map(constant, pooled_windows(call)))
 
 
 def _transposed_quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:

@@ -77,8 +77,10 @@ def _dying_residuals(mod: IRModule) -> dict[Any, int]:
         readers = [u for v in names for u in definitions.users.get(v, [])]
         others = [u for u in readers if not is_call(u, *VIEWS)]
         returned = any(v in definitions.outputs for v in names)
+        alike = tensors[index].ty.dtype == result_types(call.ty)[-1].dtype  # not codes and reals
         shared = sum(any(a.same_as(n) for n in names) for a in tensors) > 1
-        if names and not shared and not returned and all(order[u] <= order[call] for u in others):
+        last = all(order[u] <= order[call] for u in others)
+        if names and alike and last and not shared and not returned:
             found[call] = index
     return found
 

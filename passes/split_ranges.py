@@ -32,9 +32,9 @@ class SplitRanges:
         lv1[c] = clip(2 * v, 0, 6)        # where v is what channel c was before its clip
         lv1[d] = clip(2 * v - 6, 0, 6)
 
-    whose mean is ``clip(v, 0, 6)``, so that ``w2`` of both is half of what it was for c.  Between two
-    codes of either lies half the real step.  Networks trained with weight decay and ReLU6 have such
-    channels: a third of MobileNet v1's first two layers.
+    whose mean is ``clip(v, 0, 6)``, so that ``w2`` of both is half of what it was for c.  Between
+    two codes of either lies half the real step.  Networks trained with weight decay and ReLU6 have
+    such channels: 10 of the 24 in MobileNet v1's first layer.
 
     Holds before: canonical form, channels last.  Holds after: the same.
     """

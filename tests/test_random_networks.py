@@ -141,6 +141,30 @@ def conv(grown: Grown, x: Tensor) -> Tensor:
     return Tensor(grown.activated(y), (outputs, oh, ow))
 
 
+def transposed(grown: Grown, x: Tensor) -> Tensor:
+    """A transposed convolution of any kernel, stride, padding, dilation and groups."""
+    channels, height, width = x.shape
+    groups = grown.draw(st.sampled_from([1, 1, channels]))
+    outputs = groups * grown.number(1, max(1, 8 // groups))
+    kernel, strides, dilations, ends = ([grown.number(1, n) for _ in "hw"] for n in (4, 3, 2, 3))
+    pads = [grown.number(0, (k - 1) * d) for k, d in zip(kernel, dilations, strict=True)]
+    after = [grown.number(0, s - 1) for s in strides]
+    sizes = [
+        (n - 1) * s + (k - 1) * d + 1 + more - p
+        for n, s, k, d, more, p in zip(
+            (height, width), strides, kernel, dilations, after, pads, strict=True
+        )
+    ]
+    ends = [min(e - 1, n - 1) for e, n in zip(ends, sizes, strict=True)]
+    weights = grown.net.draw(channels, outputs // groups, *kernel, scale=(2 / channels) ** 0.5)
+    y = grown.net(
+        "ConvTranspose", x.name, weights, grown.net.draw(outputs, scale=0.1), group=groups,
+        strides=strides, dilations=dilations, pads=[*pads, *ends], output_padding=after,
+    )  # fmt: skip
+    shape = outputs, *(n - e for n, e in zip(sizes, ends, strict=True))
+    return Tensor(grown.activated(y), shape)
+
+
 def depthwise(grown: Grown, x: Tensor) -> Tensor:
     """A depthwise convolution that keeps the size, or halves it."""
     channels, height, width = x.shape
@@ -214,9 +238,12 @@ def resize(grown: Grown, x: Tensor) -> Tensor | None:
     height, width = (int(size * scale) for size, scale in zip(x.shape[1:], scales, strict=True))
     if not height * width:
         return None
+    coordinates = grown.draw(st.sampled_from(COORDINATES))
+    if coordinates == "align_corners" and 1 in (height, width):
+        return None  # TVM's float code divides by zero
     modes = {
         "mode": grown.draw(st.sampled_from(["linear", "nearest"])),
-        "coordinate_transformation_mode": grown.draw(st.sampled_from(COORDINATES)),
+        "coordinate_transformation_mode": coordinates,
         "nearest_mode": grown.draw(st.sampled_from(NEAREST)),
     }
     y = grown.net("Resize", x.name, "", [1.0, 1.0, *scales], **modes)
@@ -235,6 +262,46 @@ def max_pool(grown: Grown, x: Tensor) -> Tensor:
         for a, (n, k, s) in enumerate(zip((height, width), kernel, strides, strict=True))
     ]
     return Tensor(y, (channels, *sizes))
+
+
+def average_pool(grown: Grown, x: Tensor) -> Tensor:
+    """Average pooling, with padding that counts or does not."""
+    channels, height, width = x.shape
+    kernel = [grown.number(1, min(3, n)) for n in (height, width)]
+    strides = [grown.number(1, 2) for _ in kernel]
+    pads = [grown.number(0, k - 1) for k in kernel * 2]
+    counted = grown.number(0, 1)
+    y = grown.net(
+        "AveragePool", x.name, kernel_shape=kernel, strides=strides, pads=pads,
+        count_include_pad=counted,
+    )  # fmt: skip
+    sizes = [
+        (n + pads[a] + pads[a + 2] - k) // s + 1
+        for a, (n, k, s) in enumerate(zip((height, width), kernel, strides, strict=True))
+    ]
+    return Tensor(y, (channels, *sizes))
+
+
+def normalized(grown: Grown, x: Tensor) -> Tensor | None:
+    """A batch normalization that may follow anything but the input, whose own stays float."""
+    if x.name == "x":
+        return None
+    return Tensor(grown.activated(grown.net.batch_norm(x.name, x.shape[0])), x.shape)
+
+
+def clipped(grown: Grown, x: Tensor) -> Tensor:
+    """An activation of a tensor that may be read elsewhere."""
+    return Tensor(grown.net("Relu", x.name), x.shape)
+
+
+def to_space(grown: Grown, x: Tensor) -> Tensor | None:
+    """Channels become pixels."""
+    channels, height, width = x.shape
+    if channels % 4:
+        return None
+    mode = grown.draw(st.sampled_from(["DCR", "CRD"]))
+    y = grown.net("DepthToSpace", x.name, blocksize=2, mode=mode)
+    return Tensor(y, (channels // 4, 2 * height, 2 * width))
 
 
 def global_pool(grown: Grown, x: Tensor) -> Tensor:
@@ -284,7 +351,8 @@ def image(grown: Grown, x: Tensor) -> Tensor:
 
 MOVES = (join, cut, split, reshape, transpose, pad)
 OF_IMAGES: tuple[Any, ...] = (
-    conv, conv, conv, depthwise, residual, max_pool, global_pool, gated, flatten, shuffle,
+    conv, conv, conv, depthwise, transposed, normalized, clipped, residual, max_pool, average_pool,
+    to_space, global_pool, gated, flatten, shuffle,
     resize, *MOVES,
 )  # fmt: skip
 OF_VECTORS: tuple[Any, ...] = (dense, dense, residual, image, join, cut, split)

@@ -27,6 +27,11 @@ def test_a_card_is_all_it_needs(run: Run, digits: Path, tmp_path: Path) -> None:
     assert artefact.manifest.calibration_samples == 12
     assert artefact.plan == plan_of("w8a8", "predicted")
     assert done.json["size_bytes"] == path.stat().st_size
+    assert done.json["integer_share"] == 1.0
+    assert done.json["float_islands"] == []
+    shown = f"100.00 % of {done.json['macs']} multiply-accumulates in integers"
+    assert shown in done.out
+    assert shown in run("inspect", path).out
     assert not artefact.manifest.random_calibration
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.probq", "result.json"]
 

@@ -134,6 +134,28 @@ def test_pooling(evaluate: Any, same_bits: Any, rng: Any, qparams: Any, channels
         same_bits(found, numerics.pool_range(q, p, 255))
 
 
+@pytest.mark.parametrize("mcpu", TARGETS)
+@pytest.mark.parametrize("channels", [1, 10, 24, 130])
+def test_average_pooling(evaluate: Any, same_bits: Any, rng: Any, channels: int, mcpu: str) -> None:
+    q = _codes(rng, (3, 5, 7, channels))
+    rows = np.array([[0, 0, 2, 4], [1, 3, 5, 5]], np.int32)
+    columns = np.array([[0, 1, 5], [2, 7, 6]], np.int32)
+    [found] = evaluate(ops.avg_pool, [q, rows, columns], mcpu)
+    same_bits(found, numerics.avg_pool(q, rows, columns))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("activation", ["clip(0.0,inf)", "clip(-1.0,0.5)"])
+def test_clip(
+    evaluate: Any, same_bits: Any, rng: Any, qparams: Any, shape: tuple[int, ...],
+    per_channel: bool, activation: str,
+) -> None:  # fmt: skip
+    q, p = _codes(rng, shape), qparams(shape[0], shape[-1] if per_channel else 1)
+    [found] = evaluate(lambda q, p: ops.clip(q, p, activation=activation), [q, p])
+    same_bits(found, numerics.clip(q, p, ops.parse_activation(activation)))
+
+
 @pytest.mark.parametrize("channels", [1, 10, 24, 130])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_pooling_under_its_own_range(

@@ -68,6 +68,18 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         (2, 5, 7, 8),
         "uint8",
     ),
+    "avg_pool": (
+        [IMAGE, ((2, 5), "int32"), ((2, 7), "int32")],
+        ops.avg_pool,
+        (2, 5, 7, 8),
+        "uint8",
+    ),
+    "clip": (
+        [IMAGE, QP],
+        lambda q, p: ops.clip(q, p, activation="clip(0.0,6.0)"),
+        (2, 4, 4, 8),
+        "uint8",
+    ),
     "observe": ([REAL], lambda x: ops.observe(x, qmax=255), (2, 3, 1), "float32"),
     "sums": ([IMAGE], lambda x: ops.sums(x, strides=(2, 2)), (2, 2, 8), "int32"),
     "patch_sums": (

@@ -150,6 +150,18 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "a column is outside",
     ),
+    "window outside": (
+        lambda: ops.avg_pool(_u8(2, 4, 4, 8), _i32(2, 2), relax.const(np.int32([[0], [5]]))),
+        "a window of columns is empty or outside",
+    ),
+    "empty window": (
+        lambda: ops.avg_pool(_u8(2, 4, 4, 8), relax.const(np.int32([[2], [2]])), _i32(2, 2)),
+        "a window of rows is empty or outside",
+    ),
+    "clip": (
+        lambda: ops.clip(_u8(2, 8), QP, activation="sigmoid"),
+        "only a clip can be done on codes",
+    ),
     "pool": (lambda: ops.global_avg_pool(_u8(2, 8), QP, QP), "x has rank 2"),
 }
 

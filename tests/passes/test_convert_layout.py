@@ -151,13 +151,52 @@ def test_flattened_images_go_back(onnx_net: Any, imported: Any, apply: Any, call
 @pytest.mark.parametrize(
     ("factors", "axes"), [([8, 1], [0, 1, 3, 2, 4]), ([2, 4], [0, 2, 1, 4, 3])]
 )
-def test_other_permutations_are_no_shuffle(
+def test_rows_and_columns_change_places(
     factors: list[int], axes: list[int], onnx_net: Any, imported: Any, apply: Any, calls_of: Any
 ) -> None:
     net = onnx_net(3, 7, 7)
     net.conv(shuffle(net, factors, axes), 8, 4, 1)
     after = apply(CHANGE, imported(net, steps=BEFORE))
-    assert calls_of(after).count("permute_dims") == 5
+    assert calls_of(after).count("permute_dims") == 3
+
+
+@pytest.mark.parametrize(("op", "channels"), [("DepthToSpace", 2), ("SpaceToDepth", 32)])
+def test_between_depth_and_space(
+    op: str, channels: int, onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 6, 6)
+    net.conv(net(op, relu(net), blocksize=2), channels, 4)
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == 3
+
+
+@pytest.mark.parametrize(("kernel", "name"), [([6, 6], "mean"), ([6, 5], "nn.avg_pool2d")])
+def test_a_window_of_the_whole_image_is_global_pooling(
+    kernel: list[int], name: str, onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 6, 6)
+    net("AveragePool", relu(net), kernel_shape=kernel)
+    assert name in calls_of(apply(CHANGE, imported(net, steps=BEFORE)))
+
+
+@pytest.mark.parametrize("perm", [[0, 2, 3, 1], [0, 3, 2, 1]])
+def test_two_permutations_are_one_or_none(
+    perm: list[int], onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 6, 6)
+    net("Transpose", net("Transpose", relu(net), perm=perm), perm=[0, 3, 1, 2])
+    after = apply(CHANGE, imported(net, steps=BEFORE))
+    assert calls_of(after).count("permute_dims") == 2
+
+
+def test_a_permutation_across_samples_is_no_shuffle(
+    onnx_net: Any, imported: Any, apply: Any, calls_of: Any
+) -> None:
+    net = onnx_net(3, 6, 6)
+    split = net("Reshape", relu(net), [0, 2, 4, 6, 6])
+    net("Reshape", net("Transpose", split, perm=[1, 0, 2, 3, 4]), [2, 4, 6, 6])
+    after = apply(CHANGE, imported(net, steps=BEFORE, batch=1))
+    assert calls_of(after).count("permute_dims") == 3
 
 
 def test_a_transpose_to_channels_last_is_none(

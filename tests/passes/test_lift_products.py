@@ -12,11 +12,11 @@ from tvm.script import ir as I
 
 import tvm_probq.ops  # noqa: F401 - defines R.probq
 from tvm_probq.ir.expressions import is_call
-from tvm_probq.ir.layers import Definitions, find_layers
+from tvm_probq.ir.layers import Definitions, find_layers, is_global_pool
 from tvm_probq.passes.lift_products import LiftProducts
 
 CHANGE = LiftProducts()
-BEFORE = -3  # all canonical passes come first, but for this one and the annotations
+BEFORE = -5  # all canonical passes come first, but for this one and the last four
 
 
 def test_a_product_over_positions() -> None:
@@ -80,6 +80,16 @@ def one_dimensional(net: Any) -> str:
     return net("Conv", x, net.draw(4, 8, 5, scale=0.2), strides=[2], dilations=[1])
 
 
+def pooled(net: Any) -> str:
+    x = net("MaxPool", one_dimensional(net), kernel_shape=[2], strides=[2])
+    x = net("Conv", x, net.draw(4, 4, 1), net.draw(4))
+    return net("GlobalAveragePool", net("AveragePool", x, kernel_shape=[2], pads=[1, 0]))
+
+
+def scored(net: Any) -> str:
+    return net("ReduceMean", feed_forward(net), axes=[1], keepdims=0)
+
+
 def attention(net: Any) -> str:
     query, key, value = (dense(net, "x", 8, 8) for _ in range(3))
     scores = net("MatMul", query, net("Transpose", key, perm=[0, 2, 1]))
@@ -95,6 +105,8 @@ def attention(net: Any) -> str:
         (residual, (6, 8), [(False, True), (True, False)]),
         (one_dimensional, (6, 20), [(False, False), (True, True), (False, False)]),
         (attention, (6, 8), [(False, False)] * 3),
+        (pooled, (6, 20), [(False, False), (True, True), (False, False), (False, False)]),
+        (scored, (6, 8), [(False, True), (False, False)]),
     ],
 )
 def test_layers_are_whole(
@@ -121,3 +133,12 @@ def test_a_table_is_no_bias(onnx_net: Any, imported: Any, apply: Any) -> None:
     net("Add", dense(net, "x", 8, 8), np.ones((1, 6, 8), np.float32))
     after = apply(CHANGE, imported(net, steps=BEFORE))
     assert [x.residual for x in find_layers(Definitions(after["main"]))] == [None]
+
+
+@pytest.mark.parametrize("make", [pooled, scored])
+def test_pools_are_those_of_images(make: Any, onnx_net: Any, imported: Any, apply: Any) -> None:
+    net = onnx_net(6, 20 if make is pooled else 8)
+    make(net)
+    calls = Definitions(apply(CHANGE, imported(net, steps=BEFORE))["main"]).order
+    assert sum(is_global_pool(c) for c in calls) == 1
+    assert not any(is_call(c, "nn.max_pool1d", "nn.avg_pool1d") for c in calls)

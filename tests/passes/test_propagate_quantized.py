@@ -247,8 +247,16 @@ MOVES = {
     "slice": lambda x: R.strided_slice(x, axes=[3], begin=[0], end=[2]),
     "resize": lambda x: R.image.resize2d(x, (4, 6), layout="NHWC", method="linear"),
     "transpose": lambda x: R.permute_dims(x, axes=[0, 3, 1, 2]),
+    "average_pool": lambda x: R.nn.avg_pool2d(x, pool_size=[2, 1], layout="NHWC"),
+    "clip": lambda x: R.probq.activation(x, kind="clip(0.0,6.0)"),
+    "take": lambda x: R.take(x, R.const([1, 0], "int64"), axis=3),
 }
 STAYS = {
+    "dilated_pool": lambda x: R.nn.avg_pool2d(x, pool_size=[2, 1], dilation=[1, 2], layout="NHWC"),
+    "wide_pool": lambda x: R.nn.avg_pool2d(x, pool_size=[5, 5], padding=[2, 2], layout="NHWC"),
+    "pool_of_rows": lambda x: R.nn.avg_pool2d(x, pool_size=[2, 2], layout="NCHW"),
+    "sigmoid": lambda x: R.probq.activation(x, kind="sigmoid"),
+    "take_samples": lambda x: R.take(x, R.const([1, 0], "int64"), axis=0),
     "cubic": lambda x: R.image.resize2d(x, (4, 6), layout="NHWC", method="cubic"),
     "resize_of_rows": lambda x: R.image.resize2d(x, (4, 6), layout="NCHW", method="linear"),
     "across_samples": lambda x: R.reshape(x, R.shape([8, 4])),
@@ -281,6 +289,17 @@ def test_moves_within_samples(name: str, calls_of: Any) -> None:
     after = CHANGE(moved(MOVES[name]))
     assert calls_of(after)[-1] == "probq.dequantize"
     assert len(calls_of(after)) == 2
+
+
+def test_padding_that_counts_is_padded_first(calls_of: Any) -> None:
+    after = CHANGE(
+        moved(
+            lambda x: R.nn.avg_pool2d(
+                x, pool_size=[2, 2], padding=[1, 1], count_include_pad=True, layout="NHWC"
+            )
+        )
+    )
+    assert calls_of(after) == ["probq.pad", "probq.avg_pool", "probq.dequantize"]
 
 
 @pytest.mark.parametrize("name", STAYS)

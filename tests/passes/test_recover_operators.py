@@ -147,3 +147,9 @@ def test_split(
     after = apply(CHANGE, imported(net, net("Relu", last), first))
     assert calls_of(after).count("strided_slice") == 2
     assert "split" not in calls_of(after)
+
+
+def test_dropout_is_left_out(onnx_net: Any, imported: Any, apply: Any, calls_of: Any) -> None:
+    net = onnx_net(3, 4)
+    net("Relu", net("Dropout", "x"))
+    assert calls_of(apply(CHANGE, imported(net))) == ["nn.relu"]

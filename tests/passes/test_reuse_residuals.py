@@ -95,3 +95,11 @@ def test_a_factor_that_is_read_again(onnx_net: Any, lowered: Any, unchanged: Any
     x = net("Relu", net.conv("x", 3, 8))
     net.conv(net("Concat", gated(net, x), x, axis=1), 16, 4)
     unchanged(CHANGE, lowered(net))
+
+
+def test_reals_are_not_written_over_codes(onnx_net: Any, lowered: Any, unchanged: Any) -> None:
+    net = onnx_net(3, 6, 6)
+    x = net("Relu", net.conv("x", 3, 8))
+    y = net("Add", net.conv(net("Relu", net.conv(x, 8, 8)), 8, 8), x)
+    net("Sin", y)
+    unchanged(CHANGE, lowered(net))

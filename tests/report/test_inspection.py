@@ -9,6 +9,7 @@ import pytest
 
 from tvm_probq.build.compiled import LayerReport
 from tvm_probq.build.manifest import Manifest, TargetNeeds
+from tvm_probq.ir.islands import Island
 from tvm_probq.report.inspection import inspection, show_inspection
 
 CONTRACT = {
@@ -53,6 +54,9 @@ def manifest() -> Manifest:
         peak_activation_bytes=4096,
         parameter_bytes=2000,
         members={},
+        macs=2000,
+        integer_macs=1990,
+        islands=(Island("tail", ("exp", "nn.softmax"), 10, "softmax stays float"),),
     )
 
 
@@ -61,6 +65,13 @@ def test_the_json_form_keeps_the_contract(manifest: Manifest) -> None:
     assert all(set(layer) >= CONTRACT for layer in result["layers"])
     assert result["peak_activation_bytes"] == 4096
     assert result["parameter_bytes"] == 2000
+    assert result["integer_share"] == 0.995
+    assert result["float_islands"] == [
+        {
+            "name": "tail", "operators": ["exp", "nn.softmax"], "macs": 10,
+            "reason": "softmax stays float",
+        }
+    ]  # fmt: skip
 
 
 def test_the_view_for_people(manifest: Manifest) -> None:

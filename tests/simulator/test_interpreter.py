@@ -49,6 +49,18 @@ NETS: dict[str, Body] = {
     ),
     "leaky": lambda n: n("LeakyRelu", "x", alpha=0.1),
     "resize": lambda n: n("Resize", "x", "", [1.0, 1.0, 2.0, 2.0], mode="nearest"),
+    "average_pool_padded": lambda n: n(
+        "AveragePool", "x", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]
+    ),
+    "average_pool_counts": lambda n: n(
+        "AveragePool", "x", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1],
+        count_include_pad=1, ceil_mode=1,
+    ),
+    "transposed": lambda n: n(
+        "ConvTranspose", "x", n.draw(4, 3, 3, 4), n.draw(6), strides=[2, 3], pads=[1, 0, 0, 2],
+        output_padding=[1, 0], dilations=[2, 1], group=2,
+    ),
+    "dropout": lambda n: n("Relu", n("Dropout", "x")),
     "erf": lambda n: n("Erf", "x"),
 }  # fmt: skip
 

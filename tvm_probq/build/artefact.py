@@ -124,6 +124,9 @@ def save_artefact(
         peak_activation_bytes=compiled.peak_activation_bytes,
         parameter_bytes=compiled.parameter_bytes,
         members=hashes,
+        macs=compiled.macs,
+        integer_macs=compiled.integer_macs,
+        islands=compiled.islands,
     )
     content = pack({MANIFEST: manifest.to_text().encode(), **members})
     write_file(path, content, what="the artefact", kind=ArtefactError)

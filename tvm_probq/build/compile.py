@@ -17,6 +17,8 @@ from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import CalibrationError, KernelError, PlanError
 from tvm_probq.frontend.onnx import Model
+from tvm_probq.ir.islands import float_islands
+from tvm_probq.ir.macs import float_macs
 from tvm_probq.kernels.gate import check_instructions
 from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.passes.lower_layers import Tiles
@@ -80,10 +82,11 @@ def compile_model(
     if not is_float:
         check_instructions(lowered, executable)
     reports = float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
+    integer_macs = 0 if is_float else max(0, model.macs - float_macs(integer))
     return Compiled(
         executable, integer, reports, peak_activation_bytes(lowered), parameter_bytes(lowered),
         plan.default.mode, "float32" if is_float else plan.scheme, model.inputs, model.outputs,
-        profile.name,
+        profile.name, model.macs, integer_macs, () if is_float else float_islands(integer),
     )  # fmt: skip
 
 

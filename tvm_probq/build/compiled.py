@@ -5,6 +5,8 @@ from typing import Any
 
 from tvm.ir import IRModule
 
+from tvm_probq.ir.islands import Island
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -79,6 +81,11 @@ class Compiled:
         As in the ONNX file, batch fixed.
     target : str
         Name of the target profile.
+    macs, integer_macs : int
+        Multiply-accumulates of a call of the float model, and those of them that are done in
+        integers.
+    islands : tuple of Island
+        What stays float, and why.
     """
 
     executable: Any
@@ -91,3 +98,6 @@ class Compiled:
     inputs: tuple[tuple[str, tuple[int, ...], str], ...]
     outputs: tuple[tuple[str, tuple[int, ...], str], ...]
     target: str
+    macs: int = 0
+    integer_macs: int = 0
+    islands: tuple[Island, ...] = ()

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from tvm_probq.build.compiled import LayerReport
+from tvm_probq.ir.islands import Island
 
 FORMAT = 1
 
@@ -68,6 +69,8 @@ class Manifest:
         See `Compiled`.
     members : dict of str to str
         SHA-256 of every other member of the file, by name.
+    macs, integer_macs, islands
+        See `Compiled`.
     """
 
     versions: dict[str, str]
@@ -87,6 +90,9 @@ class Manifest:
     peak_activation_bytes: int
     parameter_bytes: int
     members: dict[str, str]
+    macs: int = 0
+    integer_macs: int = 0
+    islands: tuple[Island, ...] = ()
 
     def to_text(self) -> str:
         """Give readable JSON, the same for equal manifests, with a checksum of itself."""
@@ -110,7 +116,12 @@ class Manifest:
         fields["inputs"] = tuple(_form_from_json(form) for form in fields["inputs"])
         fields["outputs"] = tuple(_form_from_json(form) for form in fields["outputs"])
         fields["layers"] = tuple(LayerReport(**layer) for layer in fields["layers"])
+        fields["islands"] = tuple(_island(island) for island in fields.get("islands", ()))
         return cls(**fields)
+
+
+def _island(data: Mapping[str, Any]) -> Island:
+    return Island(**{**data, "operators": tuple(data["operators"])})
 
 
 def checksum(data: Mapping[str, Any]) -> str:

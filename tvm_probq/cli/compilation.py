@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model = sources.model_of(args, card, args.batch)
     from tvm_probq.build import artefact
     from tvm_probq.build import compile as building
+    from tvm_probq.report.inspection import in_integers
 
     say(f"compiling {model.source} for {profile.name}", quiet=args.quiet)
     compiled = building.compile_model(model, plan, record, profile, database)
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "layers": len(manifest.layers),
         "database": manifest.database,
         "tuned_layers": tuned,
+        **in_integers(manifest),
         "peak_activation_bytes": manifest.peak_activation_bytes,
         "parameter_bytes": manifest.parameter_bytes,
     }
@@ -112,9 +114,10 @@ def show(result: dict[str, Any]) -> str:
         f"file {result['size_bytes']} bytes, parameters {result['parameter_bytes']}, "
         f"activations at most {result['peak_activation_bytes']}"
     )
-    if not result["layers"]:
-        from tvm_probq.report.inspection import NOTHING_TO_QUANTIZE
+    from tvm_probq.report.inspection import NOTHING_TO_QUANTIZE, show_integers
 
+    text = "\n".join([text, *show_integers(result)])
+    if not result["layers"]:
         text += f"\n{NOTHING_TO_QUANTIZE}"
     if result["keeps_parameters"]:
         text += "\nscales, zero-points and codes of weights are those of the ONNX file"

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from tvm_probq.frontend.check import check_graph, constant_names
 from tvm_probq.frontend.check_pairs import check_kept, check_operators, check_scales
 from tvm_probq.frontend.pairs import Pairs
 from tvm_probq.frontend.read import read_onnx
+from tvm_probq.frontend.recurrent import unroll_recurrent
 from tvm_probq.frontend.shapes import Shapes, fixed_inputs
 from tvm_probq.ir.expressions import shape_of
 from tvm_probq.ir.layers import keeps_parameters
+from tvm_probq.ir.macs import float_macs
 from tvm_probq.passes.annotate_layers import NAMES, PAIR_NAMES
 from tvm_probq.passes.pipeline import canonical_passes
 
@@ -29,6 +32,8 @@ Spec = tuple[str, tuple[int, ...], str]
 IMPORT_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
 )  # fmt: skip
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+PRODUCTS = (*CONVOLUTIONS, "Gemm", "MatMul")
 CONV_RANKS = (3, 4)
 
 
@@ -47,6 +52,8 @@ class Model:
         Of the ONNX file.
     source : str
         Its path.
+    macs : int
+        Multiply-accumulates of a call, as imported.
     """
 
     mod: IRModule
@@ -54,6 +61,7 @@ class Model:
     outputs: tuple[Spec, ...]
     sha256: str
     source: str
+    macs: int = 0
 
     @property
     def keeps_parameters(self) -> bool:
@@ -93,7 +101,9 @@ def load_model(
     check_graph(proto, path)
     _read_pairs(proto, path, requantize)
     fixed = fixed_inputs(proto, path, batch, shapes or {})
+    proto = unroll_recurrent(proto, {name: shape for name, (shape, _) in fixed.items()}, path)
     mod = _import(proto, fixed, path)
+    macs = float_macs(mod)
     with_weights, of_tensors = _product_names(proto)
     mod["main"] = mod["main"].with_attr(NAMES, with_weights).with_attr(PAIR_NAMES, of_tensors)
     mod = _canonical(mod, path)
@@ -103,6 +113,7 @@ def load_model(
         _outputs(mod, [o.name for o in proto.graph.output], path),
         hashlib.sha256(path.read_bytes()).hexdigest(),
         str(path),
+        macs,
     )
 
 
@@ -161,16 +172,39 @@ def _product_names(proto: Any) -> tuple[list[str], list[str]]:
     First those with constant weights, then those of two tensors.
     """
     constants, ranks = constant_names(proto), _ranks(proto)
+    batched = {t.name for t in proto.graph.initializer if len(t.dims) > 2}
+    alone = _normalizations(proto, constants)
     with_weights, of_tensors = [], []
     for index, node in enumerate(proto.graph.node):
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[0] in constants:
+        if node.op_type not in PRODUCTS and node.output[0] not in alone:
+            continue
+        if node.input[0] in constants:
+            continue
+        if node.op_type == "MatMul" and node.input[1] in batched:
             continue
         name, rank = node.name or f"{node.op_type}_{index}", ranks.get(node.output[0], 4)
         if node.input[1] not in constants:
             of_tensors += [name] if node.op_type == "MatMul" and rank in (3, 4) else []
-        elif node.op_type != "Conv" or rank in CONV_RANKS:
+        elif node.op_type in ("Gemm", "MatMul") or rank in CONV_RANKS:
             with_weights.append(name)
     return with_weights, of_tensors
+
+
+def _normalizations(proto: Any, constants: set[str]) -> set[str]:
+    """Results of normalizations of images that no convolution takes up (`FoldBatchNorm`)."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    uses = Counter(name for node in proto.graph.node for name in node.input)
+    uses.update(output.name for output in proto.graph.output)
+    alone = set()
+    for node in proto.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        x = node.input[0]
+        maker = makers.get(x)
+        folds = maker is not None and maker.op_type in PRODUCTS and maker.input[1] in constants
+        if maker is not None and not (folds and uses[x] == 1):
+            alone.add(node.output[0])
+    return alone
 
 
 def _ranks(proto: Any) -> dict[str, int]:

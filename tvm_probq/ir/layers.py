@@ -10,9 +10,11 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from tvm_probq.ir.expressions import constant_value, ints, is_call, is_constant, is_tensor, shape_of
+from tvm_probq.ir.pooling import is_average_pool
 from tvm_probq.ir.resizing import is_resize
 from tvm_probq.ir.rewrite import bindings, count_uses, variables_of
 from tvm_probq.ir.weights import is_weights, weights_value
+from tvm_probq.ops.activation import parse_activation
 from tvm_probq.ops.product_ops import is_gated
 from tvm_probq.simulator.arithmetic import Array
 
@@ -147,11 +149,12 @@ def keeps_parameters(mod: IRModule) -> bool:
 def moves_codes(call: Any) -> bool:
     """Whether `call` only moves values within each sample, so that codes can move.
 
-    A padding moves zeros in; a resizing also interpolates, within the range of what it reads.
+    A padding moves zeros in; a resizing also interpolates, and a pooling averages, within the range
+    of what it reads.
     """
-    if is_resize(call):
+    if is_resize(call) or is_average_pool(call):
         return True
-    if not is_call(call, *SHAPE_OPS, "permute_dims") or not call.args:
+    if not is_call(call, *SHAPE_OPS, "permute_dims", "take") or not call.args:
         return False
     if not (is_tensor(call) and is_tensor(call.args[0])):
         return False
@@ -163,9 +166,21 @@ def moves_codes(call: Any) -> bool:
         return constant and float(call.attrs.pad_value) == 0.0
     if is_call(call, "strided_slice"):
         return all(int(axis.value) % len(before) for axis in call.args[1])
+    if is_call(call, "take"):
+        if not is_constant(call.args[1]) or call.attrs.axis is None:
+            return False
+        index, axis = constant_value(call.args[1]), int(call.attrs.axis) % len(before)
+        return axis > 0 and bool(((index >= 0) & (index < before[axis])).all())
     if is_call(call, "permute_dims"):
         return call.attrs.axes is not None and int(call.attrs.axes[0]) == 0
     return True
+
+
+def is_clip(call: Any) -> bool:
+    """Whether `call` is a linear activation of a tensor."""
+    if not is_call(call, "probq.activation") or not isinstance(call.args[0], relax.Var):
+        return False
+    return parse_activation(str(call.attrs["kind"])).linear
 
 
 def is_global_pool(call: Any) -> bool:

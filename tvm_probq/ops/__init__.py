@@ -10,7 +10,7 @@ from tvm_probq.ops.accumulator_ops import (
 from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
 from tvm_probq.ops.matmul_op import matmul
-from tvm_probq.ops.pooling_ops import global_avg_pool, pool_range
+from tvm_probq.ops.pooling_ops import avg_pool, global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
 from tvm_probq.ops.product_ops import multiply, product_range
 from tvm_probq.ops.registry import is_probq
@@ -18,6 +18,7 @@ from tvm_probq.ops.resize_op import resize
 from tvm_probq.ops.surrogate_op import SurrogateArgs, surrogate, surrogate_args
 from tvm_probq.ops.tensor_ops import (
     add,
+    clip,
     concat,
     dequantize,
     dequantize_weight,
@@ -34,6 +35,8 @@ __all__ = [
     "SurrogateArgs",
     "activation",
     "add",
+    "avg_pool",
+    "clip",
     "concat",
     "correction",
     "dequantize",

@@ -162,6 +162,22 @@ def _infer_rescale(call: Call) -> Any:
     return checks.tensor_type(dims, "uint8")
 
 
+def clip(q: Expr, qparams: Expr, *, activation: str) -> Call:
+    """The uint8 codes `q` under `qparams` ``[N, 3, G]``, those outside of a clip at its ends."""
+    parse_activation(activation)
+    return make_call("clip", [q, qparams], activation=activation)
+
+
+def _infer_clip(call: Call) -> Any:
+    checks.expect_count(call, 2)
+    text = checks.attribute(call, "activation")
+    if not parse_activation(text).linear:
+        raise checks.fail(call, f"activation is {text}", "only a clip can be done on codes")
+    dims = checks.dims_of(call, 0, "q", "uint8")
+    checks.expect_qparams(call, 1, "qparams", dims[0], dims[-1])
+    return checks.tensor_type(dims, "uint8")
+
+
 def concat(parts: Sequence[Expr], *, axis: int) -> Call:
     """Join uint8 tensors of one set of parameters along `axis`, which is not the batch."""
     return make_call("concat", parts, axis=axis)
@@ -228,6 +244,7 @@ register("observe", _infer_observe)
 register("pad", _infer_pad)
 register("add", _infer_add)
 register("rescale", _infer_rescale)
+register("clip", _infer_clip)
 register("concat", _infer_concat)
 register("merge_ranges", _infer_merge_ranges)
 register("layer", _infer_layer)

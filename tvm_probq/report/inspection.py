@@ -11,6 +11,7 @@ from tvm_probq.report.tables import Cell, table
 NOTHING_TO_QUANTIZE = (
     "nothing to quantize: the model has no convolution or matrix product with constant weights"
 )
+NAMED = 4  # islands of one reason that are listed by name
 HEADERS = (
     "layer",
     "op",
@@ -40,6 +41,7 @@ def inspection(manifest: Manifest, coverage: Mapping[str, float] | None = None) 
         layer["coverage"] = None if coverage is None else coverage.get(layer["name"])
     return {
         "layers": layers,
+        **in_integers(manifest),
         "peak_activation_bytes": manifest.peak_activation_bytes,
         "parameter_bytes": manifest.parameter_bytes,
         "mode": manifest.mode,
@@ -57,6 +59,32 @@ def inspection(manifest: Manifest, coverage: Mapping[str, float] | None = None) 
     }
 
 
+def in_integers(manifest: Manifest) -> dict[str, Any]:
+    """How much of a model is computed in integers, and what is not."""
+    share = manifest.integer_macs / manifest.macs if manifest.macs else None
+    return {
+        "macs": manifest.macs,
+        "integer_macs": manifest.integer_macs,
+        "integer_share": share,
+        "float_islands": [island.to_json() for island in manifest.islands],
+    }
+
+
+def show_integers(result: Mapping[str, Any]) -> list[str]:
+    """Lay `in_integers` out, a line for the share and one for each island."""
+    lines = []
+    if result["integer_share"] is not None:
+        share = f"{100 * result['integer_share']:.2f} %"
+        lines.append(f"{share} of {result['macs']} multiply-accumulates in integers")
+    by_reason: dict[str, list[str]] = {}
+    for island in result["float_islands"]:
+        by_reason.setdefault(island["reason"], []).append(island["name"])
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines.append(f"  float: {', '.join(names[:NAMED])}{more}: {reason}")
+    return lines
+
+
 def show_inspection(result: Mapping[str, Any]) -> str:
     """Lay an inspection out for a terminal: a summary, the layers, and reasons."""
     layers = result["layers"]
@@ -66,7 +94,7 @@ def show_inspection(result: Mapping[str, Any]) -> str:
     reasons = [f"  {layer['name']}: {layer['reason']}" for layer in layers if layer["reason"]]
     if not layers:
         reasons = [f"  {NOTHING_TO_QUANTIZE}"]
-    parts = [_summary(result), "", table(headers, rows)]
+    parts = [_summary(result), *show_integers(result), "", table(headers, rows)]
     if reasons:
         parts += ["", "notes", *reasons]
     return "\n".join(parts)

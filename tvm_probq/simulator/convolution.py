@@ -62,3 +62,53 @@ def _dense_tap(part: Array, weights: Array, groups: int, dtype: Any) -> Array:
 def _depthwise_tap(part: Array, weights: Array, groups: int, dtype: Any) -> Array:
     product: Array = part.astype(dtype, copy=False) * weights[:, 0].astype(dtype)
     return product
+
+
+def conv2d_transpose(
+    x: Array,
+    weights: Array,
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    dilation: tuple[int, int],
+    size: tuple[int, int],
+) -> Array:
+    """Transposed convolution: each input position adds its weights to those it spreads to.
+
+    Parameters
+    ----------
+    x : Array
+        float32 ``[N, H, W, C]``.
+    weights : Array
+        float32 ``[G, C / G, O / G, KH, KW]``, by groups.
+    strides, dilation : tuple of int
+        Down and right.
+    pads : tuple of int
+        Rows and columns that are cut off above and left.
+    size : tuple of int
+        Height and width of the result.
+
+    Returns
+    -------
+    Array
+        float32 ``[N, *size, O]``.
+    """
+    n, height, width, _ = x.shape
+    groups, inputs, outputs, kernel_height, kernel_width = weights.shape
+    by_group = x.reshape(n, height, width, groups, inputs)
+    whole = [
+        max((extent - 1) * stride + (kernel - 1) * gap + 1, cut + result)
+        for extent, stride, kernel, gap, cut, result in zip(
+            (height, width), strides, (kernel_height, kernel_width), dilation, pads, size,
+            strict=True,
+        )
+    ]  # fmt: skip
+    y = np.zeros((n, *whole, groups, outputs), np.float32)
+    for i in range(kernel_height):
+        for j in range(kernel_width):
+            part = np.einsum("nhwgi,gio->nhwgo", by_group, weights[..., i, j])
+            top, left = i * dilation[0], j * dilation[1]
+            rows = slice(top, top + (height - 1) * strides[0] + 1, strides[0])
+            columns = slice(left, left + (width - 1) * strides[1] + 1, strides[1])
+            y[:, rows, columns] += part
+    cut = y[:, pads[0] : pads[0] + size[0], pads[1] : pads[1] + size[1]]
+    return np.ascontiguousarray(cut).reshape(n, *size, groups * outputs)

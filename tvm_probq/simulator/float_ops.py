@@ -7,7 +7,7 @@ import numpy as np
 
 from tvm_probq.ir.expressions import ints
 from tvm_probq.simulator.arithmetic import Array
-from tvm_probq.simulator.convolution import conv2d, matmul
+from tvm_probq.simulator.convolution import conv2d, conv2d_transpose, matmul
 
 Evaluate = Callable[[Any, list[Any]], Any]
 FLOAT_OPS: dict[str, Evaluate] = {}
@@ -33,6 +33,7 @@ def _divide(a: Array, b: Array) -> Array:
 _BINARY = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": _divide,
     "maximum": np.maximum, "minimum": np.minimum, "power": np.power,
+    "less": np.less, "greater": np.greater, "equal": np.equal,
 }  # fmt: skip
 _UNARY = {
     "nn.relu": lambda x: np.maximum(x, np.float32(0)), "exp": np.exp, "sqrt": np.sqrt,
@@ -79,6 +80,20 @@ def _conv2d(call: Any, args: list[Any]) -> Array:
     pads = ints(a.padding)
     out = conv2d(x, w, ints(a.strides), pads, ints(a.dilation), int(a.groups))  # type: ignore[arg-type]
     return np.ascontiguousarray(out.transpose(0, 3, 1, 2)) if channels_first else out
+
+
+@evaluates("nn.conv2d_transpose")
+def _conv2d_transpose(call: Any, args: list[Any]) -> Array:
+    x, w, a = args[0], args[1], call.attrs
+    first = str(a.data_layout) == "NCHW"
+    (kh, kw), groups, shape = w.shape[2:], int(a.groups), ints(call.ty.shape)
+    y = conv2d_transpose(
+        x.transpose(0, 2, 3, 1) if first else x,
+        w.reshape(groups, w.shape[0] // groups, w.shape[1], kh, kw),
+        ints(a.strides), ints(a.padding)[:2], ints(a.dilation),  # type: ignore[arg-type]
+        shape[2:] if first else shape[1:3],  # type: ignore[arg-type]
+    )  # fmt: skip
+    return np.ascontiguousarray(y.transpose(0, 3, 1, 2)) if first else y
 
 
 @evaluates("matmul")
@@ -192,6 +207,35 @@ def _max_pool(call: Any, args: list[Any]) -> Array:
     height, width = ints(call.ty.shape)[1:3]  # with ceil_mode a window may lie in the border
     largest: Array = _windows(args[0], call.attrs)[:, :height, :width].max((-2, -1))
     return largest
+
+
+@evaluates("nn.avg_pool2d")
+def _avg_pool(call: Any, args: list[Any]) -> Array:
+    axes = (2, 3) if str(call.attrs.layout) == "NCHW" else (1, 2)
+    x, attrs = np.moveaxis(args[0], axes, (1, 2)), call.attrs
+    size = [ints(call.ty.shape)[axis] for axis in axes]
+    rows, columns = (_held(attrs, place, x.shape[1 + place], size[place]) for place in range(2))
+    means = np.zeros((x.shape[0], *size, x.shape[3]), np.float32)
+    for i, (down, height) in enumerate(rows):
+        for j, (right, width) in enumerate(columns):
+            held = x[:, down][:, :, right].sum((1, 2), dtype=np.float32)
+            means[:, i, j] = held / np.float32(max(height * width, 1))
+    return np.ascontiguousarray(np.moveaxis(means, (1, 2), axes))
+
+
+def _held(attrs: Any, place: int, extent: int, count: int) -> list[tuple[Array, int]]:
+    """The rows (or columns) that each window averages, and how many count."""
+    kernel, stride, dilation = (
+        ints(a)[place] for a in (attrs.pool_size, attrs.strides, attrs.dilation)
+    )
+    before, after = ints(attrs.padding)[place::2]
+    held = []
+    for i in range(count):
+        at = i * stride - before + dilation * np.arange(kernel)
+        inside = at[(at >= 0) & (at < extent)]
+        counted = ((at >= -before) & (at < extent + after)).sum()
+        held.append((inside, int(counted) if attrs.count_include_pad else len(inside)))
+    return held
 
 
 def _windows(x: Array, attrs: Any) -> Array:

@@ -224,6 +224,11 @@ def rescale(x: Array, x_qparams: F32, y_qparams: F32) -> Array:
     return to_codes(v, f32(0.0), spread(y_qparams, 2, x.ndim))
 
 
+def clip(q: Array, qparams: F32, activation: Activation) -> Array:
+    """Codes after a linear activation, under the same parameters."""
+    return to_codes(q.astype(np.float32), *code_bounds(activation, qparams, q.ndim))
+
+
 def merge_ranges(all_qparams: list[F32], qmax: Any) -> F32:
     """Parameters of the smallest per-tensor interval that holds every given interval."""
     low = np.stack([((0.0 - p[:, 1]) * p[:, 0]).min(-1, keepdims=True) for p in all_qparams])
@@ -243,6 +248,20 @@ def global_avg_pool(x: Array, x_qparams: F32, y_qparams: F32) -> Array:
     """Mean over positions, ``[N, H, W, C]`` to ``[N, C]`` codes under `y_qparams`."""
     v = fma(channel_mean(x, x_qparams), x_qparams[:, 0] / y_qparams[:, 0], y_qparams[:, 1])
     return to_codes(v, f32(0.0), y_qparams[:, 2])
+
+
+def avg_pool(q: Array, rows: Array, columns: Array) -> Array:
+    """Mean codes of windows; `rows` and `columns` int32 ``[2, n]`` are where each begins and ends.
+
+    The parameters are those of `q`: a mean lies within its range.
+    """
+    total = np.zeros((q.shape[0], rows.shape[1], columns.shape[1], q.shape[3]), np.int32)
+    for i, (top, bottom) in enumerate(rows.T):
+        for j, (left, right) in enumerate(columns.T):
+            total[:, i, j] = q[:, top:bottom, left:right].sum((1, 2), dtype=np.int32)
+    count = (rows[1] - rows[0])[:, None, None] * (columns[1] - columns[0])[:, None]
+    mean: Array = np.rint(total.astype(np.float32) / count.astype(np.float32)).astype(np.uint8)
+    return mean
 
 
 def pool_range(x: Array, x_qparams: F32, qmax: Any) -> F32:

@@ -212,6 +212,17 @@ def _merge_ranges(call: Any, args: list[Any]) -> F32:
     return numerics.merge_ranges(args, int(call.attrs["qmax"]))
 
 
+@_defines("clip")
+def _clip(call: Any, args: list[Any]) -> Array:
+    q, qparams = args
+    return numerics.clip(q, qparams, ops.parse_activation(str(call.attrs["activation"])))
+
+
+@_defines("avg_pool")
+def _avg_pool(_call: Any, args: list[Any]) -> Array:
+    return numerics.avg_pool(*args)
+
+
 @_defines("global_avg_pool")
 def _global_avg_pool(call: Any, args: list[Any]) -> Array:
     return numerics.global_avg_pool(*args)

@@ -136,6 +136,26 @@ def _sum_kernel(
     return build_kernel(name, [*arguments, Argument("out", shape, "uint8")], batch, body)
 
 
+def clip_kernel(shape: Shape, ranges: int, activation: Activation) -> tirx.PrimFunc:
+    """Kernel (q uint8, qparams, out uint8) of `clip`."""
+    batch = shape[0]
+
+    def body(n: Any, q: Any, qparams: Any, out: Any) -> None:
+        q, out = (rows_view(b, ranges > 1) for b in (q, out))
+        p = Parameters(qparams, n)
+
+        def block(c: Any, lanes: int) -> None:
+            lower, upper = code_bounds(activation, p, c, lanes)
+            with loop(q.shape[1]) as i:
+                code = convert(load(q, n, i, c, lanes=lanes), "float32")
+                store(out, to_codes(code, lower, upper), n, i, c, lanes=lanes)
+
+        wide_blocks(int(q.shape[2]), block)
+
+    arguments = [Argument("q", shape, "uint8"), qparams_argument("qparams", batch, ranges)]
+    return build_kernel("clip", [*arguments, Argument("out", shape, "uint8")], batch, body)
+
+
 def activation_kernel(shape: Shape, activation: Activation) -> tirx.PrimFunc:
     """Kernel (x float32, out float32) of `activation`."""
 

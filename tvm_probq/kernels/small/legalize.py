@@ -18,6 +18,7 @@ from tvm_probq.kernels.small.correction import correction_kernel
 from tvm_probq.kernels.small.elementwise import (
     activation_kernel,
     add_kernel,
+    clip_kernel,
     dequantize_kernel,
     dequantize_weight_kernel,
     quantize_kernel,
@@ -26,7 +27,7 @@ from tvm_probq.kernels.small.elementwise import (
 from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
-from tvm_probq.kernels.small.pooling import global_avg_pool_kernel
+from tvm_probq.kernels.small.pooling import avg_pool_kernel, global_avg_pool_kernel
 from tvm_probq.kernels.small.products import multiply_kernel, product_range_kernel
 from tvm_probq.kernels.small.ranges import (
     merge_ranges_kernel,
@@ -99,6 +100,11 @@ def _rescale(call: Call) -> tirx.PrimFunc:
     return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
 
 
+def _clip(call: Call) -> tirx.PrimFunc:
+    q, qparams = shapes_of(*call.args)
+    return clip_kernel(q, qparams[2], parse_activation(str(call.attrs["activation"])))
+
+
 def _concat(call: Call) -> tirx.PrimFunc:
     return concat_kernel(shapes_of(*call.args), int(call.attrs["axis"]))
 
@@ -116,6 +122,11 @@ def _merge_ranges(call: Call) -> tirx.PrimFunc:
 def _pool_range(call: Call) -> tirx.PrimFunc:
     x, qparams = shapes_of(*call.args)
     return pool_range_kernel(x, qparams[2], int(call.attrs["qmax"]))
+
+
+def _avg_pool(call: Call) -> tirx.PrimFunc:
+    q, rows, columns = shapes_of(*call.args)
+    return avg_pool_kernel(q, (rows[1], columns[1]))
 
 
 def _global_avg_pool(call: Call) -> tirx.PrimFunc:
@@ -169,9 +180,11 @@ KERNELS: dict[str, Make] = {
     "matmul": _matmul,
     "product_range": lambda c: product_range_kernel(product_spec(c), int(c.attrs["qmax"])),
     "rescale": _rescale,
+    "clip": _clip,
     "concat": _concat,
     "resize": _resize,
     "merge_ranges": _merge_ranges,
+    "avg_pool": _avg_pool,
     "global_avg_pool": _global_avg_pool,
     "pool_range": _pool_range,
     "activation": _activation,

@@ -1,4 +1,4 @@
-"""Global average pooling on codes."""
+"""Average pooling on codes, of windows and of whole images."""
 
 from typing import Any
 
@@ -12,10 +12,11 @@ from tvm_probq.kernels.small.emit import (
     let,
     load,
     loop,
+    splat,
     store,
     wide_blocks,
 )
-from tvm_probq.kernels.small.floats import const, convert, fma
+from tvm_probq.kernels.small.floats import const, convert, fma, rint_int32
 from tvm_probq.kernels.small.parameters import Parameters, to_codes
 
 
@@ -60,3 +61,39 @@ def global_avg_pool_kernel(shape: tuple[Any, ...], ranges: tuple[int, int]) -> t
     ]
     output = Argument("out", (batch, channels), "uint8")
     return build_kernel("global_avg_pool", [*arguments, output], batch, body)
+
+
+def avg_pool_kernel(shape: tuple[Any, ...], size: tuple[int, int]) -> tirx.PrimFunc:
+    """Kernel (q uint8, rows, columns, out uint8) of `avg_pool`.
+
+    Parameters
+    ----------
+    shape : tuple
+        Shape of q, ``[N, H, W, C]``.
+    size : tuple of int
+        Height and width of the result.
+    """
+    batch, channels = shape[0], int(shape[3])
+
+    def body(n: Any, q: Any, rows: Any, columns: Any, out: Any) -> None:
+        with loop(size[0]) as i:
+            top, bottom = (let(load(rows, k, i)) for k in range(2))
+            with loop(size[1]) as j:
+                left, right = (let(load(columns, k, j)) for k in range(2))
+                count = let(convert((bottom - top) * (right - left), "float32"))
+
+                def block(c: Any, lanes: int) -> None:
+                    total = Register(lanes, "int32")
+                    with loop(bottom - top) as k, loop(right - left) as m:
+                        code = load(q, n, top + k, left + m, c, lanes=lanes)
+                        total.set(total.get() + convert(code, "int32"))
+                    mean = convert(total.get(), "float32") / splat(count, lanes)
+                    store(out, convert(rint_int32(mean), "uint8"), n, i, j, c, lanes=lanes)
+
+                wide_blocks(channels, block)
+
+    arguments = [Argument("q", shape, "uint8")]
+    for name, count in zip(("rows", "columns"), size, strict=True):
+        arguments.append(Argument(name, (2, count), "int32"))
+    output = Argument("out", (batch, *size, channels), "uint8")
+    return build_kernel("avg_pool", [*arguments, output], batch, body)
