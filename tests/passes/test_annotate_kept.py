@@ -59,8 +59,9 @@ MIDDLES: dict[str, tuple[Any, Marks]] = {
         lambda n: n("MaxPool", stem(n), kernel_shape=[2, 2]), [("rescale", "rescale")],
     ),
     "average pool": (
-        lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), [("nn_avg_pool2d", "float")],
+        lambda n: n("AveragePool", stem(n), kernel_shape=[2, 2]), [("rescale", "rescale")],
     ),
+    "softmax": (lambda n: n("Softmax", stem(n)), [("nn_softmax", "float")]),
 }  # fmt: skip
 
 
