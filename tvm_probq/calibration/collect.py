@@ -144,7 +144,7 @@ class Collector:
 
     def warm_up(self, samples: list[Sample]) -> None:
         """Fit bases of the channel means, correlations with residuals and factors of channels."""
-        warm_up = WarmUp()
+        warm_up = WarmUp(self.simulator.mod)
 
         def watch(call: Any, value: Any, args: list[Any]) -> None:
             marked = self._watch(call, value, args)
@@ -154,8 +154,9 @@ class Collector:
             branch, residual = self.branches.pop(name, None), self.residuals.pop(name, None)
             if branch is not None and residual is not None and marked.kind != "matmul":
                 warm_up.add_residual(name, branch, residual)
+            warm_up.add_tensor(name, value)
             if marked.layer is not None:
-                warm_up.add_layer(marked, self.inputs[name], value)
+                warm_up.add_layer(marked, self.inputs[name])
 
         for index, sample in enumerate(samples):
             self.simulator(*checked(sample, index), watch=watch)

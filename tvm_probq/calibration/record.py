@@ -106,18 +106,18 @@ class CalibrationRecord:
         Samples already added.
     warm_up : int
         Samples that bases and correlations were fitted on, 0 before that.
-    equalize : bool
-        Whether channels are given factors; see `EqualizeChannels`.
     tensors : dict
         `TensorRecord` by layer name.
+    equalize : bool
+        Whether channels are given factors; see `EqualizeChannels`.
     """
 
     model_hash: str
     data_hash: str
     samples: int = 0
     warm_up: int = 0
-    equalize: bool = True
     tensors: dict[str, TensorRecord] = field(default_factory=dict)
+    equalize: bool = True
 
     def tensor(self, name: str) -> TensorRecord:
         """The record of the tensor `name`.
@@ -180,7 +180,7 @@ class CalibrationRecord:
         tensors = {name: TensorRecord.from_json(t) for name, t in data["tensors"].items()}
         return cls(
             str(data["model_hash"]), str(data["data_hash"]), int(data["samples"]),
-            int(data["warm_up"]), bool(data["equalize"]), tensors,
+            int(data["warm_up"]), tensors, bool(data["equalize"]),
         )  # fmt: skip
 
 

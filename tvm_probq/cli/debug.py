@@ -235,10 +235,10 @@ def _tried(
 def _otherwise_equalized(args: argparse.Namespace, card: Card | None, subject: Subject) -> Any:
     """A new record with equalization switched; None where it makes no difference."""
     from tvm_probq.calibration.collect import collect
-    from tvm_probq.calibration.equalization import equalized_layers
+    from tvm_probq.calibration.equalization import equalized_tensors
     from tvm_probq.calibration.record import CalibrationRecord
 
-    if not equalized_layers(subject.model.mod):
+    if not equalized_tensors(subject.model.mod):
         return None
     old = subject.record
     record = CalibrationRecord(old.model_hash, old.data_hash, equalize=not old.equalize)
