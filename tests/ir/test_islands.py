@@ -22,11 +22,11 @@ from tvm_probq.plan.plan import plan_of
 def compiled_islands(tmp_path: Path) -> Any:
     """The function that gives a network's islands, and its multiply-accumulates left in float."""
 
-    def make(net: Any, *shape: int) -> tuple[tuple[Island, ...], int]:
+    def make(net: Any, *shape: int, skip: tuple[str, ...] = ()) -> tuple[tuple[Island, ...], int]:
         model = load_model(net.save(tmp_path))
         samples = np.random.default_rng(0).normal(size=(4, 1, *shape)).astype(np.float32)
         record = collect(model.mod, samples, CalibrationRecord(model.sha256, ""))
-        integer = quantized(model, plan_of("w8a8"), record)
+        integer = quantized(model, plan_of("w8a8").override(skip, mode="float"), record)
         return float_islands(integer), float_macs(integer)
 
     return make
@@ -79,6 +79,14 @@ def test_repeated_weights_are_a_recurrence(onnx_net: Any, compiled_islands: Any)
     dense(net, state, 8, 4)
     (island,), left = compiled_islands(net, 6, 8)
     assert island.reason == islands.RECURRENT
+    assert island.macs == left == 2 * 6 * 8 * 8
+
+
+def test_layers_that_the_plan_leaves_float(onnx_net: Any, compiled_islands: Any) -> None:
+    net = onnx_net(6, 8)
+    dense(net, dense(net, dense(net, "x", 8, 8), 8, 8), 8, 4)
+    (island,), left = compiled_islands(net, 6, 8, skip=("MatMul_0", "MatMul_1"))
+    assert island.reason == islands.PLANNED
     assert island.macs == left == 2 * 6 * 8 * 8
 
 

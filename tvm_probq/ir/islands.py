@@ -18,7 +18,7 @@ from tvm_probq.ir.expressions import (
     is_tensor,
     shape_of,
 )
-from tvm_probq.ir.layers import SHAPE_OPS, Definitions
+from tvm_probq.ir.layers import SHAPE_OPS, Definitions, is_product
 from tvm_probq.ir.macs import macs_of
 from tvm_probq.ir.pooling import LARGEST_WINDOW
 from tvm_probq.ir.rewrite import variables_of
@@ -35,6 +35,7 @@ NORMALIZED = "a normalization stays float: it divides by what it measures of its
 EXPONENTIAL = "softmax stays float: its exponentials do not fit a range of a few bits"
 ONCE = "float32 results of layers are combined before they are rounded, once"
 WIDE = f"a mean of more than {LARGEST_WINDOW} values is too fine for codes of their range"
+PLANNED = "layers that the plan leaves float"
 LAST = "behind the last layer, whose results are float32 anyway"
 NO_FORM = "no integer form"
 BATCHED = "a product of batched constant weights has no integer form"
@@ -113,6 +114,9 @@ def _island(definitions: Definitions, calls: list[Any]) -> Island | None:
     names = [str(m.attrs["name"]) for m in markers]
     operators = tuple(dict.fromkeys(describe(c) for c in working))
     reason = explain(definitions, calls)
+    if any(is_product(definitions, c) for c in working):  # it could be in integers
+        given = dict.fromkeys(str(m.attrs["reason"]) for m in markers)
+        reason = "; ".join(filter(None, given)) or PLANNED
     if not names and reason.endswith(NO_FORM):
         reason = LAST
     macs = sum(macs_of(c) for c in calls)
