@@ -73,7 +73,7 @@ def _kept(definitions: Definitions, marked: dict[str, Marked], plan: Plan) -> se
             kept.add(name)
             waiting += [tensor.layer.x]
             waiting += [] if tensor.layer.residual is None else [tensor.layer.residual]
-        elif _is_matmul(tensor) and plan.layer(name).mode != "float":
+        elif tensor.is_matmul and plan.layer(name).mode != "float":
             kept.add(name)
             waiting += variables_of(tensor.pair)
     while waiting:
@@ -83,10 +83,6 @@ def _kept(definitions: Definitions, marked: dict[str, Marked], plan: Plan) -> se
                 if marked[name].kind in ON_CODES and plan.layer(name).mode != "float":
                     waiting += variables_of(marked[name].call)
     return kept
-
-
-def _is_matmul(tensor: Marked) -> bool:
-    return tensor.pair is not None and tensor.kind in ("matmul", "output")
 
 
 def _markers_behind(definitions: Definitions, var: Any) -> Iterator[str]:

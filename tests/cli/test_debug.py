@@ -43,6 +43,7 @@ def test_the_worst_layer_comes_first(run: Any, ruined: Path, digits: Path) -> No
     assert layers[0]["alone_db"] < layers[1]["alone_db"] - 6
     assert [row["alone_db"] for row in layers[:6]] == sorted(row["alone_db"] for row in layers[:6])
     assert set(done.json["sqnr_db"]) == {"clean"}
+    assert done.json["samples"] == 6
     tried = {row["option"]: row["gain_db"] for row in done.json["tried"]}
     assert tried["as it is"] == 0
     assert tried["--scheme pointwise=w8a8"] > 6

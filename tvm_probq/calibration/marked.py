@@ -49,6 +49,11 @@ class Marked:
         """Whether the layer itself is computed in integers."""
         return self.kind not in ("float", "input")
 
+    @property
+    def is_matmul(self) -> bool:
+        """Whether it is a matrix product of two stored tensors."""
+        return self.pair is not None and self.kind in ("matmul", "output")
+
 
 def marked_tensors(mod: IRModule) -> dict[str, Marked]:
     """Every marker of ``main`` by name, in graph order."""

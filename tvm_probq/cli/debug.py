@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "artefact": str(args.artefact),
         "mode": artefact.manifest.mode,
         "scheme": artefact.manifest.scheme,
-        "samples": args.limit,
+        "samples": clean.samples,
         "sqnr_db": {shift: noise.outputs.ratio_db() for shift, noise in measured.items()},
         "layers": worst,
         "tried": _tried(args, card, subject, worst) if args.suggest else None,

@@ -103,7 +103,7 @@ def layer_names(model: Model) -> list[str]:
     from tvm_probq.calibration.marked import marked_tensors
 
     tensors = marked_tensors(model.mod).items()
-    return [name for name, m in tensors if m.layer is not None or m.kind == "matmul"]
+    return [name for name, m in tensors if m.layer is not None or m.is_matmul]
 
 
 def _card_shapes(path: Path, card: Card | None) -> dict[str, tuple[int, ...]]:

@@ -69,6 +69,7 @@ class NetworkNoise:
 
     layers: dict[str, LayerNoise]
     outputs: Noise
+    samples: int = 0
 
 
 def network_noise(
@@ -105,6 +106,7 @@ def network_noise(
 
         reference = exact(*inputs, watch=watch)
         _add_outputs(noise.outputs, reference, found[len(wanted) :])
+        noise.samples += 1
     return noise
 
 
