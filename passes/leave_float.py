@@ -96,5 +96,5 @@ def _markers_behind(definitions: Definitions, var: Any) -> Iterator[str]:
         seen.add(var)
         if is_call(value, "probq.layer"):
             yield str(value.attrs["name"])
-        elif not is_call(value, "nn.conv2d"):
+        else:
             waiting += variables_of(value)

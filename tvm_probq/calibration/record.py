@@ -12,6 +12,7 @@ from tvm_probq.calibration.losses import IntervalLosses
 from tvm_probq.errors import CalibrationError
 from tvm_probq.files import write_file
 from tvm_probq.quantization.feedback import InputSpread
+from tvm_probq.quantization.weights import RoundedWeights
 from tvm_probq.simulator.arithmetic import Array
 
 FORMAT = 3
@@ -48,6 +49,9 @@ class TensorRecord:
         float64 ``[4, C]`` for tensors that only depthwise layers read, else empty: the largest
         deviations below and above the channel's predicted mean, in standard deviations, and the
         channel's smallest value, negated, and largest value.
+    rounded : dict
+        The layer's weights as they were rounded before, by their content and the plan (not saved):
+        two passes need them, and rounding with error feedback takes seconds.
     """
 
     histogram: Histogram = field(default_factory=Histogram)
@@ -60,6 +64,7 @@ class TensorRecord:
     spread: InputSpread | None = None
     factor: Array = field(default_factory=lambda: np.zeros(0))
     channels: Array = field(default_factory=lambda: np.zeros((4, 0)))
+    rounded: dict[Any, RoundedWeights] = field(default_factory=dict, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -141,13 +141,7 @@ def _subject(args: argparse.Namespace, artefact: Artefact, card: Card | None) ->
     if args.model is None and card is None:
         raise UsageError("no model is given", fix="give --card CARD or --model ONNX")
     path = card.model if args.model is None and card is not None else args.model
-    model = sources.load(path, 1, args.shape, card, requantize=True)  # it was calibrated
-    if model.sha256 != artefact.manifest.model_sha256:
-        raise ArtefactError(
-            "the artefact is of another model", where=str(artefact.path),
-            why=f"the SHA-256 of {path} is not that in the artefact",
-            fix="give the model or card that the artefact was compiled from",
-        )  # fmt: skip
+    model = sources.model_behind(artefact, path, args.shape, card)
     return Subject(model, artefact.plan, artefact.record)
 
 

@@ -11,7 +11,6 @@ from tvm_probq.cli import options, sources
 from tvm_probq.cli.progress import progress
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.data.sets import model_inputs
-from tvm_probq.errors import ArtefactError
 
 if TYPE_CHECKING:
     from tvm_probq.build.artefact import Artefact
@@ -68,15 +67,7 @@ def measure(artefact: Artefact, card: Card, limit: int, *, quiet: bool) -> dict[
     from tvm_probq.build.compile import in_units, quantized
     from tvm_probq.report.layer_noise import network_noise
 
-    model = sources.load(card.model, card=card, requantize=True)  # it was calibrated
-    said = artefact.manifest
-    if model.sha256 != said.model_sha256:
-        raise ArtefactError(
-            "the card is of another model than the artefact",
-            where=str(artefact.path),
-            why=f"the SHA-256 of {card.model} is not that in the artefact",
-            fix="give the card that the artefact was compiled with",
-        )
+    model = sources.model_behind(artefact, card.model, card=card)
     # The plan and the record give the same integer graph again.
     integer = quantized(model, artefact.plan, artefact.record)
 

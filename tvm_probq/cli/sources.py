@@ -12,10 +12,11 @@ from tvm_probq.cli.options import DEFAULT_SAMPLES
 from tvm_probq.cli.samples import Samples
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.data.sets import model_inputs
-from tvm_probq.errors import CalibrationError, UnsupportedError, UsageError
+from tvm_probq.errors import ArtefactError, CalibrationError, UnsupportedError, UsageError
 from tvm_probq.frontend.shapes import counted_samples, open_inputs
 
 if TYPE_CHECKING:
+    from tvm_probq.build.artefact import Artefact
     from tvm_probq.frontend.onnx import Model
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -94,6 +95,27 @@ def load(
             where=str(path),
             why=f"for the batch {batch} the first dimension of each must count the same samples",
             fix="use --batch 1",
+        )
+    return model
+
+
+def model_behind(
+    artefact: Artefact, path: Path, shapes: Shapes = (), card: Card | None = None
+) -> Model:
+    """Import the model that a calibrated artefact was compiled from, with batch 1.
+
+    Raises
+    ------
+    ArtefactError
+        If it is another model.
+    """
+    model = load(path, 1, shapes, card, requantize=True)  # it was calibrated
+    if model.sha256 != artefact.manifest.model_sha256:
+        raise ArtefactError(
+            "the artefact is of another model",
+            where=str(artefact.path),
+            why=f"the SHA-256 of {path} is not that in the artefact",
+            fix="give the model or card that the artefact was compiled from",
         )
     return model
 

@@ -1,5 +1,7 @@
 """The rounded weights of a layer, as its plan asks."""
 
+import hashlib
+
 from tvm_probq.calibration.record import TensorRecord
 from tvm_probq.plan.plan import LayerPlan
 from tvm_probq.quantization.feedback import InputSpread, feedback_weights
@@ -8,7 +10,15 @@ from tvm_probq.simulator.arithmetic import Array
 
 
 def round_layer(weights: Array, tensor: TensorRecord, plan: LayerPlan) -> RoundedWeights:
-    """Round the weights of a layer, OHWI float32."""
+    """Round the weights of a layer, OHWI float32; the record remembers the result."""
+    content = hashlib.sha256(weights.tobytes()).digest()
+    key = (content, weights.shape, plan.weight_bits, plan.rounding, plan.weight_clip)
+    if key not in tensor.rounded:
+        tensor.rounded[key] = _round(weights, tensor, plan)
+    return tensor.rounded[key]
+
+
+def _round(weights: Array, tensor: TensorRecord, plan: LayerPlan) -> RoundedWeights:
     if plan.rounding == "nearest":
         return round_weights(weights, plan.weight_bits, plan.weight_clip)
     spread = tensor.spread or InputSpread.unknown(weights.shape[3])
