@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def shared_data() -> Path:
     if not (folder / "cards").is_dir():
         pytest.skip("needs the trained models and data sets in ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def board_python() -> Path:
+    """The Python of the emulated 64-bit ARM board; ARM_BOARD_CPU is its CPU; skips without it."""
+    path = Path(os.environ.get("PROBQ_BOARD", REPOSITORY / ".board"), "board-python")
+    if not path.is_file():
+        pytest.skip("needs the emulated board: make board")
+    return path
 
 
 class OnnxNet:
