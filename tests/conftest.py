@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import tvm
+from emulation import EmulatedBoard, require_board
 from onnx import helper, numpy_helper
 from tvm import relax
 
@@ -38,6 +39,21 @@ def shared_data() -> Path:
     if not (folder / "cards").is_dir():
         pytest.skip("needs the trained models and data sets in ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def board_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBoard]:
+    """The processes of the emulated board, whether there is one or not."""
+    board = EmulatedBoard(tmp_path_factory.mktemp("board"))
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def emulated_board(board_processes: EmulatedBoard) -> EmulatedBoard:
+    """The emulated ARM board; skips without one."""
+    require_board()
+    return board_processes
 
 
 class OnnxNet:
