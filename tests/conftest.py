@@ -155,7 +155,7 @@ def onnx_net() -> Callable[..., OnnxNet]:
     return OnnxNet
 
 
-def make_compiled() -> Compiled:
+def make_compiled(profile: str = PROFILE) -> Compiled:
     """Compile ``y = relu(x @ w)`` for a batch of two."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((BATCH, 3), "float32"))
@@ -167,7 +167,7 @@ def make_compiled() -> Compiled:
         builder.emit_func_output(out)
     mod = builder.finalize()
     return Compiled(
-        executable=tvm.compile(mod, load_profile(PROFILE).target()),
+        executable=tvm.compile(mod, load_profile(profile).target()),
         integer_module=mod,
         layers=(LayerReport("product", "dense", 8, 8, accumulator="int32"),),
         peak_activation_bytes=56,
@@ -176,13 +176,13 @@ def make_compiled() -> Compiled:
         scheme="w8a8",
         inputs=(("x", (BATCH, 3), "float32"),),
         outputs=(("y", (BATCH, 4), "float32"),),
-        target=PROFILE,
+        target=profile,
     )
 
 
 @pytest.fixture(scope="session")
-def compile_small() -> Callable[[], Compiled]:
-    """The function that compiles a model of one layer, anew each time."""
+def compile_small() -> Callable[..., Compiled]:
+    """The function that compiles a model of one layer for a profile, anew each time."""
     return make_compiled
 
 

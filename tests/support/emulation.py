@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 REPOSITORY = Path(__file__).resolve().parents[2]
 BOARD = REPOSITORY / ".board"  # where `make board` puts it
 WORKER = Path(__file__).with_name("board_worker.py")
-ARCHITECTURE, TRIPLE = "aarch64", "aarch64-linux-gnu"
+TRIPLE = "aarch64-linux-gnu"
 DEADLINE_S = 120.0
 
 # LLVM's CPUs, and the emulator's that runs their code and traps on what they lack; it has no
@@ -117,7 +117,7 @@ class EmulatedBoard:
         place.mkdir()
         paths = {n: str(place / n) for n in ("library.so", "inputs.npz", "results.npz")}
         library.export_library(
-            paths["library.so"], fcompile=find_linker(ARCHITECTURE), workspace_dir=str(place)
+            paths["library.so"], fcompile=find_linker(TRIPLE), workspace_dir=str(place)
         )
         named = {f"a{i}": np.ascontiguousarray(a) for i, a in enumerate(arrays)}
         np.savez(paths["inputs.npz"], **named)
@@ -154,6 +154,6 @@ def require_board() -> None:
     if not (BOARD / "board-python").is_file():
         pytest.skip("needs the emulated ARM board: make board")
     try:
-        find_linker(ARCHITECTURE)
+        find_linker(TRIPLE)
     except KernelError as error:
         pytest.skip(str(error))

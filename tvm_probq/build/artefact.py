@@ -100,7 +100,7 @@ def save_artefact(
     ArtefactError
         If the file cannot be written.
     """
-    library = link_library(compiled, profile.architecture)
+    library = link_library(compiled, str(profile.tvm_target.get("mtriple", "")))
     members = {PLAN: plan.to_toml().encode(), LIBRARY: library}
     if record is not None:
         members[CALIBRATION] = record_bytes(record)

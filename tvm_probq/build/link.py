@@ -9,7 +9,6 @@ from pathlib import Path
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.linker import find_linker
 from tvm_probq.errors import KernelError
-from tvm_probq.target.host import host_architecture
 
 # Room for linking: code with its debug information, and constants in the object files, the
 # library and the linker's own copy.
@@ -17,22 +16,22 @@ CODE_BYTES = 16 << 20
 CONSTANT_COPIES = 4
 
 
-def link_library(compiled: Compiled, architecture: str = "") -> bytes:
+def link_library(compiled: Compiled, triple: str = "") -> bytes:
     """Link a compiled module to a shared library, the same bytes for the same code.
 
     Parameters
     ----------
     compiled : Compiled
         The module.
-    architecture : str, optional
-        What it was compiled for, such as ``aarch64``; this machine's by default.
+    triple : str, optional
+        What it was compiled for, such as ``aarch64-linux-gnu``; this machine's by default.
 
     Raises
     ------
     KernelError
-        If linking fails: no compiler, or no space for temporary files.
+        If linking fails: no (cross-)compiler, or no space for temporary files.
     """
-    linker = find_linker(architecture or host_architecture())
+    linker = find_linker(triple)
     try:
         with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
             _reserve(Path(folder), CODE_BYTES + CONSTANT_COPIES * compiled.parameter_bytes)

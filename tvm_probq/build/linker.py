@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm_probq.errors import KernelError
-from tvm_probq.target.host import host_architecture
+from tvm_probq.target.host import architecture_named, host_architecture
 
 # The oldest C library that code linked by zig runs with: that of TVM's wheels.
 ZIG_GLIBC = "2.28"
 LIBRARIES = ("-lm",)
 SHARED = ("-shared", "-fPIC")
+SYSTEM = "linux"
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,28 @@ class Linker:
             raise RuntimeError(f"{self.command[0]} failed: {said}")
 
 
-def find_linker(architecture: str) -> Callable[..., None] | None:
-    """The linker for code of an architecture; None for TVM's default, on this machine's own.
+def find_linker(triple: str) -> Callable[..., None] | None:
+    """The linker for a target; None for TVM's default, on this machine's own architecture.
 
     Parameters
     ----------
-    architecture : str
-        The first part of a triple, such as ``aarch64``.
+    triple : str
+        Such as ``aarch64-linux-gnu``; empty for this machine.
 
     Raises
     ------
     KernelError
-        If no cross-compiler is installed; the message says which to install.
+        If no cross-compiler is installed, which the message names, or the target is no Linux.
     """
-    if architecture == host_architecture():
+    architecture = architecture_named(triple.split("-")[0])
+    if architecture in ("", host_architecture()):
         return None
+    if SYSTEM not in triple:
+        raise KernelError(
+            f"this machine cannot link for {triple}",
+            why="another architecture is linked for Linux only",
+            fix=f"use an mtriple such as {architecture}-linux-gnu, or compile on such a machine",
+        )
     gcc = f"{architecture}-linux-gnu-gcc"
     if shutil.which(gcc):
         return Linker((gcc,))
