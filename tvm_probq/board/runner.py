@@ -44,9 +44,10 @@ class RemoteRunner(ArtefactRunner):
 
     def __init__(self, artefact: Artefact, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         super().__init__(artefact)
+        manifest, where = artefact.manifest, f"{artefact.path} on {address}"
 
         def check(facts: BoardFacts) -> None:
-            check_board(artefact, facts, str(address))
+            check_board(manifest.target, manifest.versions, facts, where)
 
         self.session = BoardSession(address, check, timeout_s)
         try:
