@@ -91,8 +91,7 @@ def show_board(result: Mapping[str, Any]) -> str:
     lines = [table(HEADERS, rows), "", "ms are medians on the board's clock"]
     lines += [f"{pair}: {ratio:.3f}" for pair, ratio in result["mode_ratios"].items()]
     lines += [f"{name} left out: {why}" for name, why in result["left_out"].items()]
-    features = " ".join(board["features"])
-    return "\n".join([*lines, "", f"{board['address']}: {board['architecture']}, {features}"])
+    return "\n".join([*lines, "", f"{board['address']}: {board['name']}, {board['architecture']}"])
 
 
 def _interleaved(session: BoardSession, modes: list[str], turns: int) -> dict[str, list[float]]:

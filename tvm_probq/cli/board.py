@@ -11,6 +11,7 @@ from tvm_probq.errors import UsageError
 
 HELP = "serve this machine as a board, or ask a board what it is"
 SERVE_HELP = "run the RPC server of a board on this machine until it is stopped"
+VECTORS = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 INFO_HELP = "say what a board is: architecture, CPU features, versions, who uses it"
 
 
@@ -74,9 +75,14 @@ def described(facts: dict[str, Any]) -> dict[str, str]:
     """Give the rows that tell what a board is."""
     return {
         "architecture": f"{facts['architecture']}, {facts['cpus']} CPUs",
-        "features": " ".join(facts["features"]),
+        "features": " ".join(f for f in facts["features"] if _matters(f, facts)),
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     }
+
+
+def _matters(feature: str, facts: dict[str, Any]) -> bool:
+    """Whether kernels could use a feature; Linux lists a hundred of x86, of the system too."""
+    return facts["architecture"] != "x86_64" or feature.startswith(VECTORS)
 
 
 def laid_out(rows: dict[str, str]) -> str:
