@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 from boards import SHAPE, Board, library_of, running, with_library
+from emulation import TRIPLE
 
 from tvm_probq.build.artefact import Artefact, load_artefact, save_artefact
 from tvm_probq.build.compiled import Compiled
+from tvm_probq.build.linker import find_linker
+from tvm_probq.errors import KernelError
 from tvm_probq.plan.plan import plan_of
 from tvm_probq.target.profile import load_profile
 
@@ -48,3 +51,12 @@ def misbehaving(compiled: Compiled, tmp_path_factory: pytest.TempPathFactory) ->
 def sound(misbehaving: Misbehaving) -> Artefact:
     """An artefact that gives its input plus one."""
     return misbehaving("")
+
+
+@pytest.fixture(scope="session")
+def linker() -> None:
+    """Skips where nothing links for 64-bit ARM."""
+    try:
+        find_linker(TRIPLE)
+    except KernelError as error:
+        pytest.skip(str(error))

@@ -18,6 +18,10 @@ CRASHES = {
     "SIGABRT": "it gave up",
     "SIGTRAP": "it met a trap",
 }
+ENDS = {
+    **CRASHES,
+    "SIGKILL": "it was killed from outside, as Linux does where memory runs out",
+}
 DOING = {
     "connect": "while connecting",
     "load": "while the library was uploaded and loaded",
@@ -62,16 +66,17 @@ class SessionEnded(Exception):  # noqa: N818 - what happened, caught by the sess
         doing = DOING[self.doing]
         if self.kind == EXPIRED:
             return BoardError(
-                f"the session's time was up {doing}", where=where, why=self.why,
+                f"the session's time was up {doing}", where=where,
+                why=self.why.removeprefix("RPCSessionTimeoutError: "),
                 fix="start the board's server with a longer --max-session",
             )  # fmt: skip
         if self.kind == NO_KEY:
             return BoardError("the board refuses the key", where=where, fix="correct --key")
-        why = CRASHES.get(end, "")
+        died = end.startswith("SIG")
         return BoardError(
-            f"the board's session died {doing}" + (f" of {end}" if end.startswith("SIG") else ""),
+            f"the board's session died {doing}" + (f" of {end}" if died else ""),
             where=where,
-            why=why or end or self.why,
+            why=ENDS.get(end, "") if died else "the connection to it broke",
             fix="compile the model for this board's CPU: `tvm-probq board info` tells its features"
             if end == "SIGILL"
             else "look into the log of the board's server, and whether its memory is sufficient",

@@ -21,7 +21,7 @@ from tvm_probq.board.words import DIED, EXPIRED, NO_KEY
 from tvm_probq.errors import BoardError
 
 TIMEOUT_S = 60.0
-PROBE_S = 5.0
+PROBE_S = 3.0
 CLOSING_S = 5.0
 # Of a call's time, kept for asking the board why the rest was not enough.
 RESERVE_S, RESERVE_SHARE = 2.0, 0.25

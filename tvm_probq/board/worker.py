@@ -53,7 +53,7 @@ class Worker:
         self._session.upload(bytearray(arrays["library"].tobytes()), name)
         arrived = str(self._session.get_function("probq.board.sha256")(name))
         if arrived != message["sha256"]:
-            raise OSError("the upload arrived damaged or cut short: is the board's disk full?")
+            raise OSError("the upload arrived damaged or cut short, as on a full disk")
         module = self._session.load_module(name)
         # A mapped library needs its file's name no longer.
         self._session.remove(name)

@@ -106,8 +106,9 @@ def _be_child(sock: socket.socket, end: int, number: int, folder: Path) -> None:
     try:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive the server
-        for number_of_signal in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number_of_signal, signal.SIG_DFL)
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sign, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         # Connections of other clients must close when the server closes them.
         low, high = sorted((sock.fileno(), end))
         for first, last in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
