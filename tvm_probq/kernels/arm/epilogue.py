@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import SIGN, half, joined, neon
+from tvm_probq.kernels.arm.registers import SIGN, joined, neon, picked
 from tvm_probq.kernels.arm.unit import QUAD
 from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
@@ -20,6 +20,7 @@ from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds
 from tvm_probq.kernels.spec import LayerSpec
 
 BYTE = 255.0
+TOGETHER = 4  # vectors of four values that become a register of codes
 
 
 class Epilogue:
@@ -184,24 +185,37 @@ class Epilogue:
             for q in range(self.quads)
         ]
 
-    def store(self, values: Sequence[Any], output: Any, place: Any) -> None:
-        """Store the values of one position from `place` on, in elements of ``[elements]``."""
+    def store(self, values: Sequence[Sequence[Any]], output: Any, places: Sequence[Any]) -> None:
+        """Store the values of several positions, each from its place on, in elements."""
         if self.spec.output != "codes":
-            for quad, value in enumerate(values):
-                self._store_part(value, output, place, quad * QUAD)
+            for position, place in zip(values, places, strict=True):
+                for quad, value in enumerate(position):
+                    self._store_part(value, 0, QUAD, output, place, quad)
             return
-        words = [let(neon("int16x4", "sqxtn.v4i16", v)) for v in values]
-        first = 0
-        while first < len(words):
-            count = 4 if len(words) - first >= 4 else 2 if len(words) - first >= 2 else 1
-            codes = self._narrowed(words[first : first + count])
-            self._store_part(codes, output, place, first * QUAD)
-            first += count
+        for some in self._together(values):
+            codes = self._narrowed([let(neon("int16x4", "sqxtn.v4i16", v)) for *_, v in some])
+            start = 0
+            while start < len(some):
+                position, quad, _ = some[start]
+                count = sum(1 for other, *_ in some[start:] if other == position)
+                place = places[position]
+                self._store_part(codes, start * QUAD, count * QUAD, output, place, quad)
+                start += count
+
+    def _together(self, values: Sequence[Sequence[Any]]) -> list[list[tuple[int, int, Any]]]:
+        """Position, number and value of the vectors that become codes together.
+
+        Vectors of several positions only where one alone does not fill half a register.
+        """
+        rows = [[(i, quad, v) for quad, v in enumerate(found)] for i, found in enumerate(values)]
+        if self.quads <= TOGETHER // 2:
+            rows = [[vector for row in rows for vector in row]]
+        return [r[i : i + TOGETHER] for r in rows for i in range(0, len(r), TOGETHER)]
 
     def _narrowed(self, words: Sequence[Any]) -> Any:
-        """Codes uint8 from vectors of four int16: 16, 8, or 4 and four more that nobody wants."""
-        if len(words) == 1:
-            words = [words[0], words[0]]
+        """Codes uint8 of two or four vectors of four int16, the last one again if there is room."""
+        wanted = 2 if len(words) <= 2 else TOGETHER
+        words = [*words, *[words[-1]] * (wanted - len(words))]
         eights = [joined(words[i : i + 2]) for i in range(0, len(words), 2)]
         narrow = [neon("int8x8", "sqxtun.v8i8", eight) for eight in eights]
         codes = joined([let(tirx.reinterpret("uint8x8", part)) for part in narrow])
@@ -213,18 +227,16 @@ class Epilogue:
             codes = let(tirx.max(codes, splat(lower, lanes)))
         return let(tirx.min(codes, splat(upper, lanes)))
 
-    def _store_part(self, value: Any, output: Any, place: Any, first: int) -> None:
-        """Store what is real of a vector whose first lane is channel `first` of the block."""
-        count, done = min(lanes_of(value), self.real - first), 0
-        while count - done:
-            lanes = 1 << ((count - done).bit_length() - 1)
-            part = value
-            while lanes_of(part) > lanes and done % lanes_of(part) == 0 and lanes_of(part) > 1:
-                part = half(part, 0)
-            if lanes_of(part) != lanes:
-                part = tirx.Shuffle([value], list(range(done, done + lanes)))
-            store(output, part, place + first + done, lanes=lanes)
-            done += lanes
+    def _store_part(
+        self, value: Any, lane: int, count: int, output: Any, place: Any, quad: int
+    ) -> None:  # fmt: skip
+        """Store what is real of lanes from `lane` on, which are a block's channels from `quad` on."""
+        first = quad * QUAD
+        for lanes in _widths(min(count, self.real - first)):
+            whole = lanes == lanes_of(value)
+            part = value if whole else picked(value, *range(lane, lane + lanes))
+            store(output, part, place + first, lanes=lanes)
+            lane, first = lane + lanes, first + lanes
 
 
 def _widths(count: int) -> list[int]:
