@@ -13,7 +13,7 @@ from tvm_probq.simulator.numerics import Activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
 SHAPES = [(1, 5, 7, 24), (3, 4, 5, 10), (1, 3, 3, 72), (3, 40)]
-TARGETS = ["cascadelake", "haswell", "x86-64"]
+TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a76"]
 
 
 def _reals(rng: Any, shape: tuple[int, ...]) -> Any:

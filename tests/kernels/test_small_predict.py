@@ -103,7 +103,7 @@ CASES = {  # kind, input ranges, rank, outputs, predicted ranges, bit-widths, re
 
 def _check_surrogate(
     evaluate: Any, same_bits: Any, rng: Any, qparams: Any, case: str, batch: int, channels: int,
-    mcpu: str = "haswell", stat: Any = None,
+    mcpu: str = "", stat: Any = None,
 ) -> None:  # fmt: skip
     kind, x_ranges, rank, outputs, ranges, levels, other, text = CASES[case]
     x = qparams(batch, channels if x_ranges == -1 else x_ranges)
@@ -136,7 +136,7 @@ def test_surrogate(
     _check_surrogate(evaluate, same_bits, rng, qparams, case, batch, channels)
 
 
-@pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64"])
+@pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64", "cortex-a76"])
 @pytest.mark.parametrize("case", ["basis", "diagonal", "diagonal mixed", "iid", "matmul"])
 def test_surrogate_on_other_instruction_sets(
     evaluate: Any, same_bits: Any, rng: Any, qparams: Any, case: str, mcpu: str
