@@ -45,8 +45,10 @@ def _target(mcpu: str) -> Any:
     return tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
 
 
-def _graph(make: Callable[..., Any], arrays: Sequence[Array], batch: Any) -> Any:
-    """A module that calls ``make(*variables)``."""
+def _graph(
+    make: Callable[..., Any], arrays: Sequence[Array], batch: Any, target: Any
+) -> tvm.IRModule:
+    """A module that calls ``make(*variables)``, its operators made kernels for a target."""
 
     def shape(array: Array) -> tuple[Any, ...]:
         return array.shape if batch is None else (batch, *array.shape[1:])
@@ -59,7 +61,8 @@ def _graph(make: Callable[..., Any], arrays: Sequence[Array], batch: Any) -> Any
         with builder.dataflow():
             output = builder.emit_output(make(*params))
         builder.emit_func_output(output)
-    return relax.transform.LegalizeOps()(builder.finalize())
+    with target:
+        return relax.transform.LegalizeOps()(builder.finalize())
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def evaluate(board_processes: EmulatedBoard, default_mcpu: str) -> Callable[...,
         mcpu = mcpu or default_mcpu
         target = _target(mcpu)
         pipeline = relax.get_default_pipeline(target)
-        library = tvm.compile(_graph(make, arrays, batch), target, relax_pipeline=pipeline)
+        library = tvm.compile(_graph(make, arrays, batch, target), target, relax_pipeline=pipeline)
         if mcpu in CPUS:
             return board_processes.run(library, arrays, mcpu)
         machine = relax.VirtualMachine(library, tvm.cpu())
@@ -88,6 +91,9 @@ def evaluate(board_processes: EmulatedBoard, default_mcpu: str) -> Callable[...,
 
 
 def _build(func: Any, target: Any) -> Any:
+    if not isinstance(func, tvm.tirx.PrimFunc):
+        with target:
+            func = func()
     return tvm.tirx.build(
         tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), target=target
     )
@@ -95,7 +101,10 @@ def _build(func: Any, target: Any) -> Any:
 
 @pytest.fixture
 def run_kernel(board_processes: EmulatedBoard, default_mcpu: str) -> Callable[..., list[Array]]:
-    """The function that runs a bare kernel, on this machine or for an ARM CPU on the board."""
+    """The function that runs a bare kernel, on this machine or for an ARM CPU on the board.
+
+    It takes the kernel, or a function that makes it for the target in force.
+    """
 
     def run(
         func: Any, inputs: Sequence[Array], outputs: Sequence[Array], mcpu: str = ""

@@ -1,5 +1,6 @@
 """Kernels between reals, codes and ranges, against the simulator."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_pooling_under_its_own_range(
     for ranges in {1, channels}:
         p = qparams(batch, ranges)
         p[0, 0] = np.inf
-        kernel = measured_pool_kernel(q.shape, ranges, 63)
+        kernel = functools.partial(measured_pool_kernel, q.shape, ranges, 63)
         outputs = np.zeros((batch, 3, 1), "float32"), np.zeros((batch, channels), "uint8")
         found, codes = run_kernel(kernel, [q, p], outputs)
         same_bits(found, numerics.pool_range(q, p, 63))

@@ -17,7 +17,6 @@ from tvm_probq.kernels.small.byte_dots import (
 )
 from tvm_probq.kernels.small.emit import (
     VECTOR,
-    WIDE,
     Argument,
     Number,
     Register,
@@ -34,6 +33,7 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import convert
+from tvm_probq.kernels.small.machine import wide
 
 LIMIT = 128  # lanes of a running vector: more do not fit the registers
 Shape = tuple[Any, ...]
@@ -178,10 +178,10 @@ def _see_quads(
 
 def _positions_together(channels: int) -> int:
     """How many positions of few channels fill whole vectors, 1 if none do."""
-    if channels >= WIDE:
+    if channels >= wide():
         return 1
     fitting = [m for m in range(1, LIMIT // channels + 1) if m * channels % VECTOR == 0]
-    return max((m for m in fitting if m * channels <= WIDE), default=min(fitting, default=1))
+    return max((m for m in fitting if m * channels <= wide()), default=min(fitting, default=1))
 
 
 def _emit_narrow(
