@@ -130,9 +130,9 @@ class _Dense:
         spec = self.spec
         positions = self.layout.rows * self.layout.columns
         output = view(self.buffers["OUT"], spec.batch * positions * spec.out_channels)
-        for i in range(columns):
-            place = (position + i) * spec.out_channels + channel
-            epilogue.store(epilogue.values(sums.sums(i), place), output, place)
+        places = [(position + i) * spec.out_channels + channel for i in range(columns)]
+        values = [epilogue.values(sums.sums(i), place) for i, place in enumerate(places)]
+        epilogue.store(values, output, places)
 
     def _sum_up(
         self, add: Callable[..., None], source: Source, start: Any, columns: int, block: Block,

@@ -210,10 +210,12 @@ class _Depthwise:
         spec, quads = self.spec, lanes // QUAD
         elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
         output = view(self.buffers["OUT"], elements)
-        for i in range(columns):
+        places = [(position + i) * spec.out_channels + channel for i in range(columns)]
+        values = []
+        for i, place in enumerate(places):
             found = [load(sums, i * quads + q, 0, lanes=QUAD) for q in range(epilogue.quads)]
-            place = (position + i) * spec.out_channels + channel
-            epilogue.store(epilogue.values(found, place), output, place)
+            values.append(epilogue.values(found, place))
+        epilogue.store(values, output, places)
 
     def _sum_up(
         self, source: Source, place: Any, columns: int, lanes: int, taps: Sequence[Any], sums: Any

@@ -12,9 +12,10 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import SIGN, half, joined, neon
+from tvm_probq.kernels.arm.registers import SIGN, neon
+from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, widths
 from tvm_probq.kernels.arm.unit import QUAD
-from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store, view
+from tvm_probq.kernels.small.emit import let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
 from tvm_probq.kernels.spec import LayerSpec
@@ -49,6 +50,7 @@ class Epilogue:
         self._channel, self.real = channel, real
         self.quads = -(-real // QUAD)
         self._rows: dict[str, Any] = {}
+        self.bounds: list[Any] = []
         if spec.output == "int32":
             self._read_starts(start)
             return
@@ -57,7 +59,7 @@ class Epilogue:
         for first, lanes in self._vectors():
             self._prepare(first, lanes)
         if self._y is not None and spec.out_ranges == 1:
-            self._bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
+            self.bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
         if spec.residual:
             self._prepare_residual()
 
@@ -174,7 +176,7 @@ class Epilogue:
         """The residual's codes less their zero-point, float32, a vector for four channels."""
         codes = scratch("int16", self.quads * QUAD)
         first = 0
-        for lanes in _widths(self.real):
+        for lanes in widths(self.real):
             found = convert(load(self._codes, place + first, lanes=lanes), "int16")
             centred = found - splat(self._residual_zero, lanes)
             store(codes, centred, first, lanes=lanes)
@@ -184,54 +186,12 @@ class Epilogue:
             for q in range(self.quads)
         ]
 
-    def store(self, values: Sequence[Any], output: Any, place: Any) -> None:
-        """Store the values of one position from `place` on, in elements of ``[elements]``."""
-        if self.spec.output != "codes":
-            for quad, value in enumerate(values):
-                self._store_part(value, output, place, quad * QUAD)
-            return
-        words = [let(neon("int16x4", "sqxtn.v4i16", v)) for v in values]
-        first = 0
-        while first < len(words):
-            count = 4 if len(words) - first >= 4 else 2 if len(words) - first >= 2 else 1
-            codes = self._narrowed(words[first : first + count])
-            self._store_part(codes, output, place, first * QUAD)
-            first += count
-
-    def _narrowed(self, words: Sequence[Any]) -> Any:
-        """Codes uint8 from vectors of four int16: 16, 8, or 4 and four more that nobody wants."""
-        if len(words) == 1:
-            words = [words[0], words[0]]
-        eights = [joined(words[i : i + 2]) for i in range(0, len(words), 2)]
-        narrow = [neon("int8x8", "sqxtun.v8i8", eight) for eight in eights]
-        codes = joined([let(tirx.reinterpret("uint8x8", part)) for part in narrow])
-        if self.spec.out_ranges > 1:
-            return codes
-        lower, upper = self._bounds
-        lanes = lanes_of(codes)
-        if not isinstance(lower, tirx.IntImm):
-            codes = let(tirx.max(codes, splat(lower, lanes)))
-        return let(tirx.min(codes, splat(upper, lanes)))
-
-    def _store_part(self, value: Any, output: Any, place: Any, first: int) -> None:
-        """Store what is real of a vector whose first lane is channel `first` of the block."""
-        count, done = min(lanes_of(value), self.real - first), 0
-        while count - done:
-            lanes = 1 << ((count - done).bit_length() - 1)
-            part = value
-            while lanes_of(part) > lanes and done % lanes_of(part) == 0 and lanes_of(part) > 1:
-                part = half(part, 0)
-            if lanes_of(part) != lanes:
-                part = tirx.Shuffle([value], list(range(done, done + lanes)))
-            store(output, part, place + first + done, lanes=lanes)
-            done += lanes
-
-
-def _widths(count: int) -> list[int]:
-    """Lanes of vectors that cover `count` elements, each once."""
-    found = [16] * (count // 16)
-    found += [lanes for lanes in (8, 4, 2, 1) if count % 16 & lanes]
-    return found
+    def store(self, values: Values, output: Any, places: Sequence[Any]) -> None:
+        """Store the values of several positions, each from its place on, in elements."""
+        if self.spec.output == "codes":
+            store_codes(values, self.bounds, self.real, output, places)
+        else:
+            store_values(values, self.real, output, places)
 
 
 def _as_byte(bound: Any) -> Any:

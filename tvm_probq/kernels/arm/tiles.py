@@ -62,7 +62,7 @@ def register_tile(spec: LayerSpec, layout: View, unit: ArmUnit) -> tuple[int, in
 def fits(layout: View, unit: ArmUnit, columns: int, quads: int) -> bool:
     """Whether sums and operands of a register tile fit the registers."""
     # Products of 16 bits wait in registers of their own, several at a time.
-    operands = {"sdot": columns + 2, "smmla": columns + 2, "smull": columns + 6}
+    operands = {"sdot": columns + 2, "smmla": columns + 2, "smull": columns + 7}
     flips = 0 if layout.copied else 1
     needed = unit.registers(columns, quads) + operands[unit.instruction] + flips
     return needed <= REGISTERS
