@@ -22,12 +22,13 @@ from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.calls import RESIDUAL
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import Kernel, LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.quantization.accumulator import prove_accumulator
 from tvm_probq.simulator.arithmetic import Array
 
 OPAQUE = 8  # op_pattern kOpaque: fusion must leave a scheduled kernel alone
 INT4_LIMIT = 7
+INT8_LIMIT = 128
 TAILS = ("probq.requantize", "probq.dequantize_accumulator")
 TILE = "probq.tile"  # attribute of a layer kernel: its loop sizes, where they were given
 
@@ -223,6 +224,7 @@ def _spec(
         in_ranges=shape_of(x_qparams)[2],
         out_ranges=1 if y_qparams is None else shape_of(y_qparams)[2], flat=flat,
         small_weights=prove_accumulator(weights).pairs_fit,
+        symmetric=int(weights.min(initial=0)) > -INT8_LIMIT,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import tvm
+from emulation import EmulatedBoard, require_board
 from onnx import helper, numpy_helper
 from tvm import relax
 
@@ -38,6 +39,21 @@ def shared_data() -> Path:
     if not (folder / "cards").is_dir():
         pytest.skip("needs the trained models and data sets in ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def board_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedBoard]:
+    """The processes of the emulated board, whether there is one or not."""
+    board = EmulatedBoard(tmp_path_factory.mktemp("board"))
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def emulated_board(board_processes: EmulatedBoard) -> EmulatedBoard:
+    """The emulated ARM board; skips without one."""
+    require_board()
+    return board_processes
 
 
 class OnnxNet:
@@ -139,7 +155,7 @@ def onnx_net() -> Callable[..., OnnxNet]:
     return OnnxNet
 
 
-def make_compiled() -> Compiled:
+def make_compiled(profile: str = PROFILE) -> Compiled:
     """Compile ``y = relu(x @ w)`` for a batch of two."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((BATCH, 3), "float32"))
@@ -151,7 +167,7 @@ def make_compiled() -> Compiled:
         builder.emit_func_output(out)
     mod = builder.finalize()
     return Compiled(
-        executable=tvm.compile(mod, load_profile(PROFILE).target()),
+        executable=tvm.compile(mod, load_profile(profile).target()),
         integer_module=mod,
         layers=(LayerReport("product", "dense", 8, 8, accumulator="int32"),),
         peak_activation_bytes=56,
@@ -160,13 +176,13 @@ def make_compiled() -> Compiled:
         scheme="w8a8",
         inputs=(("x", (BATCH, 3), "float32"),),
         outputs=(("y", (BATCH, 4), "float32"),),
-        target=PROFILE,
+        target=profile,
     )
 
 
 @pytest.fixture(scope="session")
-def compile_small() -> Callable[[], Compiled]:
-    """The function that compiles a model of one layer, anew each time."""
+def compile_small() -> Callable[..., Compiled]:
+    """The function that compiles a model of one layer for a profile, anew each time."""
     return make_compiled
 
 

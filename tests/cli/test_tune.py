@@ -13,7 +13,7 @@ import pytest
 from tvm_probq.build.artefact import load_artefact
 from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.runtime.runner import Runner
 from tvm_probq.tuning import database as databases
 from tvm_probq.tuning import measure

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tvm
+from emulation import CPUS, EmulatedBoard, arm_target, require_board
 from tvm import relax
 
 import tvm_probq.kernels.small  # noqa: F401 - registers the kernels
@@ -20,15 +21,16 @@ NEEDED = {"cascadelake": "avx512vnni", "alderlake": "avxvnni", "haswell": "avx2"
 
 
 def _target(mcpu: str) -> Any:
+    if mcpu in CPUS:
+        require_board()
+        return arm_target(mcpu)
     if missing_features([NEEDED[mcpu]]):
         pytest.skip(f"this machine cannot run code for {mcpu}")
     return tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
 
 
-def _evaluate(
-    make: Callable[..., Any], arrays: Sequence[Array], mcpu: str = "haswell", batch: Any = None
-) -> list[Array]:
-    """Outputs of ``make(*variables)`` on `arrays`; a given `batch` replaces first dimensions."""
+def _graph(make: Callable[..., Any], arrays: Sequence[Array], batch: Any) -> Any:
+    """A module that calls ``make(*variables)``."""
 
     def shape(array: Array) -> tuple[Any, ...]:
         return array.shape if batch is None else (batch, *array.shape[1:])
@@ -41,19 +43,31 @@ def _evaluate(
         with builder.dataflow():
             output = builder.emit_output(make(*params))
         builder.emit_func_output(output)
-    mod = relax.transform.LegalizeOps()(builder.finalize())
-    target = _target(mcpu)
-    library = tvm.compile(mod, target, relax_pipeline=relax.get_default_pipeline(target))
-    machine = relax.VirtualMachine(library, tvm.cpu())
-    results = machine["main"](*(tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays))
-    found = results if isinstance(results, tvm.ir.Array | list | tuple) else [results]
-    return [r.numpy() for r in found]
+    return relax.transform.LegalizeOps()(builder.finalize())
 
 
 @pytest.fixture
-def evaluate() -> Callable[..., list[Array]]:
-    """The function that runs an operator."""
-    return _evaluate
+def evaluate(board_processes: EmulatedBoard) -> Callable[..., list[Array]]:
+    """The function that runs an operator, on this machine or for an ARM CPU on the board.
+
+    It gives the outputs of ``make(*variables)`` on `arrays`; a given `batch` replaces first
+    dimensions.
+    """
+
+    def run(
+        make: Callable[..., Any], arrays: Sequence[Array], mcpu: str = "haswell", batch: Any = None
+    ) -> list[Array]:
+        target = _target(mcpu)
+        pipeline = relax.get_default_pipeline(target)
+        library = tvm.compile(_graph(make, arrays, batch), target, relax_pipeline=pipeline)
+        if mcpu in CPUS:
+            return board_processes.run(library, arrays, mcpu)
+        machine = relax.VirtualMachine(library, tvm.cpu())
+        results = machine["main"](*(tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays))
+        found = results if isinstance(results, tvm.ir.Array | list | tuple) else [results]
+        return [r.numpy() for r in found]
+
+    return run
 
 
 def _build(func: Any, target: Any) -> Any:
@@ -62,19 +76,21 @@ def _build(func: Any, target: Any) -> Any:
     )
 
 
-def _run_kernel(
-    func: Any, inputs: Sequence[Array], outputs: Sequence[Array], mcpu: str = "haswell"
-) -> list[Array]:
-    library = _build(func, _target(mcpu))
-    tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (*inputs, *outputs)]
-    library["main"](*tensors)
-    return [t.numpy() for t in tensors[len(inputs) :]]
-
-
 @pytest.fixture
-def run_kernel() -> Callable[..., list[Array]]:
-    """The function that runs a bare kernel."""
-    return _run_kernel
+def run_kernel(board_processes: EmulatedBoard) -> Callable[..., list[Array]]:
+    """The function that runs a bare kernel, on this machine or for an ARM CPU on the board."""
+
+    def run(
+        func: Any, inputs: Sequence[Array], outputs: Sequence[Array], mcpu: str = "haswell"
+    ) -> list[Array]:
+        library = _build(func, _target(mcpu))
+        if mcpu in CPUS:
+            return board_processes.run(library, [*inputs, *outputs], mcpu, len(outputs))
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (*inputs, *outputs)]
+        library["main"](*tensors)
+        return [t.numpy() for t in tensors[len(inputs) :]]
+
+    return run
 
 
 @pytest.fixture

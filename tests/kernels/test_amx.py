@@ -14,10 +14,11 @@ from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import CONFIG_BYTES
 from tvm_probq.kernels.x86.amx_shape import TILE_ROWS, TILE_STEPS, TILES, Chunks, RegisterTile
 from tvm_probq.kernels.x86.geometry import geometry, vector_unit
-from tvm_probq.kernels.x86.tiles import Tile, default_tile
+from tvm_probq.kernels.x86.tiles import default_tile
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "sapphirerapids"})
 SPEC = LayerSpec(

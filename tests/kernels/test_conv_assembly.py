@@ -29,6 +29,15 @@ def test_counts_whole_mnemonics_only() -> None:
     assert count_instruction(asm, "vpdpbusds") == 1
 
 
+def test_instructions_of_arm() -> None:
+    asm = (
+        "\tsmull\tv0.8h, v1.8b, v2.8b // smull v\n\tsmull2 v0.8h, v1.16b, v2.16b\n"
+        "\tsmull x8, w9, w10\n// sdot\n\tsdot\tv0.4s, v1.16b, v2.4b[1]\n\tret\n"
+    )
+    found = {name: count_instruction(asm, name) for name in ("smull", "smull2", "sdot", "ret")}
+    assert set(found.values()) == {1}
+
+
 def test_splits_buffers_by_width() -> None:
     a = te.placeholder((64,), "uint8", "a")
     narrow = te.compute((64,), lambda i: a[i] + te.const(1, "uint8"), "narrow")

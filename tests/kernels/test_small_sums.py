@@ -12,7 +12,7 @@ from tvm_probq.kernels.x86.byte_dot import byte_dot
 from tvm_probq.simulator import numerics, surrogates
 
 COUNT = 49
-TARGETS = ["cascadelake", "haswell", "x86-64"]
+TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a72", "cortex-a76"]
 
 
 def _normal(rng: Any, *shape: int) -> Any:

@@ -22,6 +22,12 @@ def test_the_kernels_names_become_llvms() -> None:
     assert host.parse_cpu_info(CPU_INFO) == expected
 
 
+def test_arms_names_become_llvms() -> None:
+    text = "processor : 0\nFeatures : fp asimd asimddp asimdhp atomics crc32 i8mm sve\n"
+    expected = {"fp-armv8", "neon", "dotprod", "fullfp16", "lse", "crc", "i8mm", "sve"}
+    assert host.parse_cpu_info(text) == expected
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 def test_tiles_count_only_where_linux_gives_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: bool

@@ -14,7 +14,8 @@ from tvm_probq.errors import TargetError
 from tvm_probq.target import profile as profiles
 from tvm_probq.target.profile import TargetProfile, host_profile, load_profile, profile_names
 
-SHIPPED = ("x86-64", "x86-amx", "x86-avx-vnni", "x86-avx2", "x86-avx512", "x86-vnni")
+X86 = ("x86-64", "x86-amx", "x86-avx-vnni", "x86-avx2", "x86-avx512", "x86-vnni")
+ARM = ("arm-a53", "arm-a72", "arm-a76", "arm-n1", "arm-v1")
 TEXT = """\
 description = "mine"
 instruction = ""
@@ -49,7 +50,7 @@ def declare(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setattr(profiles, "_entries", lambda: (entry,))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", X86 + ARM)
 def test_a_shipped_profile_makes_a_target_with_what_it_promises(name: str) -> None:
     from tvm.target.codegen import target_has_features
 
@@ -57,23 +58,23 @@ def test_a_shipped_profile_makes_a_target_with_what_it_promises(name: str) -> No
     target = profile.target()
     assert profile.name == name
     assert profile.description
-    assert profile.architecture == "x86_64"
+    assert profile.architecture == ("aarch64" if name in ARM else "x86_64")
     assert str(target.attrs["mcpu"]) == profile.tvm_target["mcpu"]
     assert all(target_has_features(feature, target) for feature in profile.features)
 
 
 def test_the_names_are_those_of_the_files() -> None:
-    assert set(SHIPPED) <= set(profile_names())
+    assert set(X86 + ARM) <= set(profile_names())
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(TargetError, match=r"no target profile 'arm'.*use one of x86-64, x86-amx"):
+    with pytest.raises(TargetError, match=r"no target profile 'arm'.*use one of arm-a53, arm-a72"):
         load_profile("arm")
 
 
 def test_the_host_gets_the_best_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles, "host_architecture", lambda: "x86_64")
-    for name in SHIPPED:
+    for name in X86:
         has = set(load_profile(name).features) | {"sse2"}
         monkeypatch.setattr(
             profiles, "missing_features", lambda needs, has=has: tuple(set(needs) - has)
@@ -127,7 +128,31 @@ def test_a_missing_file_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('mcpu = "x86-64"', 'mcpu = "zen99"', "LLVM knows no CPU 'zen99' for x86_64.*correct mcpu"),
+        (
+            'mcpu = "x86-64"',
+            'mcpu = "zen99"',
+            "LLVM knows no CPU 'zen99' for x86_64.*correct mcpu: znver",
+        ),
+        (
+            'mcpu = "x86-64"',
+            'mcpu = "x86-64"\nmattr = ["+avx3"]',
+            r"LLVM knows no attribute '\+avx3' for x86_64",
+        ),
+        (
+            'mcpu = "x86-64"',
+            'mcpu = "x86-64"\nmattr = ["-avx3"]',
+            "LLVM knows no attribute '-avx3' .*mattr",
+        ),
+        (
+            'mcpu = "x86-64"',
+            'mcpu = "x86-64"\nmattr = ["avx2"]',
+            "LLVM knows no attribute 'avx2' for x86_64",
+        ),
+        (
+            'mtriple = "x86_64',
+            'mtriple = "x68_64',
+            "LLVM knows no architecture 'x68_64'.*correct mtriple",
+        ),
         ('kind = "llvm"', 'kind = "gpu9"', "TVM rejects the target.*gpu9"),
         ('kind = "llvm"', 'kind = "llvm"\nspeed = 1', "TVM rejects the target.*speed"),
         ('["sse2"]', '["sse-2"]', "the profile's feature 'sse-2' is none of its.*LLVM's x86-64"),
@@ -140,6 +165,46 @@ def test_a_bad_target_is_explained(
     profile = load_profile(make_profile(TEXT.replace(old, new, 1)))
     with pytest.raises(TargetError, match=rf"target profile mine: {message}"):
         profile.target()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("cortex-a76", "cortex-a67", "no CPU 'cortex-a67' for aarch64.*cortex-a76"),
+        ('"dotprod"', '"dot-prod"', "feature 'dot-prod' is none of its.*LLVM's cortex-a76"),
+        ('mcpu = "cortex-a76"', 'mcpu = "cortex-a76"\nmattr = ["+i8m"]', r"attribute '\+i8m'"),
+    ],
+)
+def test_a_bad_arm_target_is_explained(
+    make_profile: MakeProfile, repository: Path, old: str, new: str, message: str
+) -> None:
+    text = (repository / "targets" / "arm-a76.toml").read_text(encoding="utf-8")
+    profile = load_profile(make_profile(text.replace(old, new, 1)))
+    with pytest.raises(TargetError, match=rf"target profile mine: .*{message}"):
+        profile.target()
+
+
+def test_attributes_add_features(make_profile: MakeProfile, repository: Path) -> None:
+    text = (repository / "targets" / "arm-a72.toml").read_text(encoding="utf-8")
+    text = text.replace('["neon"]', '["neon", "dotprod"]') + 'mattr = ["+dotprod", "-crc"]\n'
+    assert load_profile(make_profile(text)).target().attrs["mcpu"] == "cortex-a72"
+
+
+def test_an_arm_host_gets_the_best_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "host_architecture", lambda: "aarch64")
+    for has, name in (
+        ({"neon"}, "arm-a53"), ({"neon", "dotprod"}, "arm-a76"),
+        ({"neon", "dotprod", "i8mm", "sve"}, "arm-v1"),
+    ):  # fmt: skip
+        monkeypatch.setattr(
+            profiles, "missing_features", lambda needs, has=has: tuple(set(needs) - has)
+        )
+        assert host_profile().name == name
+
+
+def test_one_architecture_has_several_names(make_profile: MakeProfile) -> None:
+    profile = load_profile(make_profile(TEXT.replace("x86_64-unknown", "amd64-unknown")))
+    assert profile.architecture == "x86_64"
 
 
 def test_bits_without_kernels_are_refused(make_profile: MakeProfile) -> None:

@@ -11,7 +11,7 @@ import tvm
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.target.host import missing_features
 from tvm_probq.tuning.database import Database, Entry
 from tvm_probq.tuning.measure import Measured

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tvm_probq.errors import TuningError
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.tuning.database import (
     Database,
     open_database,

@@ -9,8 +9,8 @@ import pytest
 import tvm
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.geometry import VectorUnit, vector_unit
-from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.database import Database
 from tvm_probq.tuning.key import layer_key
 from tvm_probq.tuning.measure import Measured

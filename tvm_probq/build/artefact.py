@@ -100,7 +100,8 @@ def save_artefact(
     ArtefactError
         If the file cannot be written.
     """
-    members = {PLAN: plan.to_toml().encode(), LIBRARY: link_library(compiled)}
+    library = link_library(compiled, str(profile.tvm_target.get("mtriple", "")))
+    members = {PLAN: plan.to_toml().encode(), LIBRARY: library}
     if record is not None:
         members[CALIBRATION] = record_bytes(record)
     hashes = {name: _sha256(members[name]) for name in sorted(members)}

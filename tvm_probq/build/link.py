@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tvm_probq.build.compiled import Compiled
+from tvm_probq.build.linker import find_linker
 from tvm_probq.errors import KernelError
 
 # Room for linking: code with its debug information, and constants in the object files, the
@@ -15,19 +16,27 @@ CODE_BYTES = 16 << 20
 CONSTANT_COPIES = 4
 
 
-def link_library(compiled: Compiled) -> bytes:
+def link_library(compiled: Compiled, triple: str = "") -> bytes:
     """Link a compiled module to a shared library, the same bytes for the same code.
+
+    Parameters
+    ----------
+    compiled : Compiled
+        The module.
+    triple : str, optional
+        What it was compiled for, such as ``aarch64-linux-gnu``; this machine's by default.
 
     Raises
     ------
     KernelError
-        If linking fails: no compiler, or no space for temporary files.
+        If linking fails: no (cross-)compiler, or no space for temporary files.
     """
+    linker = find_linker(triple)
     try:
         with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
             _reserve(Path(folder), CODE_BYTES + CONSTANT_COPIES * compiled.parameter_bytes)
             library = Path(folder, "library.so")
-            compiled.executable.export_library(str(library), workspace_dir=folder)
+            compiled.executable.export_library(str(library), fcompile=linker, workspace_dir=folder)
             return library.read_bytes()
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or str(error)

@@ -28,6 +28,9 @@ _COMPACT = tvm.transform.Sequential(
 def count_instruction(lib_or_asm: tvm.runtime.Module | str, mnemonic: str) -> int:
     """Occurrences of `mnemonic` in the assembly of a module (comments and labels do not count).
 
+    Nor do instructions on ARM's general registers, where addresses are computed by what has the
+    name of a vector instruction, such as smull.
+
     Parameters
     ----------
     lib_or_asm : tvm.runtime.Module or str
@@ -40,7 +43,7 @@ def count_instruction(lib_or_asm: tvm.runtime.Module | str, mnemonic: str) -> in
     count : int
     """
     asm = lib_or_asm if isinstance(lib_or_asm, str) else lib_or_asm.inspect_source("asm")
-    pattern = re.compile(rf"^\s+(\{{vex\}}\s+)?{re.escape(mnemonic)}(\s|$)")
+    pattern = re.compile(rf"^\s+(\{{vex\}}\s+)?{re.escape(mnemonic)}(\s+(?![xw]\d)|$)")
     return sum(bool(pattern.match(_COMMENT.sub("", line))) for line in asm.splitlines())
 
 

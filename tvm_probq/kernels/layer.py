@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import tvm
+from tvm.target.codegen import target_has_features
 
-from tvm_probq.kernels.arguments import argument_shapes, bind_arguments
-from tvm_probq.kernels.assembly import workspace
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.arm.maker import ArmMaker
 from tvm_probq.kernels.checks import check_spec
-from tvm_probq.kernels.packing import check_codes, pack_conv, pack_depthwise, pack_depthwise_dots
+from tvm_probq.kernels.codes import Codes, Packed, check_codes
+from tvm_probq.kernels.maker import Maker
 from tvm_probq.kernels.spec import Kernel, LayerSpec
-from tvm_probq.kernels.x86.conv_schedule import schedule_conv
-from tvm_probq.kernels.x86.conv_workload import conv_workload, packed_weights
-from tvm_probq.kernels.x86.depthwise import (
-    depthwise_weights,
-    depthwise_workload,
-    schedule_depthwise,
-)
-from tvm_probq.kernels.x86.depthwise_dot import dot_weights, dot_workload, schedule_dot
-from tvm_probq.kernels.x86.geometry import VectorUnit, vector_unit
-from tvm_probq.kernels.x86.tiles import Tile, default_tile, dots_fit
-from tvm_probq.kernels.x86.traced import replay
+from tvm_probq.kernels.tile import Tile
+from tvm_probq.kernels.x86.maker import X86Maker
 
 
 def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None = None) -> Kernel:
@@ -32,7 +23,7 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
     spec : LayerSpec
         The layer.
     target : tvm.target.Target
-        An x86 CPU.
+        A CPU, x86 or 64-bit ARM.
     tile : Tile, optional
         Loop sizes; without them a fixed rule decides.
 
@@ -47,29 +38,13 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
         For a specification that no kernel can compute, or another architecture.
     """
     check_spec(spec)
-    unit = vector_unit(spec, target)
-    tile = tile or default_tile(spec, unit)
-    if not spec.depthwise:
-        work = conv_workload(spec, unit, tile)
-        mod = replay(work, tile.trace) if tile.trace else schedule_conv(spec, unit, tile, work)
-    elif dots_fit(spec, unit):
-        mod = schedule_dot(spec, unit, tile, dot_workload(spec, unit, tile)).mod
-    else:
-        mod = schedule_depthwise(spec, tile, depthwise_workload(spec, tile)).mod
-    wide, narrow = workspace(mod)
-    arguments = argument_shapes(spec, _packed(spec, unit, tile))
-    func = bind_arguments(mod["main"], [shape for _, shape, _ in arguments])
-    func = func.without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
-    dots = not spec.depthwise or dots_fit(spec, unit)
-    return Kernel(func, unit.instruction if dots else "", wide, narrow)
+    maker = layer_maker(target)
+    return maker.kernel(spec, tile or maker.default_tile(spec))
 
 
 def pack_weights(
-    spec: LayerSpec,
-    weights: npt.NDArray[np.int8],
-    target: tvm.target.Target,
-    tile: Tile | None = None,
-) -> npt.NDArray[np.int8] | npt.NDArray[np.uint8]:
+    spec: LayerSpec, weights: Codes, target: tvm.target.Target, tile: Tile | None = None
+) -> Packed:
     """Weight codes in the layout of the kernel's argument W.
 
     Parameters
@@ -95,11 +70,8 @@ def pack_weights(
     """
     check_spec(spec)
     check_codes(spec, weights)
-    shape, _ = packed_shape(spec, target, tile)
-    if not spec.depthwise:
-        return pack_conv(spec, weights, shape)
-    dots = dots_fit(spec, vector_unit(spec, target))
-    return (pack_depthwise_dots if dots else pack_depthwise)(spec, weights, shape)
+    maker = layer_maker(target)
+    return maker.pack(spec, weights, tile or maker.default_tile(spec))
 
 
 def packed_shape(
@@ -118,11 +90,25 @@ def packed_shape(
     dtype : str
         "int8", or "uint8" with two codes a byte.
     """
-    unit = vector_unit(spec, target)
-    return _packed(spec, unit, tile or default_tile(spec, unit))
+    maker = layer_maker(target)
+    return maker.packed_shape(spec, tile or maker.default_tile(spec))
 
 
-def _packed(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
-    if not spec.depthwise:
-        return packed_weights(spec, unit, tile)
-    return dot_weights(spec, unit) if dots_fit(spec, unit) else depthwise_weights(spec)
+def layer_maker(target: tvm.target.Target) -> Maker:
+    """What makes kernels for a target.
+
+    Raises
+    ------
+    KernelError
+        For a target of an architecture without integer kernels.
+    """
+    if target_has_features("sse2", target):
+        return X86Maker(target)
+    if target_has_features("neon", target):
+        return ArmMaker(target)
+    raise KernelError(
+        "no integer kernels for this target",
+        where=str(target),
+        why="its instruction set is neither x86 nor 64-bit ARM",
+        fix='use a target such as {"kind": "llvm", "mcpu": "znver4"}',
+    )

@@ -42,6 +42,8 @@ class LayerSpec:
     small_weights : bool
         Whether weights of 8 bits are proven to be within -64..64
         (`tvm_probq.quantization.accumulator.AccumulatorProof.pairs_fit`).
+    symmetric : bool
+        Whether no weight of 8 bits is -128.
     """
 
     batch: int
@@ -63,11 +65,17 @@ class LayerSpec:
     out_ranges: int
     flat: bool = False
     small_weights: bool = False
+    symmetric: bool = False
 
     @property
     def pairs_fit(self) -> bool:
         """Whether every sum of two products fits 16 bits."""
         return self.small_weights or self.weight_bits == 4
+
+    @property
+    def signed_pairs_fit(self) -> bool:
+        """Whether every sum of two products of weights and signed codes fits 16 bits."""
+        return self.symmetric or self.pairs_fit
 
     @property
     def out_height(self) -> int:

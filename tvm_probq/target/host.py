@@ -17,12 +17,22 @@ LLVM_NAMES = {
     "bmi1": "bmi", "abm": "lzcnt", "pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2",
     "amx_tile": "amx-tile", "amx_int8": "amx-int8", "amx_bf16": "amx-bf16",
 }  # fmt: skip
+ARM_KEY = "Features"  # of /proc/cpuinfo, where x86 has "flags"
+ARM_NAMES = {
+    "fp": "fp-armv8", "asimd": "neon", "asimddp": "dotprod", "asimdhp": "fullfp16",
+    "asimdfhm": "fp16fml", "asimdrdm": "rdm", "atomics": "lse", "crc32": "crc", "lrcpc": "rcpc",
+    "fcma": "complxnum", "jscvt": "jsconv",
+}  # fmt: skip
+
+
+def architecture_named(name: str) -> str:
+    """One name for an architecture that systems and triples name differently."""
+    return {"AMD64": "x86_64", "amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
 def host_architecture() -> str:
     """Give the processor's architecture, such as ``x86_64``."""
-    machine = platform.machine()
-    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    return architecture_named(platform.machine())
 
 
 @functools.cache
@@ -55,8 +65,9 @@ def parse_cpu_info(text: str) -> frozenset[str]:
     """Read the flags of the first processor of ``/proc/cpuinfo``; empty where it has none."""
     for line in text.splitlines():
         key, _, flags = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(LLVM_NAMES.get(f, f.replace("_", "")) for f in flags.split())
+        if key.strip() in ("flags", ARM_KEY):
+            names = ARM_NAMES if key.strip() == ARM_KEY else LLVM_NAMES
+            return frozenset(names.get(f, f.replace("_", "")) for f in flags.split())
     return frozenset()
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_probq.errors import TargetError
 from tvm_probq.target.check import checked_fields, read_toml
-from tvm_probq.target.host import host_architecture, missing_features
+from tvm_probq.target.host import architecture_named, host_architecture, missing_features
+from tvm_probq.target.llvm import check_cpu, check_features
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -53,7 +54,7 @@ class TargetProfile:
     def architecture(self) -> str:
         """The first part of the target's triple, such as ``x86_64``; the host's without one."""
         triple = str(self.tvm_target.get("mtriple", ""))
-        return triple.split("-")[0] or host_architecture()
+        return architecture_named(triple.split("-")[0]) or host_architecture()
 
     @property
     def runs_here(self) -> bool:
@@ -66,7 +67,8 @@ class TargetProfile:
         Raises
         ------
         TargetError
-            If TVM rejects the description, LLVM does not know the CPU, or it has none of a feature.
+            If TVM rejects the description, LLVM does not know the CPU or an attribute, or the CPU
+            lacks a feature.
         """
         # Imported here, so that listing profiles does not wait for TVM.
         from tvm.target import Target
@@ -74,17 +76,20 @@ class TargetProfile:
         config = dict(self.tvm_target)
         if self.threads:
             config.setdefault("num-cores", self.threads)
-        self._check_cpu()
+        where, is_llvm = f"target profile {self.name}", config.get("kind") == "llvm"
+        if is_llvm:
+            check_cpu(config, where)
         try:
             target = Target(config)
         except (ValueError, TypeError, RuntimeError) as error:
             raise TargetError(
                 "TVM rejects the target",
-                where=f"target profile {self.name}",
+                where=where,
                 why=str(error),
                 fix="correct [tvm_target] in the profile",
             ) from error
-        self._check_features(target)
+        if is_llvm:
+            check_features(self.features, target, where)
         return target
 
     def require_bits(self, weight_bits: int, activation_bits: int, *, where: str = "") -> None:
@@ -104,35 +109,6 @@ class TargetProfile:
                     where=where,
                     fix=f"use one of {', '.join(map(str, known))}, or another target",
                 )
-
-    def _check_features(self, target: Target) -> None:
-        """Refuse features that the target lacks: a misspelt one would seem to be missing here."""
-        from tvm.target.codegen import target_has_features
-
-        if self.tvm_target.get("kind") != "llvm":
-            return
-        for feature in self.features:
-            if not target_has_features(feature, target):
-                raise TargetError(
-                    f"the profile's feature {feature!r} is none of its target's",
-                    where=f"target profile {self.name}",
-                    why=f"LLVM's {self.tvm_target.get('mcpu', 'default CPU')} does not have it",
-                    fix="correct features or mcpu; features have LLVM's names",
-                )
-
-    def _check_cpu(self) -> None:
-        from tvm.target.codegen import llvm_get_system_triple, llvm_is_valid_cpu
-
-        cpu = self.tvm_target.get("mcpu")
-        if self.tvm_target.get("kind") != "llvm" or not isinstance(cpu, str):
-            return
-        triple = str(self.tvm_target.get("mtriple") or llvm_get_system_triple())
-        if not llvm_is_valid_cpu(cpu, triple):
-            raise TargetError(
-                f"LLVM knows no CPU {cpu!r} for {triple}",
-                where=f"target profile {self.name}",
-                fix="correct mcpu; `llc -march=x86-64 -mcpu=help` lists those of x86",
-            )
 
 
 def profile_names() -> tuple[str, ...]:

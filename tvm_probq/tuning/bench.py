@@ -17,7 +17,7 @@ from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
 from tvm_probq.kernels.spec import Kernel, LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.tuning.example import Array, expected, random_arguments
 
 WORKSPACE_LIMIT = 32 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 from tvm_probq.errors import TuningError
 from tvm_probq.files import check_writable, write_file
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.tuning.key import layer_key
 from tvm_probq.tuning.wire import tile_from_json, tile_to_json
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
-from tvm_probq.kernels.x86.tiles import Tile, default_tile
+from tvm_probq.kernels.x86.tiles import default_tile
 from tvm_probq.tuning.space import scratch_bytes, task_count
 
 F32 = npt.NDArray[np.float32]

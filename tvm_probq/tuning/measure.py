@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.tuning.bench import median_us
 from tvm_probq.tuning.process import WorkerGone, WorkerProcess
 from tvm_probq.tuning.wire import spec_to_json, tile_from_json, tile_to_json

@@ -23,10 +23,10 @@ from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_workload import Workload, conv_workload
 from tvm_probq.kernels.x86.geometry import LANES, VectorUnit
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
-from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.database import Entry
 from tvm_probq.tuning.measure import Measured
 from tvm_probq.tuning.model import CostModel

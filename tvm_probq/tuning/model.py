@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.geometry import VectorUnit
-from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.features import F32, features
 
 LEAST_SAMPLES = 24

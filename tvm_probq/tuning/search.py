@@ -14,8 +14,8 @@ import numpy as np
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.geometry import VectorUnit
-from tvm_probq.kernels.x86.tiles import Tile
 from tvm_probq.tuning.database import Database, Entry
 from tvm_probq.tuning.measure import Measured, Measurer
 from tvm_probq.tuning.model import CostModel

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS
 from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, channel_layout, geometry
 from tvm_probq.kernels.x86.tiles import (
@@ -13,7 +14,6 @@ from tvm_probq.kernels.x86.tiles import (
     MIN_TILED_TASKS,
     MOST_POSITIONS,
     PARALLEL_MACS,
-    Tile,
     default_tile,
     dots_fit,
 )

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.tiles import Tile
+from tvm_probq.kernels.tile import Tile
 
 _DEFAULTS = {f.name: f.default for f in fields(Tile) if f.default is not MISSING}
 

@@ -9,13 +9,14 @@ from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, ROW_BYTES
 from tvm_probq.kernels.x86.conv_workload import Workload
 from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.narrow import pack_codes
-from tvm_probq.kernels.x86.tiles import PARALLEL_MACS, Tile
+from tvm_probq.kernels.x86.tiles import PARALLEL_MACS
 
 
 def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> IRModule:

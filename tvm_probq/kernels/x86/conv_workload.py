@@ -9,11 +9,12 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import Chunks
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.narrow import packed_positions
-from tvm_probq.kernels.x86.tiles import Tile, channel_blocks
+from tvm_probq.kernels.x86.tiles import channel_blocks
 
 
 @dataclass(frozen=True)

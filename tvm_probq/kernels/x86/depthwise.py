@@ -12,11 +12,12 @@ from typing import Any
 from tvm import s_tir, te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import Channels, channel_layout
-from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS, Tile
+from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS
 
 
 def depthwise_weights(spec: LayerSpec) -> tuple[tuple[int, ...], str]:

@@ -13,13 +13,14 @@ from typing import Any
 from tvm import s_tir, te
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
 from tvm_probq.kernels.x86.depthwise import padded_source, place_pad
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import VectorUnit, channel_layout
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic, interleave_intrinsic
-from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS, Tile, quads
+from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS, quads
 
 
 def dot_weights(spec: LayerSpec, unit: VectorUnit) -> tuple[tuple[int, ...], str]:

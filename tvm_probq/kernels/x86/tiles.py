@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import product
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, NEAR_BYTES, TILE_ROWS, Chunks, RegisterTile
 from tvm_probq.kernels.x86.geometry import (
     LANES,
@@ -38,34 +38,6 @@ MOST_POSITIONS = 64  # of a register tile: 4 KiB of sums for each channel block
 TALL, TALL_DOTS = 8, 14  # rows of a depthwise task
 PART_CHANNELS = 48  # of a depthwise task at least
 QUADS_BYTES = 20 * 1024  # interleaved pixels, beside weights and outputs in the first cache
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Loop sizes of one kernel; the result does not depend on them.
-
-    Attributes
-    ----------
-    columns, blocks : int
-        Register tile: output positions times blocks of 16 channels.
-    rows, column_tiles : int
-        Output rows and column tiles of one task.
-    channel_tasks : int
-        Tasks the channel blocks are split into.
-    tile_rows : int
-        Output rows of the register tile, a divisor of `rows`; more than 1 only in tile registers.
-    trace : str
-        A schedule of MetaSchedule, as JSON, in the place of the template's; the sizes then only
-        decide the layout of weights and padding.
-    """
-
-    columns: int
-    blocks: int
-    rows: int
-    column_tiles: int
-    channel_tasks: int
-    tile_rows: int = 1
-    trace: str = ""
 
 
 def default_tile(spec: LayerSpec, unit: VectorUnit) -> Tile:

@@ -1,0 +1,171 @@
+"""Dense layers on ARM: tasks > blocks of channels > rows > register tiles > products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as ir
+
+from tvm_probq.kernels.arguments import argument_shapes
+from tvm_probq.kernels.arm.epilogue import Epilogue
+from tvm_probq.kernels.arm.packing import (
+    block_bytes,
+    chunk_bytes,
+    header_bytes,
+    packed_bytes,
+    padded_channels,
+)
+from tvm_probq.kernels.arm.products import products_of
+from tvm_probq.kernels.arm.registers import load_codes
+from tvm_probq.kernels.arm.source import Source, source_of
+from tvm_probq.kernels.arm.unit import ArmUnit
+from tvm_probq.kernels.arm.view import Block, View, channel_blocks
+from tvm_probq.kernels.small.emit import Argument, build_kernel, loop, view
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
+
+PARALLEL_MACS = 1 << 20
+
+
+def dense_kernel(spec: LayerSpec, layout: View, unit: ArmUnit, tile: Tile) -> tirx.PrimFunc:
+    """The kernel of a layer that sums over channels."""
+    dtype = "int8" if spec.weight_bits == 8 else "uint8"
+    shape = ((packed_bytes(spec, layout, tile.blocks),), dtype)
+    arguments = [Argument(*a) for a in argument_shapes(spec, shape)]
+
+    def body(sample: Any, *buffers: Any) -> None:
+        named = dict(zip([a.name for a in arguments], buffers, strict=True))
+        _Dense(spec, layout, unit, tile, named, sample).emit()
+
+    return build_kernel("layer", arguments, spec.batch, body)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """The statements of one sample."""
+
+    spec: LayerSpec
+    layout: View
+    unit: ArmUnit
+    tile: Tile
+    buffers: Mapping[str, Any]
+    sample: Any
+
+    def emit(self) -> None:
+        """Split the work into tasks."""
+        spec, tile = self.spec, self.tile
+        down = self.layout.rows // tile.rows
+        across = max(1, self.layout.columns // (tile.columns * tile.column_tiles))
+        count = down * across * tile.channel_tasks
+        tasks = ir.parallel if spec.macs >= PARALLEL_MACS and count > 1 else ir.serial
+        with tasks(count) as task:
+            part = task % tile.channel_tasks
+            place = task // tile.channel_tasks
+            self._task(place // across * tile.rows, place % across, across, part)
+
+    def _task(self, row: Any, across: Any, parts: int, part: Any) -> None:
+        spec, layout, blocks = self.spec, self.layout, self.tile.blocks
+        found = source_of(
+            spec, layout, self.buffers["X"], self.buffers["XQ"], self.sample, row, self.tile.rows
+        )
+        count, whole, left = channel_blocks(spec.group_outputs, blocks)
+        size = block_bytes(spec, layout, whole.quads)
+        rest = block_bytes(spec, layout, left.quads) if left else 0
+        each = count // self.tile.channel_tasks
+        with loop(spec.groups) as group:
+            start = header_bytes(spec) + group * (count * size + rest)
+            with loop(each) as i:
+                block = part * each + i
+                self._block(
+                    found,
+                    row,
+                    (across, parts),
+                    group,
+                    whole,
+                    block * whole.real,
+                    start + block * size,
+                )
+            if left:
+                self._block(
+                    found,
+                    row,
+                    (across, parts),
+                    group,
+                    left,
+                    count * whole.real,
+                    start + count * size,
+                )
+
+    def _block(
+        self, source: Source, row: Any, across: tuple[Any, int], group: Any, block: Block,
+        channel: Any, weights: Any,
+    ) -> None:  # fmt: skip
+        """A block of channels of all positions of a task."""
+        spec, tile = self.spec, self.tile
+        header = (group * padded_channels(spec) + channel) * 4
+        first = group * spec.group_outputs + channel
+        epilogue = Epilogue(spec, self.buffers, self.sample, first, block.real, header)
+        tiles, rest = divmod(self.layout.columns, tile.columns)
+        part, parts = across
+        with loop(tile.rows) as h:
+
+            def positions(column: Any, count: int) -> None:
+                self._tile(source, (row, h), column, count, group, block, epilogue, first, weights)
+
+            if tiles:
+                with loop(tiles // parts) as w:
+                    positions((part * (tiles // parts) + w) * tile.columns, tile.columns)
+            if rest and parts > 1:
+                with ir.If(part == parts - 1), ir.Then():
+                    positions(tiles * tile.columns, rest)
+            elif rest:
+                positions(tiles * tile.columns, rest)
+
+    def _tile(
+        self, source: Source, rows: tuple[Any, Any], column: Any, columns: int, group: Any,
+        block: Block, epilogue: Epilogue, channel: Any, weights: Any,
+    ) -> None:  # fmt: skip
+        """A register tile."""
+        spec, layout = self.spec, self.layout
+        sums = products_of(self.unit, columns, block.quads, spec.weight_bits, epilogue.starts())
+        row, h = rows
+        start = source.first + h * (spec.strides[0] * source.pitch) + column * layout.column_bytes
+        self._sum_up(sums.add, source, start + group * spec.group_inputs, columns, block, weights)
+        output = view(
+            self.buffers["OUT"], spec.batch * layout.rows * layout.columns * spec.out_channels
+        )
+        position = (self.sample * layout.rows + row + h) * layout.columns + column
+        for i in range(columns):
+            place = (position + i) * spec.out_channels + channel
+            epilogue.store(epilogue.values(sums.sums(i), place), output, place)
+
+    def _sum_up(
+        self, add: Callable[..., None], source: Source, start: Any, columns: int, block: Block,
+        weights: Any,
+    ) -> None:  # fmt: skip
+        """Go through all taps, and through the chunks of each."""
+        spec, layout = self.spec, self.layout
+        chunks = layout.chunks
+        long = [c for c in chunks if c[1] == chunks[0][1]]
+        size = chunk_bytes(spec, chunks[0][1], block.quads)
+        of_tap = block_bytes(spec, layout, block.quads) // layout.steps
+
+        def chunk(place: Any, weight: Any, length: int) -> None:
+            codes = [
+                load_codes(source.codes, place + i * layout.column_bytes, length)
+                for i in range(columns)
+            ]
+            add(codes, self.buffers["W"], weight)
+
+        with loop(layout.taps[0]) as kh, loop(layout.taps[1]) as kw:
+            place = start + kh * (spec.dilation[0] * source.pitch) + kw * layout.tap_bytes
+            weight = weights + (kh * layout.taps[1] + kw) * of_tap
+            with loop(len(long)) as c:
+                chunk(place + c * chunks[0][1], weight + c * size, chunks[0][1])
+            at = len(long) * size
+            for first, length in chunks[len(long) :]:
+                chunk(place + first, weight + at, length)
+                at += chunk_bytes(spec, length, block.quads)

@@ -1,0 +1,262 @@
+"""Depthwise layers on ARM: lanes are channels, products of 16 bits are added while they fit.
+
+One product of a vector of codes and one of weights is 8 sums of 16 bits; two fit (with 4-bit
+weights 31) before they are added to 32 bits.  Columns of a register tile share what they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tvm import tirx
+from tvm.script.ir_builder import tirx as ir
+
+from tvm_probq.kernels.arguments import argument_shapes
+from tvm_probq.kernels.arm.epilogue import Epilogue
+from tvm_probq.kernels.arm.packing import INT32_BYTES
+from tvm_probq.kernels.arm.registers import half, load_codes, neon
+from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
+from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.view import View
+from tvm_probq.kernels.codes import Codes, Packed, nibbles
+from tvm_probq.kernels.small.emit import (
+    Argument,
+    build_kernel,
+    let,
+    load,
+    loop,
+    scratch,
+    store,
+    view,
+)
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
+
+EIGHT = 8
+PARALLEL_MACS = 1 << 18
+NARROW_SUMS = 31  # products of -8..7 and -128..127 that 16 bits hold
+
+
+def depthwise_bytes(spec: LayerSpec) -> int:
+    """Bytes of the kernel's argument W."""
+    taps = spec.kernel[0] * spec.kernel[1]
+    rows = taps if spec.weight_bits == 8 else -(-taps // 2)
+    return _header_bytes(spec) + rows * padded_channels(spec)
+
+
+def pack_depthwise(spec: LayerSpec, weights: Codes) -> Packed:
+    """Codes ``[C, KH, KW, 1]`` to vectors of channels > taps > channels, 16 channels or 8."""
+    taps, channels = spec.kernel[0] * spec.kernel[1], padded_channels(spec)
+    codes = np.zeros((taps + taps % 2, channels), np.int8)
+    codes[:taps, : spec.out_channels] = weights.reshape(spec.out_channels, taps).T
+    parts: list[npt.NDArray[np.uint8]] = [_padded_header(spec, weights)]
+    for first, lanes in _vectors(spec):
+        part = codes[:, first : first + lanes]
+        if spec.weight_bits == 8:
+            parts.append(np.ascontiguousarray(part[:taps]).view(np.uint8).reshape(-1))
+        else:
+            parts.append((nibbles(part[0::2], part[1::2]) ^ np.uint8(0x88)).reshape(-1))
+    return np.concatenate(parts).view(np.int8 if spec.weight_bits == 8 else np.uint8)
+
+
+def _header_bytes(spec: LayerSpec) -> int:
+    return padded_channels(spec) * INT32_BYTES if spec.output == "int32" else 0
+
+
+def _padded_header(spec: LayerSpec, weights: Codes) -> npt.NDArray[np.uint8]:
+    """`header` of the real channels, and zeros."""
+    found = np.zeros(_header_bytes(spec), np.uint8)
+    if len(found):
+        totals = weights.reshape(spec.out_channels, -1).sum(1, dtype=np.int32) * np.int32(128)
+        found[: spec.out_channels * INT32_BYTES] = np.frombuffer(
+            totals.astype("<i4").tobytes(), np.uint8
+        )
+    return found
+
+
+def _vectors(spec: LayerSpec) -> list[tuple[int, int]]:
+    """First channel and lanes of every vector."""
+    channels = padded_channels(spec)
+    whole = channels // VECTOR * VECTOR
+    found = [(c, VECTOR) for c in range(0, whole, VECTOR)]
+    return found + ([(whole, EIGHT)] if channels > whole else [])
+
+
+def depthwise_kernel(spec: LayerSpec, layout: View, unit: ArmUnit, tile: Tile) -> tirx.PrimFunc:
+    """The kernel of a depthwise layer."""
+    shape = ((depthwise_bytes(spec),), "int8" if spec.weight_bits == 8 else "uint8")
+    arguments = [Argument(*a) for a in argument_shapes(spec, shape)]
+
+    def body(sample: Any, *buffers: Any) -> None:
+        named = dict(zip([a.name for a in arguments], buffers, strict=True))
+        _Depthwise(spec, layout, unit, tile, named, sample).emit()
+
+    return build_kernel("layer", arguments, spec.batch, body)
+
+
+@dataclass(frozen=True)
+class _Depthwise:
+    """The statements of one sample."""
+
+    spec: LayerSpec
+    layout: View
+    unit: ArmUnit
+    tile: Tile
+    buffers: Mapping[str, Any]
+    sample: Any
+
+    @property
+    def _pixel(self) -> int:
+        """Bytes from a pixel of the source to the next."""
+        return padded_channels(self.spec) if self.layout.copied else self.spec.in_channels
+
+    @property
+    def _most(self) -> int:
+        """Products added in 16 bits."""
+        if self.spec.weight_bits == 4:
+            return NARROW_SUMS
+        return 2 if self.unit.pairs else 1
+
+    def emit(self) -> None:
+        """Split the work into tasks of rows."""
+        spec, rows = self.spec, self.tile.rows
+        count = spec.out_height // rows
+        tasks = ir.parallel if spec.macs >= PARALLEL_MACS and count > 1 else ir.serial
+        with tasks(count) as task:
+            self._task(task * rows)
+
+    def _task(self, row: Any) -> None:
+        spec = self.spec
+        plain = spec.in_ranges == 1 and self._pixel == spec.in_channels
+        make = source_of if plain else channels_source
+        found = make(
+            spec, self.layout, self.buffers["X"], self.buffers["XQ"], self.sample, row,
+            self.tile.rows,
+        )  # fmt: skip
+        taps = spec.kernel[0] * spec.kernel[1]
+        size = taps if spec.weight_bits == 8 else -(-taps // 2)
+        vectors = _vectors(spec)
+        whole = sum(
+            1 for first, lanes in vectors if lanes == VECTOR and first + lanes <= spec.out_channels
+        )
+        if whole:
+            with loop(whole) as i:
+                self._vector(
+                    found,
+                    row,
+                    i * VECTOR,
+                    VECTOR,
+                    VECTOR,
+                    _header_bytes(spec) + i * (size * VECTOR),
+                )
+        for first, lanes in vectors[whole:]:
+            real = min(lanes, spec.out_channels - first)
+            self._vector(found, row, first, lanes, real, _header_bytes(spec) + size * first)
+
+    def _vector(
+        self, source: Source, row: Any, channel: Any, lanes: int, real: int, weights: Any
+    ) -> None:  # fmt: skip
+        """A vector of channels of all positions of a task."""
+        spec, tile = self.spec, self.tile
+        epilogue = Epilogue(spec, self.buffers, self.sample, channel, real, channel * INT32_BYTES)
+        taps = self._weights(weights, lanes)
+        tiles, rest = divmod(spec.out_width, tile.columns)
+        with loop(tile.rows) as h:
+            start = source.first + h * (spec.strides[0] * source.pitch) + channel
+
+            def positions(column: Any, count: int) -> None:
+                self._tile(
+                    source,
+                    start,
+                    (row + h) * spec.out_width + column,
+                    column,
+                    count,
+                    lanes,
+                    taps,
+                    epilogue,
+                    channel,
+                )
+
+            if tiles:
+                with loop(tiles) as w:
+                    positions(w * tile.columns, tile.columns)
+            if rest:
+                positions(tiles * tile.columns, rest)
+
+    def _weights(self, place: Any, lanes: int) -> list[Any]:
+        """Weights int8 of each tap, in memory that stays near."""
+        taps = self.spec.kernel[0] * self.spec.kernel[1]
+        if self.spec.weight_bits == 8:
+            return [(self.buffers["W"], place + t * lanes) for t in range(taps)]
+        memory = scratch("int8", taps + taps % 2, lanes)
+        four = tirx.Broadcast(tirx.const(4, "int8"), lanes)
+        for i in range(-(-taps // 2)):
+            both = load(self.buffers["W"], place + i * lanes, lanes=lanes)
+            both = let(tirx.reinterpret(f"int8x{lanes}", both))
+            store(memory, (both << four) >> four, 2 * i, 0, lanes=lanes)
+            store(memory, both >> four, 2 * i + 1, 0, lanes=lanes)
+        flat = view(memory, (taps + taps % 2) * lanes)
+        return [(flat, t * lanes) for t in range(taps)]
+
+    def _tile(
+        self, source: Source, start: Any, position: Any, column: Any, columns: int, lanes: int,
+        taps: Sequence[Any], epilogue: Epilogue, channel: Any,
+    ) -> None:  # fmt: skip
+        """A register tile: neighbouring positions of a vector of channels."""
+        spec = self.spec
+        quads = lanes // QUAD
+        sums = scratch("int32", columns * quads, QUAD)
+        starts = epilogue.starts()
+        for i in range(columns):
+            for quad in range(quads):
+                value = starts[min(quad, len(starts) - 1)]
+                store(sums, value, i * quads + quad, 0, lanes=QUAD)
+        place = start + column * (spec.strides[1] * self._pixel)
+        self._sum_up(source, place, columns, lanes, taps, sums)
+        output = view(
+            self.buffers["OUT"], spec.batch * spec.out_height * spec.out_width * spec.out_channels
+        )
+        first = self.sample * (spec.out_height * spec.out_width) + position
+        for i in range(columns):
+            found = [load(sums, i * quads + q, 0, lanes=QUAD) for q in range(epilogue.quads)]
+            at = (first + i) * spec.out_channels + channel
+            epilogue.store(epilogue.values(found, at), output, at)
+
+    def _sum_up(
+        self, source: Source, place: Any, columns: int, lanes: int, taps: Sequence[Any], sums: Any
+    ) -> None:  # fmt: skip
+        spec, read = self.spec, {}
+        order = list(np.ndindex(*spec.kernel))
+
+        def codes(kh: int, pixel: int) -> Any:
+            if (kh, pixel) not in read:
+                at = place + kh * (spec.dilation[0] * source.pitch) + pixel * self._pixel
+                read[kh, pixel] = load_codes(source.codes, at, lanes)
+            return read[kh, pixel]
+
+        for begin in range(0, len(order), self._most):
+            some = order[begin : begin + self._most]
+            factors = [let(load(b, at, lanes=lanes)) for b, at in taps[begin : begin + self._most]]
+            for i in range(columns):
+                pixels = [codes(kh, i * spec.strides[1] + kw * spec.dilation[1]) for kh, kw in some]
+                self._add(pixels, factors, lanes, sums, i * (lanes // QUAD))
+
+    def _add(
+        self, codes: Sequence[Any], factors: Sequence[Any], lanes: int, sums: Any, register: int
+    ) -> None:  # fmt: skip
+        """Add products of a few taps in 16 bits, then to the sums."""
+        for high in range(lanes // EIGHT):
+            total: Any = None
+            for code, factor in zip(codes, factors, strict=True):
+                both = [code, factor] if lanes == EIGHT else [half(code, high), half(factor, high)]
+                product = neon("int16x8", "smull.v8i16", *both)
+                total = product if total is None else let(total + product)
+            total = let(total)
+            for part in range(2):
+                at = register + 2 * high + part
+                wide = tirx.Cast("int32x4", half(total, part))
+                store(sums, load(sums, at, 0, lanes=QUAD) + wide, at, 0, lanes=QUAD)

@@ -1,0 +1,243 @@
+"""From int32 sums to output values, four channels at a time.
+
+The steps are those of :mod:`tvm_probq.simulator.numerics`.  Codes are clipped after rounding, as
+saturating instructions do it for nothing: the bounds are whole numbers, so the result is the same,
+and what is no number becomes 0, and so the lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tvm import tirx
+
+from tvm_probq.kernels.arm.registers import SIGN, half, joined, neon
+from tvm_probq.kernels.arm.unit import QUAD
+from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store, view
+from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
+from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
+from tvm_probq.kernels.spec import LayerSpec
+
+BYTE = 255.0
+
+
+class Epilogue:
+    """What follows the sums of a block of channels of one sample.
+
+    Parameters
+    ----------
+    spec : LayerSpec
+        The layer.
+    buffers : mapping
+        The kernel's arguments by name.
+    sample : Any
+        Which sample.
+    channel : Any
+        First channel of the block.
+    real : int
+        Channels that are stored.
+    start : Any
+        For raw sums, where in W what they start from lies, in bytes.
+    """
+
+    def __init__(
+        self, spec: LayerSpec, buffers: Mapping[str, Any], sample: Any, channel: Any, real: int,
+        start: Any,
+    ) -> None:  # fmt: skip
+        self.spec, self._buffers, self._sample = spec, buffers, sample
+        self._channel, self.real = channel, real
+        self.quads = -(-real // QUAD)
+        self._rows: dict[str, Any] = {}
+        if spec.output == "int32":
+            self._read_starts(start)
+            return
+        self._y = Parameters(buffers["YQ"], sample) if spec.output == "codes" else None
+        self._x = Parameters(buffers["XQ"], sample)
+        for first, lanes in self.vectors():
+            self._prepare(first, lanes)
+        if self._y is not None and spec.out_ranges == 1:
+            self._bounds = [_as_byte(b) for b in self._code_bounds(0, 1)]
+        if spec.residual:
+            elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
+            self._codes = view(buffers["R"], elements)
+        self._residual = Parameters(buffers["RQ"], sample) if spec.residual else None
+        if self._residual is not None:
+            self._residual_zero = let(convert(self._residual.zero(0, 1), "int16"))
+            scale = self._residual.scale(0, 1)
+            per_tensor = self._on_grid and spec.out_ranges == 1
+            self._residual_step = let(scale / self._y.scale(0, 1)) if per_tensor else scale
+
+    @property
+    def _on_grid(self) -> bool:
+        """Whether the activation is done by the bounds of the codes."""
+        return self.spec.output == "codes" and self.spec.linear
+
+    def vectors(self) -> list[tuple[int, int]]:
+        """First channel and lanes of whole vectors, then of single channels."""
+        whole = self.real // QUAD * QUAD
+        return [(c, QUAD) for c in range(0, whole, QUAD)] + [
+            (c, 1) for c in range(whole, self.real)
+        ]
+
+    def starts(self) -> list[Any]:
+        """What the sums of each block of four channels start from: the zero-point's share."""
+        return [let(self._row("centre", quad)) for quad in range(self.quads)]
+
+    def _row(self, name: str, quad: int) -> Any:
+        return load(self._rows[name], quad * QUAD, lanes=QUAD)
+
+    def _keep(self, name: str, value: Any, first: int, lanes: int, dtype: str = "float32") -> None:
+        if name not in self._rows:
+            self._rows[name] = scratch(dtype, self.quads * QUAD)
+        store(self._rows[name], value, first, lanes=lanes)
+
+    def _read_starts(self, start: Any) -> None:
+        for quad in range(self.quads):
+            found = load(self._buffers["W"], start + quad * QUAD * 4, lanes=QUAD * 4)
+            self._keep("centre", tirx.reinterpret("int32x4", found), quad * QUAD, QUAD, "int32")
+
+    def _prepare(self, first: int, lanes: int) -> None:
+        spec, c = self.spec, self._channel + first
+        x, y = self._x, self._y
+        zero = convert(x.zero(c, lanes), "int32")
+        sums = load(self._buffers["WS"], c, lanes=lanes)
+        centre = (splat(tirx.const(SIGN, "int32"), lanes) - zero) * sums
+        self._keep("centre", centre, first, lanes, "int32")
+        step = x.scale(c, lanes) * load(self._buffers["T"], c, lanes=lanes)
+        bias = load(self._buffers["B"], c, lanes=lanes)
+        if spec.correction:
+            bias = bias + load(self._buffers["CORR"], self._sample, c, lanes=lanes)
+        if self._on_grid and y is not None:
+            scale = y.scale(c, lanes)
+            step, bias = let(step) / scale, let(bias) / scale + y.zero(c, lanes)
+        self._keep("step", step, first, lanes)
+        self._keep("offset", bias, first, lanes)
+        if spec.out_ranges > 1:
+            for name, bound in zip(("lower", "upper"), self._code_bounds(c, lanes), strict=True):
+                self._keep(name, bound, first, lanes)
+            if y is not None and not spec.linear:
+                factor = const(spec.tail.factor, lanes)
+                self._keep("factor", factor / y.scale(c, lanes), first, lanes)
+                self._keep("zero", y.zero(c, lanes), first, lanes)
+            if self._on_grid and spec.residual and y is not None:
+                scale = Parameters(self._buffers["RQ"], self._sample).scale(0, lanes)
+                self._keep("residual", scale / y.scale(c, lanes), first, lanes)
+
+    def _code_bounds(self, channel: Any, lanes: int) -> tuple[Any, Any]:
+        if self._y is None:
+            raise ValueError("only codes have bounds")
+        if self.spec.linear:
+            return code_bounds(self.spec.tail, self._y, channel, lanes)
+        return const(0.0, lanes), self._y.qmax(channel, lanes)
+
+    def values(self, sums: Sequence[Any], place: Any) -> list[Any]:
+        """Output values of one position, a vector of four channels each.
+
+        `place` is where the position's block of channels lies in the residual, in elements.
+        """
+        if self.spec.output == "int32":
+            return list(sums)
+        residual = self._residual_values(place) if self.spec.residual else []
+        return [self._value(quad, total, residual) for quad, total in enumerate(sums)]
+
+    def _value(self, quad: int, total: Any, residual: Sequence[Any]) -> Any:
+        v = fma(convert(total, "float32"), self._row("step", quad), self._row("offset", quad))
+        if residual:
+            step = (
+                self._row("residual", quad)
+                if "residual" in self._rows
+                else splat(self._residual_step, QUAD)
+            )
+            v = fma(residual[quad], step, let(v))
+        if self.spec.output == "float32":
+            return let(activate(let(v), self.spec.tail))
+        return self._rounded(quad, let(v))
+
+    def _rounded(self, quad: int, v: Any) -> Any:
+        """A code as int32, bounded here only if the bounds are of each channel."""
+        if not self.spec.linear and self._y is not None:
+            v = let(unscaled(v, self.spec.tail))
+            if "factor" in self._rows:
+                v = fma(v, self._row("factor", quad), self._row("zero", quad))
+            else:
+                factor = const(self.spec.tail.factor) / self._y.scale(0, 1)
+                v = fma(v, splat(let(factor), QUAD), splat(self._y.zero(0, 1), QUAD))
+        if "lower" in self._rows:
+            v = minimum(maximum(v, self._row("lower", quad)), self._row("upper", quad))
+        return let(neon("int32x4", "fcvtns.v4i32.v4f32", v))
+
+    def _residual_values(self, place: Any) -> list[Any]:
+        """The residual's codes less their zero-point, float32, a vector for four channels."""
+        codes = scratch("int16", self.quads * QUAD)
+        first = 0
+        for lanes in _widths(self.real):
+            found = convert(load(self._codes, place + first, lanes=lanes), "int16")
+            centred = found - splat(self._residual_zero, lanes)
+            store(codes, centred, first, lanes=lanes)
+            first += lanes
+        return [
+            let(convert(convert(load(codes, q * QUAD, lanes=QUAD), "int32"), "float32"))
+            for q in range(self.quads)
+        ]
+
+    def store(self, values: Sequence[Any], output: Any, place: Any) -> None:
+        """Store the values of one position from `place` on, in elements of ``[elements]``."""
+        if self.spec.output != "codes":
+            for quad, value in enumerate(values):
+                self._store_part(value, output, place, quad * QUAD)
+            return
+        words = [let(neon("int16x4", "sqxtn.v4i16", v)) for v in values]
+        first = 0
+        while first < len(words):
+            count = 4 if len(words) - first >= 4 else 2 if len(words) - first >= 2 else 1
+            codes = self._narrowed(words[first : first + count])
+            self._store_part(codes, output, place, first * QUAD)
+            first += count
+
+    def _narrowed(self, words: Sequence[Any]) -> Any:
+        """Codes uint8 from vectors of four int16: 16, 8, or 4 and four more that nobody wants."""
+        if len(words) == 1:
+            words = [words[0], words[0]]
+        eights = [
+            let(
+                tirx.reinterpret("uint8x8", neon("int8x8", "sqxtun.v8i8", joined(words[i : i + 2])))
+            )
+            for i in range(0, len(words), 2)
+        ]
+        codes = joined(eights)
+        if self.spec.out_ranges > 1:
+            return codes
+        lower, upper = self._bounds
+        lanes = lanes_of(codes)
+        if not isinstance(lower, tirx.IntImm):
+            codes = let(tirx.max(codes, splat(lower, lanes)))
+        return let(tirx.min(codes, splat(upper, lanes)))
+
+    def _store_part(self, value: Any, output: Any, place: Any, first: int) -> None:
+        """Store what is real of a vector whose first lane is channel `first` of the block."""
+        count, done = min(lanes_of(value), self.real - first), 0
+        while count - done:
+            lanes = 1 << ((count - done).bit_length() - 1)
+            part = value
+            while lanes_of(part) > lanes and done % lanes_of(part) == 0 and lanes_of(part) > 1:
+                part = half(part, 0)
+            if lanes_of(part) != lanes:
+                part = tirx.Shuffle([value], list(range(done, done + lanes)))
+            store(output, part, place + first + done, lanes=lanes)
+            done += lanes
+
+
+def _widths(count: int) -> list[int]:
+    """Lanes of vectors that cover `count` elements, each once."""
+    found = [16] * (count // 16)
+    found += [lanes for lanes in (8, 4, 2, 1) if count % 16 & lanes]
+    return found
+
+
+def _as_byte(bound: Any) -> Any:
+    """A bound of codes as uint8; a constant 0 stays one."""
+    if isinstance(bound, tirx.FloatImm):
+        return tirx.const(int(bound.value), "uint8")
+    bounded = minimum(maximum(bound, 0.0), BYTE)
+    return let(convert(bounded, "uint8"))

@@ -1,0 +1,105 @@
+"""Weights in the order in which the kernels of ARM read them, once at compile time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.view import Block, View, channel_blocks
+from tvm_probq.kernels.codes import Codes, Packed, nibbles
+from tvm_probq.kernels.spec import LayerSpec
+
+SIGNED = 128  # codes are read less this
+INT32_BYTES = 4
+
+
+def chunk_bytes(spec: LayerSpec, length: int, quads: int) -> int:
+    """Bytes of the weights of one chunk of `length` codes; two vectors share 16 bytes for 4 bits.
+
+    Whole registers, of which a kernel reads nothing but these.
+    """
+    size = length * quads * QUAD
+    return size if spec.weight_bits == 8 else -(-size // (2 * VECTOR)) * VECTOR
+
+
+def block_bytes(spec: LayerSpec, view: View, quads: int) -> int:
+    """Bytes of the weights of a block of channels."""
+    return view.steps * sum(chunk_bytes(spec, length, quads) for _, length in view.chunks)
+
+
+def header_bytes(spec: LayerSpec) -> int:
+    """Bytes in front of the weights: what raw sums start from, as nothing else tells the kernel."""
+    if spec.output != "int32":
+        return 0
+    return spec.groups * padded_channels(spec) * INT32_BYTES
+
+
+def padded_channels(spec: LayerSpec) -> int:
+    """Channels of a group, up to whole vectors."""
+    return -(-spec.group_outputs // QUAD) * QUAD
+
+
+def packed_bytes(spec: LayerSpec, view: View, quads: int) -> int:
+    """Bytes of the kernel's argument W."""
+    count, whole, left = channel_blocks(spec.group_outputs, quads)
+    size = count * block_bytes(spec, view, whole.quads)
+    size += block_bytes(spec, view, left.quads) if left else 0
+    return header_bytes(spec) + spec.groups * size
+
+
+def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads: int) -> Packed:
+    """Codes OHWI to groups > blocks of channels > taps > chunks, in the order of the products."""
+    parts: list[npt.NDArray[np.uint8]] = [header(spec, weights)]
+    runs = weights.reshape(spec.groups, spec.group_outputs, view.steps, -1)
+    room = [(0, 0), (0, QUAD - 1), (0, 0), (0, view.padded - view.run)]
+    padded = np.pad(runs, room)
+    for group in padded:
+        for first, block in blocks_in_turn(spec.group_outputs, quads):
+            part = group[first : first + block.quads * QUAD]
+            for tap in range(view.steps):
+                parts += [
+                    _chunk(spec, unit, part[:, tap, start : start + length])
+                    for start, length in view.chunks
+                ]
+    return np.concatenate(parts).view(np.int8 if spec.weight_bits == 8 else np.uint8)
+
+
+def blocks_in_turn(channels: int, quads: int) -> Iterator[tuple[int, Block]]:
+    """Every block of channels with the first of them."""
+    count, whole, left = channel_blocks(channels, quads)
+    for i in range(count):
+        yield i * whole.quads * QUAD, whole
+    if left:
+        yield count * whole.quads * QUAD, left
+
+
+def header(spec: LayerSpec, weights: Codes) -> npt.NDArray[np.uint8]:
+    """128 times the sum of each channel's weights, int32, if raw sums are wanted."""
+    if spec.output != "int32":
+        return np.zeros(0, np.uint8)
+    sums = np.zeros((spec.groups, padded_channels(spec)), np.int32)
+    totals = weights.reshape(spec.out_channels, -1).sum(1, dtype=np.int32)
+    sums[:, : spec.group_outputs] = SIGNED * totals.reshape(spec.groups, -1)
+    return np.frombuffer(sums.astype("<i4").tobytes(), np.uint8)
+
+
+def _chunk(spec: LayerSpec, unit: ArmUnit, codes: Codes) -> npt.NDArray[np.uint8]:
+    """Codes ``[channels, length]`` as the registers of the products take them."""
+    length = codes.shape[1]
+    together = {"sdot": QUAD, "smmla": 2, "smull": 1}[unit.instruction]
+    step = length if unit.instruction == "smull" else unit.grain
+    split = codes.reshape(-1, together, length // step, step).transpose(2, 0, 1, 3)
+    return as_bytes(spec, split.reshape(-1))
+
+
+def as_bytes(spec: LayerSpec, codes: Codes) -> npt.NDArray[np.uint8]:
+    """Codes of whole registers as bytes; with 4 bits each second register in the upper halves."""
+    if spec.weight_bits == 8:
+        return np.ascontiguousarray(codes).view(np.uint8)
+    registers = np.zeros((-(-len(codes) // (2 * VECTOR)), 2, VECTOR), np.int8)
+    registers.reshape(-1)[: len(codes)] = codes
+    # Two's complement: a shift to the left and back gives the lower code with its sign.
+    return (nibbles(registers[:, 0], registers[:, 1]) ^ np.uint8(0x88)).reshape(-1)

@@ -1,0 +1,70 @@
+"""Vectors of 128 bits and the instructions of ARM on them, as expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx import Shuffle
+
+from tvm_probq.kernels.small.emit import lanes_of, let, load, splat
+
+SIGN = 128
+
+
+def neon(kind: str, name: str, *operands: Any) -> Any:
+    """An instruction of NEON by its name in LLVM."""
+    return tirx.call_llvm_pure_intrin(kind, f"llvm.aarch64.neon.{name}", *operands)
+
+
+def picked(value: Any, *lanes: int) -> Any:
+    """Lanes of a vector, as often as they are named."""
+    # TVM wants at least as many lanes as it gives.
+    return Shuffle([value] * -(-len(lanes) // lanes_of(value)), list(lanes))
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Vectors one behind the other."""
+    found = list(parts)
+    while len(found) > 1:
+        pairs = zip(found[::2], found[1::2], strict=True)
+        found = [let(Shuffle([a, b], list(range(lanes_of(a) + lanes_of(b))))) for a, b in pairs]
+    return found[0]
+
+
+def half(value: Any, high: int) -> Any:
+    """The lower or the upper half of a vector."""
+    lanes = lanes_of(value) // 2
+    return picked(value, *range(high * lanes, high * lanes + lanes))
+
+
+def as_words(value: Any) -> Any:
+    """Bytes as int32 lanes."""
+    words = lanes_of(value) // 4
+    return tirx.reinterpret(f"int32x{words}" if words > 1 else "int32", value)
+
+
+def flipped(value: Any) -> Any:
+    """Unsigned codes less 128, as signed ones."""
+    lanes = lanes_of(value)
+    signs = splat(tirx.const(SIGN, "uint8"), lanes)
+    return tirx.reinterpret(f"int8x{lanes}" if lanes > 1 else "int8", value ^ signs)
+
+
+def load_codes(buffer: Any, place: Any, lanes: int) -> Any:
+    """Signed codes of a buffer ``[bytes]`` of signed or of unsigned ones."""
+    value = load(buffer, place, lanes=lanes)
+    return let(flipped(value) if str(buffer.dtype) == "uint8" else value)
+
+
+def load_weights(buffer: Any, place: Any, count: int, bits: int) -> list[Any]:
+    """`count` registers int8 of weights; those of 4 bits come two from 16 bytes."""
+    if bits == 8:
+        return [load(buffer, place + 16 * i, lanes=16) for i in range(count)]
+    found = []
+    four = splat(tirx.const(4, "int8"), 16)
+    for i in range(-(-count // 2)):
+        both = let(tirx.reinterpret("int8x16", load(buffer, place + 16 * i, lanes=16)))
+        found += [let((both << four) >> four), let(both >> four)]
+    return found[:count]

@@ -1,0 +1,159 @@
+"""Where the codes of a task lie: in the input itself, or in a copy of its rows with borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as ir
+
+from tvm_probq.kernels.arm.registers import SIGN, flipped
+from tvm_probq.kernels.arm.unit import VECTOR
+from tvm_probq.kernels.arm.view import View
+from tvm_probq.kernels.small.emit import let, load, loop, scratch, splat, store, view, wide_blocks
+from tvm_probq.kernels.small.floats import convert
+from tvm_probq.kernels.small.parameters import Parameters
+from tvm_probq.kernels.spec import LayerSpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of codes.
+
+    Attributes
+    ----------
+    codes : buffer ``[bytes]``
+        int8 where they are signed already, else uint8.
+    first : Any
+        Where row 0 of the task begins, in bytes.
+    pitch : int
+        From a row to the next.
+    """
+
+    codes: Any
+    first: Any
+    pitch: int
+
+
+def copied_rows(spec: LayerSpec, layout: View, rows: int) -> tuple[int, int]:
+    """Rows and bytes of each that the copy for `rows` output rows has."""
+    high = (rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
+    wide = (spec.out_width - 1) * spec.strides[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
+    return high, wide * spec.in_channels + layout.padded - layout.run
+
+
+def source_of(
+    spec: LayerSpec, layout: View, x: Any, x_qparams: Any, sample: Any, row: Any, rows: int
+) -> Source:
+    """The codes of the task whose first output row is `row`."""
+    size = layout.in_rows * layout.row_bytes
+    codes = view(x, spec.batch * size)
+    if not layout.copied:
+        first = sample * size + row * (spec.strides[0] * layout.row_bytes)
+        return Source(codes, first, layout.row_bytes)
+    high, wide = copied_rows(spec, layout, rows)
+    memory = scratch("int8", high * wide + VECTOR)
+    zero = let(convert(Parameters(x_qparams, sample).zero(0, 1), "uint8"))
+    top, left = spec.pads[0], spec.pads[1] * spec.in_channels
+    inside = min(layout.row_bytes, wide - left)
+    zeros = let(tirx.reinterpret("int8", zero ^ tirx.const(SIGN, "uint8")))
+
+    def fill(target: Any, count: int) -> None:
+        if count:
+            wide_blocks(count, lambda c, n: store(memory, splat(zeros, n), target + c, lanes=n))
+
+    def copy(target: Any, source: Any) -> None:
+        def block(c: Any, lanes: int) -> None:
+            found = flipped(load(codes, source + c, lanes=lanes))
+            store(memory, found, target + left + c, lanes=lanes)
+
+        fill(target, left)
+        wide_blocks(inside, block)
+        fill(target + left + inside, wide - left - inside)
+
+    with loop(high) as i:
+        at = row * spec.strides[0] + i - top
+        source = sample * size + at * layout.row_bytes
+        _either(spec, at, lambda: copy(i * wide, source), lambda: fill(i * wide, wide))
+    return Source(memory, 0, wide)
+
+
+def channels_source(
+    spec: LayerSpec, layout: View, x: Any, x_qparams: Any, sample: Any, row: Any, rows: int
+) -> Source:
+    """The same for a depthwise layer, each pixel with room for whole vectors of eight channels.
+
+    Borders hold each channel's own zero-point.
+    """
+    size = layout.in_rows * layout.row_bytes
+    codes = view(x, spec.batch * size)
+    channels, pixel = spec.in_channels, padded_channels(spec)
+    high, wide = copied_rows(spec, layout, rows)
+    wide //= channels
+    memory = scratch("int8", high * wide * pixel + VECTOR)
+    zeros = _zero_points(spec, x_qparams, sample, pixel)
+    top, left = spec.pads[0], spec.pads[1]
+    inside = min(spec.width, wide - left)
+
+    def fill(target: Any, count: int) -> None:
+        if not count:
+            return
+        with loop(count) as i:
+
+            def block(c: Any, lanes: int) -> None:
+                found = load(zeros, c, lanes=lanes)
+                store(memory, found, target + i * pixel + c, lanes=lanes)
+
+            wide_blocks(pixel, block)
+
+    def copy(target: Any, source: Any) -> None:
+        fill(target, left)
+        with loop(inside) as i:
+
+            def block(c: Any, lanes: int) -> None:
+                found = flipped(load(codes, source + i * channels + c, lanes=lanes))
+                store(memory, found, target + (left + i) * pixel + c, lanes=lanes)
+
+            wide_blocks(channels, block)
+        fill(target + (left + inside) * pixel, wide - left - inside)
+
+    with loop(high) as i:
+        at = row * spec.strides[0] + i - top
+        source = sample * size + at * layout.row_bytes
+        start = i * (wide * pixel)
+        _either(spec, at, lambda: copy(start, source), lambda: fill(start, wide))
+    return Source(memory, 0, wide * pixel)
+
+
+def padded_channels(spec: LayerSpec) -> int:
+    """Channels of a depthwise layer, up to whole vectors of eight."""
+    return -(-spec.out_channels // (VECTOR // 2)) * (VECTOR // 2)
+
+
+def _zero_points(spec: LayerSpec, x_qparams: Any, sample: Any, pixel: int) -> Any:
+    """Signed zero-points of every channel."""
+    found = scratch("int8", pixel)
+    parameters = Parameters(x_qparams, sample)
+
+    def block(c: Any, lanes: int) -> None:
+        zero = convert(convert(parameters.zero(c, lanes), "int32"), "uint8")
+        store(found, flipped(zero), c, lanes=lanes)
+
+    wide_blocks(spec.in_channels, block)
+    return found
+
+
+def _either(
+    spec: LayerSpec, row: Any, inside: Callable[[], None], outside: Callable[[], None]
+) -> None:
+    """Emit what is done for a row of the input, and for one that it does not have."""
+    if not (spec.pads[0] or spec.pads[2]):
+        inside()
+        return
+    with ir.If(tirx.any(row < 0, row >= spec.height)):
+        with ir.Then():
+            outside()
+        with ir.Else():
+            inside()

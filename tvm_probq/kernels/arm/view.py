@@ -1,0 +1,117 @@
+"""A layer's shape as its kernel on ARM sees it: runs of bytes, blocks of four channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.spec import LayerSpec
+
+WORD = 4
+
+
+@dataclass(frozen=True)
+class View:
+    """The positions of a dense layer, and what the sum of one of them reads.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Output positions; a flattened pointwise layer has one row.
+    in_rows, row_bytes : int
+        Input of one sample.
+    taps : tuple of int
+        Kernel rows and columns that are read one by one: a kernel row is one run of bytes if the
+        layer is neither grouped nor dilated, and the columns are 1 then.
+    run : int
+        Bytes read for each tap and position.
+    padded : int
+        The same with zeros, up to what the instruction takes.
+    column_bytes, tap_bytes : int
+        From a position to the next, and from a tap of a kernel row to the next.
+    copied : bool
+        Whether rows are copied first: to pad them, or for room behind the last byte of a run.
+    """
+
+    rows: int
+    columns: int
+    in_rows: int
+    row_bytes: int
+    taps: tuple[int, int]
+    run: int
+    padded: int
+    column_bytes: int
+    tap_bytes: int
+    copied: bool
+
+    @property
+    def chunks(self) -> list[tuple[int, int]]:
+        """Start and length of what is read at once of a run: 16 bytes, then 8, then 4."""
+        found = [(start, VECTOR) for start in range(0, self.padded - VECTOR + 1, VECTOR)]
+        start = self.padded // VECTOR * VECTOR
+        for length in (VECTOR // 2, WORD):
+            if self.padded - start >= length:
+                found.append((start, length))
+                start += length
+        return found
+
+    @property
+    def steps(self) -> int:
+        """Runs of one position."""
+        return self.taps[0] * self.taps[1]
+
+
+def view_of(spec: LayerSpec, unit: ArmUnit) -> View:
+    """The view of a dense layer."""
+    if spec.depthwise:
+        return _depthwise_view(spec)
+    merged = spec.groups == 1 and spec.dilation[1] == 1
+    run = (spec.kernel[1] if merged else 1) * spec.group_inputs
+    taps = (spec.kernel[0], 1 if merged else spec.kernel[1])
+    copied = any(spec.pads) or run % unit.grain != 0
+    rows, columns, height, width = (spec.out_height, spec.out_width, spec.height, spec.width)
+    if spec.pointwise and not copied:
+        rows, columns, height, width = 1, rows * columns, 1, height * width
+    return View(
+        rows, columns, height, width * spec.in_channels, taps, run,
+        -(-run // unit.grain) * unit.grain, spec.strides[1] * spec.in_channels,
+        spec.dilation[1] * spec.in_channels, copied,
+    )  # fmt: skip
+
+
+def _depthwise_view(spec: LayerSpec) -> View:
+    """The view of a layer whose channels are read eight or sixteen at a time."""
+    channels = spec.in_channels
+    copied = any(spec.pads) or channels % (VECTOR // 2) != 0
+    return View(
+        spec.out_height, spec.out_width, spec.height, spec.width * channels, spec.kernel, channels,
+        channels, spec.strides[1] * channels, spec.dilation[1] * channels, copied,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Block:
+    """Output channels of a group that are summed up together.
+
+    Attributes
+    ----------
+    quads : int
+        Vectors of four channels.
+    real : int
+        Channels that are stored; the last vector may hold fewer than four.
+    """
+
+    quads: int
+    real: int
+
+
+def channel_blocks(channels: int, quads: int) -> tuple[int, Block, Block | None]:
+    """How many whole blocks of `quads` vectors cover the channels, one of them, and what is left.
+
+    A layer of fewer channels is one block, which counts as whole.
+    """
+    whole, rest = divmod(channels, quads * QUAD)
+    left = Block(-(-rest // QUAD), rest) if rest else None
+    if not whole and left is not None:
+        return 1, left, None
+    return whole, Block(quads, quads * QUAD), left
