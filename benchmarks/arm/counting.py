@@ -68,10 +68,11 @@ def count(board: Board, cpu: Cpu, engine: str, model: Path, images: Array) -> Co
     board.run(cpu, [script, engine, str(model.resolve()), str(inputs), str(result)], counts)
     sections = dict(read_sections(counts))
     outputs = np.load(f"{result}.npz")["y"]
-    return _count(sections, Path(f"{result}.maps").read_text(), outputs)
+    return difference(sections, Path(f"{result}.maps").read_text(), outputs)
 
 
-def _count(sections: dict[int, Blocks], maps: str, outputs: Array) -> Count:
+def difference(sections: dict[int, Blocks], maps: str, outputs: Array) -> Count:
+    """What one inference adds: sections of few calls against sections of more."""
     totals, blocks, calls = [], Counter[tuple[int, Words]](), 0
     for pair, (few, many) in enumerate(guest.SECTIONS):
         less, more = sections[2 * pair + 1], sections[2 * pair + 2]

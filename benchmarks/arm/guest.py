@@ -6,6 +6,7 @@ writes ``RESULT.npz`` (the outputs) and ``RESULT.maps`` (where the files lie in 
 only what the board has: NumPy and the engine.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ SECTIONS = ((1, 5), (1, 5))  # calls between marks: the difference of a pair is 
 
 
 def main() -> None:
+    """Infer, count, and say where the files lie."""
     engine, model, inputs, result = sys.argv[1:]
     start, call, output = {"tvm": _tvm, "tflite": _tflite}[engine](model)
     images = np.load(inputs)["x"]
@@ -41,10 +43,8 @@ def main() -> None:
 
 
 def _mark(label: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # there is no such thing to ask for
         os.getpriority(MARK, label)
-    except OSError:
-        pass  # as it should: there is no such thing
 
 
 Engine = tuple[Callable[[Any], None], Callable[[], None], Callable[[], Any]]

@@ -1,9 +1,9 @@
-"""Reads a convolutional ONNX network as the layers that TFLite has: enough for the cards counted."""
+"""Reads a convolutional ONNX network as layers of TFLite: enough for the cards that are counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,30 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator; weights are OHWI (a depthwise convolution's 1HWC), pads top, left, bottom,
-    right."""
+    """One operator.
 
-    kind: str  # "conv", "depthwise", "add", "mean" or "dense"
+    Attributes
+    ----------
+    kind : {"conv", "depthwise", "add", "mean", "dense"}
+        What it computes.
+    inputs, output
+        Names of tensors.
+    weight
+        OHWI; of a depthwise convolution 1HWC; of a dense layer OI.
+    strides, pads
+        Rows and columns; top, left, bottom, right.
+    activation : {"", "relu", "relu6"}
+        What follows.
+    """
+
+    kind: str
     inputs: tuple[str, ...]
     output: str
-    weight: Array | None = None
-    bias: Array | None = None
+    weight: Array = field(default_factory=lambda: np.empty(0, np.float32))
+    bias: Array = field(default_factory=lambda: np.empty(0, np.float32))
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    activation: str = ""  # "", "relu" or "relu6"
+    activation: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,8 @@ def read(path: Path) -> Network:
             layers[y] = _shortcut(slices[x], y, constants[node.input[1]], layers)
         else:
             layers[y] = _layer(node, values, constants)
+            if layers[y].kind == "conv" and x in layers and layers[x].kind == "mean":
+                layers[y] = _dense(layers[y])
     _, channels, height, width = (d.dim_value for d in graph.input[0].type.tensor_type.shape.dim)
     return Network((1, height, width, channels), graph.input[0].name, tuple(layers.values()))
 
@@ -79,11 +94,9 @@ def _layer(node: onnx.NodeProto, values: dict[str, Any], constants: dict[str, Ar
     if node.op_type == "Conv":
         weight, bias = (constants[name] for name in node.input[1:])
         depthwise = values["group"] > 1
-        return Layer(
-            "depthwise" if depthwise else "conv", (x,), y,
-            weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1)), bias,
-            tuple(values["strides"]), tuple(values["pads"]),
-        )  # fmt: skip
+        weight = weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
+        strides, pads = tuple(values["strides"]), tuple(values["pads"])
+        return Layer("depthwise" if depthwise else "conv", (x,), y, weight, bias, strides, pads)
     if node.op_type == "Gemm" and values["transB"]:
         return Layer("dense", (x,), y, constants[node.input[1]], constants[node.input[2]])
     if node.op_type == "Add":
@@ -91,6 +104,11 @@ def _layer(node: onnx.NodeProto, values: dict[str, Any], constants: dict[str, Ar
     if node.op_type == "ReduceMean" and list(values["axes"]) == [2, 3]:
         return Layer("mean", (x,), y)
     raise ValueError(f"{node.op_type} is not among the layers that are known here")
+
+
+def _dense(layer: Layer) -> Layer:
+    """A 1x1 convolution of one pixel, as what it is."""
+    return replace(layer, kind="dense", weight=layer.weight.reshape(len(layer.weight), -1))
 
 
 def _halved(node: onnx.NodeProto, constants: dict[str, Array]) -> str:
@@ -116,4 +134,4 @@ def _shortcut(x: str, y: str, pads: Array, layers: dict[str, Layer]) -> Layer:
 
 def _bias_of(layers: dict[str, Layer], x: str) -> Array:
     bias = layers[x].bias
-    return _bias_of(layers, layers[x].inputs[0]) if bias is None else bias
+    return bias if bias.size else _bias_of(layers, layers[x].inputs[0])

@@ -7,14 +7,17 @@ import functools
 import re
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from .counting import Count
 
+MNEMONICS = 24  # listed
 TOOLS = "aarch64-linux-gnu-"
+Key = TypeVar("Key")
 LINE = re.compile(r"\s*([0-9a-f]+):\s+[0-9a-f]{8}\s+(.*)")
 
 
@@ -61,23 +64,23 @@ class Symbols:
         return Place("", "?", address, 0)
 
 
-def by_function(count: Count, symbols: Symbols) -> Counter[tuple[str, str]]:
+def by_function(count: Count, symbols: Symbols) -> dict[tuple[str, str], float]:
     """Instructions an inference by function and file."""
-    found: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, str], float] = defaultdict(float)
     for (address, words), runs in count.blocks.items():
         place = symbols.place(address)
-        found[place.function, place.file] += runs * len(words)  # type: ignore[assignment]
+        found[place.function, place.file] += runs * len(words)
     return found
 
 
-def by_mnemonic(count: Count) -> Counter[str]:
+def by_mnemonic(count: Count) -> dict[str, float]:
     """Instructions an inference by name, such as ``sdot``."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for (_, words), runs in count.blocks.items():
         for word in words:
-            found[word] += runs  # type: ignore[assignment]
+            found[word] += runs
     names = disassemble(list(found))
-    totals: Counter[str] = Counter()
+    totals: dict[str, float] = defaultdict(float)
     for name, runs in zip(names, found.values(), strict=True):
         totals[name.split()[0]] += runs
     return totals
@@ -106,13 +109,18 @@ def basic_blocks(count: Count) -> list[tuple[int, tuple[str, ...], float]]:
     return [(start, tuple(words_), times) for start, words_, times in blocks]
 
 
+def most(amounts: Mapping[Key, float], number: int) -> list[tuple[Key, float]]:
+    """The largest ones."""
+    return sorted(amounts.items(), key=lambda item: -item[1])[:number]
+
+
 def report(count: Count, functions: int, blocks: int) -> Iterator[str]:
     """Lines of text: functions, mnemonics and the blocks with most instructions."""
     symbols, total = Symbols(count.maps), count.instructions
     yield f"{total:,.0f} instructions an inference"
-    for (name, file), amount in by_function(count, symbols).most_common(functions):
+    for (name, file), amount in most(by_function(count, symbols), functions):
         yield f"{amount:14,.0f} {amount / total:7.2%}  {name}  {file}"
-    names = by_mnemonic(count).most_common(24)
+    names = most(by_mnemonic(count), MNEMONICS)
     yield "  ".join(f"{name} {amount:,.0f}" for name, amount in names)
     ranked = sorted(basic_blocks(count), key=lambda b: -len(b[1]) * b[2])
     for start, words, times in ranked[:blocks]:
@@ -154,9 +162,7 @@ def _functions(path: str) -> list[tuple[int, str]]:
 @functools.cache
 def _segments(path: str) -> list[tuple[int, int, int]]:
     fields = (line.split() for line in _run("readelf", "-lW", path).splitlines())
-    return [
-        (int(f[1], 16), int(f[2], 16), int(f[4], 16)) for f in fields if f and f[0] == "LOAD"
-    ]
+    return [(int(f[1], 16), int(f[2], 16), int(f[4], 16)) for f in fields if f and f[0] == "LOAD"]
 
 
 def _virtual(path: str, offset: int) -> int:

@@ -95,30 +95,23 @@ class _File:
 
     def _layer(self, layer: Layer) -> None:
         inputs = [self._values[name] for name in layer.inputs]
-        (x, shape), options = inputs[0], {}
+        x, shape = inputs[0]
         if layer.kind == "add":
             y = self._activation(layer.output, shape)
             self._operator("add", [item for item, _ in inputs], y, self._fused(layer))
-            return
-        if layer.kind == "mean":
+        elif layer.kind == "mean":
             axes = self._constant("axes", np.array([1, 2], np.int32))
             y = self._activation(layer.output, (shape[0], shape[3]))
             self._operator("mean", [x, axes], y, {"keepDims": False})
-            return
-        if layer.weight is None or layer.bias is None:
-            raise ValueError(f"{layer.kind} without weights")
-        layer_weight = layer.weight
-        if len(shape) == 2 and layer.kind == "conv":  # a 1x1 convolution after the mean
-            layer_weight = layer_weight.reshape(len(layer_weight), -1)
-        dense = layer_weight.ndim == 2
-        if not dense:
-            x, shape, options = self._padded(layer, x, shape)
+        else:
+            options: dict[str, Any] = {}
+            if layer.kind != "dense":
+                x, shape, options = self._padded(layer, x, shape)
             if layer.kind == "depthwise":
                 options["depthMultiplier"] = 1
-        weights = self._weights(layer, layer_weight, layer.inputs[0])
-        y = self._activation(layer.output, (*shape[:-1], len(layer.bias)))
-        kind = "dense" if dense else layer.kind
-        self._operator(kind, [x, *weights], y, {**options, **self._fused(layer)})
+            weights = self._weights(layer, layer.inputs[0])
+            y = self._activation(layer.output, (*shape[:-1], len(layer.bias)))
+            self._operator(layer.kind, [x, *weights], y, {**options, **self._fused(layer)})
 
     def _padded(
         self, layer: Layer, x: int, shape: tuple[int, ...]
@@ -127,7 +120,6 @@ class _File:
 
         TFLite knows no padding and one where the far side has the odd zero; others are a layer.
         """
-        assert layer.weight is not None
         kernel, strides, pads = layer.weight.shape[1:3], layer.strides, layer.pads
         size = shape[1:3]
         ends = [pads[i] + pads[i + 2] for i in (0, 1)]
@@ -136,9 +128,10 @@ class _File:
             max((-(-size[i] // strides[i]) - 1) * strides[i] + kernel[i] - size[i], 0)
             for i in (0, 1)
         ]
+        before = [total // 2 for total in same]
         mode = "VALID"
         if any(pads):
-            if pads == (same[0] // 2, same[1] // 2, same[0] - same[0] // 2, same[1] - same[1] // 2):
+            if pads == (*before, same[0] - before[0], same[1] - before[1]):
                 mode = "SAME"
             else:
                 x = self._pad(layer, x, shape)
@@ -160,8 +153,8 @@ class _File:
         kinds = self._schema.ActivationFunctionType
         return {"fusedActivationFunction": getattr(kinds, ACTIVATIONS[layer.activation])}
 
-    def _weights(self, layer: Layer, weight: Array, x: str) -> list[int]:
-        assert layer.bias is not None
+    def _weights(self, layer: Layer, x: str) -> list[int]:
+        weight = layer.weight
         if self._ranges is None:
             bias = layer.bias.astype(np.float32)
             return [self._constant("weight", weight), self._constant("bias", bias)]
