@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,20 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_cases import (
+    CASES,
+    depthwise,
+    expected,
+    kernel_arguments,
+    layer,
+    layers,
+    name,
+    random_arguments,
+)
 
-from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.assembly import count_instruction
-from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
+from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import Kernel, LayerSpec
-from tvm_probq.simulator import numerics
 from tvm_probq.target.host import missing_features
 
 MAX_WORKSPACE = 32 * 1024
@@ -24,145 +31,6 @@ FEATURES = {
     "sapphirerapids": "amx-int8", "cascadelake": "avx512vnni", "alderlake": "avxvnni",
     "skylake-avx512": "avx512bw", "haswell": "avx2", "x86-64": "sse2",
 }  # fmt: skip
-ONE = (1, 1, 1, 1)
-
-
-def layer(
-    h: int, w: int, ic: int, oc: int, k: int = 1, s: int = 1, p: Any = 0, **kw: Any
-) -> LayerSpec:
-    spec = LayerSpec(
-        batch=1, height=h, width=w, in_channels=ic, out_channels=oc, kernel=(k, k), strides=(s, s),
-        pads=(p,) * 4 if isinstance(p, int) else p, dilation=(1, 1), groups=1, weight_bits=8,
-        activation="none", output="codes", correction=False, residual=False, in_ranges=1,
-        out_ranges=1,
-    )  # fmt: skip
-    return replace(spec, **kw)
-
-
-def depthwise(
-    h: int, w: int, c: int, k: int = 3, s: int = 1, p: Any = None, **kw: Any
-) -> LayerSpec:
-    return layer(h, w, c, c, k, s, k // 2 if p is None else p, groups=c, **kw)
-
-
-def dense(ic: int, oc: int, **kw: Any) -> LayerSpec:
-    return layer(1, 1, ic, oc, flat=True, **kw)
-
-
-DENSE = [
-    layer(8, 8, 64, 64, 3, p=1),
-    layer(16, 16, 32, 32, 3, p=1, residual=True),
-    layer(32, 32, 16, 16, 3, p=1, activation="clip(0,inf)"),
-    layer(24, 24, 3, 24, 3, 2, (0, 0, 1, 1), activation="clip(0,6)"),
-    layer(30, 30, 3, 24, 7, 2, 3),
-    layer(14, 14, 24, 48),
-    layer(13, 13, 24, 48),
-    layer(28, 28, 64, 64, 1, 2),
-    layer(9, 7, 10, 21),
-    layer(9, 7, 10, 21, 1, 2),
-    layer(6, 6, 16, 32, 3, p=1, dilation=(2, 2)),
-    layer(13, 11, 24, 40, 3, 2, (1, 2, 0, 1), batch=3, residual=True, correction=True),
-    layer(17, 23, 20, 16, 5, 2, 2, residual=True),
-    layer(4, 1200, 24, 16, 3, p=1),
-    layer(97, 3, 8, 8, kernel=(3, 1), pads=(1, 0, 1, 0), strides=(1, 2)),
-    layer(1, 1, 8, 8, 3, p=1),
-    dense(37, 10, batch=3),
-    dense(64, 1000),
-    dense(65, 17 * 16, correction=True),
-]
-TILED = [  # shapes that AMX cuts in odd ways
-    layer(7, 7, 64, 33, 3, p=1),
-    layer(7, 7, 184, 48, residual=True),
-    layer(14, 14, 50, 24, 3, 2, 1),
-    layer(14, 14, 72, 40, 1, 2),
-    layer(37, 1, 68, 16),
-    layer(127, 1, 16, 16),
-    layer(2, 2, 260, 20, batch=3, correction=True),
-    layer(33, 33, 3, 16, 5, 1, 2),
-    layer(7, 7, 64, 128, 3, p=1, residual=True, batch=2),  # gathered, and so those that follow
-    layer(14, 15, 64, 160, 3, 2, (0, 1, 1, 0), correction=True),
-    layer(13, 14, 128, 136, 1, 2),
-    layer(11, 12, 64, 128, 5, 3, 2),
-    layer(3, 8, 64, 128, 3, p=1),
-    layer(7, 7, 2048, 20),  # sums of many products
-    layer(6, 14, 256, 48, 3, p=1),
-]
-GROUPED = [
-    layer(8, 8, 20, 40, 3, p=1, groups=2, residual=True),
-    layer(8, 8, 12, 36, 3, p=1, groups=4, batch=2),
-    layer(5, 5, 30, 30, 3, p=1, groups=15),
-    layer(7, 9, 6, 12, 3, p=1, groups=6),
-    layer(8, 8, 32, 32, 3, p=1, groups=2, dilation=(1, 2)),
-]
-DEPTHWISE = [
-    depthwise(14, 14, 48),
-    depthwise(15, 15, 24, 3, 2, (0, 0, 1, 1), activation="clip(0,6)"),
-    depthwise(9, 9, 10, residual=True),
-    depthwise(12, 12, 33, in_ranges=33, batch=2, correction=True),
-    depthwise(9, 9, 24, 5, 2, (1, 1, 2, 2), in_ranges=24, batch=3),
-    depthwise(9, 9, 48, 7),
-    depthwise(20, 20, 16, 7, 2),
-    depthwise(12, 12, 16, 5, 3),
-    depthwise(70, 70, 24),
-    depthwise(5, 300, 16),
-    depthwise(8, 8, 24, dilation=(2, 3), pads=(2, 3, 2, 3)),
-    depthwise(9, 9, 32, p=0, residual=True),
-]
-NARROW = [
-    layer(7, 7, 17, 24, 3, p=1, weight_bits=4),
-    layer(14, 14, 32, 48, weight_bits=4),
-    layer(8, 8, 12, 24, 3, p=1, groups=2, weight_bits=4),
-    dense(96, 40, weight_bits=4, batch=2),
-    depthwise(11, 13, 20, in_ranges=20, out_ranges=20, weight_bits=4),
-    depthwise(9, 9, 32, p=0, weight_bits=4),
-    depthwise(9, 9, 24, 5, 2, weight_bits=4),
-]
-SMALL = [  # weights whose products fit 16 bits in pairs
-    layer(8, 8, 64, 64, 3, p=1, small_weights=True),
-    layer(13, 11, 24, 40, 3, 2, (1, 2, 0, 1), batch=3, residual=True, small_weights=True),
-    layer(9, 7, 10, 21, small_weights=True),
-    layer(30, 30, 3, 24, 7, 2, 3, small_weights=True),
-    layer(8, 8, 12, 36, 3, p=1, groups=4, batch=2, small_weights=True),
-    layer(6, 6, 16, 32, 3, p=1, dilation=(2, 2), small_weights=True),
-    dense(37, 10, batch=3, small_weights=True),
-    depthwise(14, 14, 48, small_weights=True),
-    depthwise(12, 12, 33, in_ranges=33, batch=2, small_weights=True),
-    depthwise(9, 9, 24, 5, 2, small_weights=True),
-]
-WIDE = [  # depthwise layers whose channels are split into tasks
-    depthwise(20, 60, 192),
-    depthwise(20, 60, 144, 5, residual=True, batch=2),
-    depthwise(30, 40, 96, 7, weight_bits=4),
-]
-TAILS = [
-    layer(7, 7, 16, 24, 3, p=1, output="int32", batch=2),
-    layer(7, 7, 16, 24, 3, p=1, output="float32", activation="hard_swish", residual=True),
-    layer(7, 7, 16, 32, activation="hard_swish", batch=2, out_ranges=32),
-    layer(7, 7, 16, 24, activation="hard_sigmoid", out_ranges=24, correction=True),
-    layer(7, 7, 16, 32, activation="leaky(0.1)", residual=True, correction=True),
-    layer(9, 9, 24, 40, 3, p=1, activation="leaky(0.25)", batch=2, out_ranges=40),
-    layer(7, 7, 16, 24, output="float32", activation="leaky(0.1)"),
-    depthwise(9, 9, 24, activation="leaky(0.1)"),
-    layer(7, 7, 16, 32, 3, p=1, activation="silu", correction=True),
-    layer(7, 7, 16, 24, activation="gelu", batch=2, out_ranges=24, residual=True),
-    layer(7, 7, 16, 24, output="float32", activation="sigmoid"),
-    depthwise(9, 9, 24, activation="silu"),
-    depthwise(9, 9, 24, output="float32", activation="gelu"),
-    dense(40, 24, activation="tanh"),
-    layer(7, 7, 16, 24, activation="clip(-inf,3)", out_ranges=24, residual=True),
-    layer(7, 7, 16, 16, output="float32", activation="clip(-1,inf)", correction=True),
-    depthwise(9, 9, 48, 5, output="int32"),
-    depthwise(9, 9, 16, output="float32", activation="hard_swish"),
-    depthwise(9, 9, 8, activation="clip(-0.5,0.5)", out_ranges=8),
-    dense(64, 100, output="int32"),
-    dense(64, 10, output="float32"),
-]
-CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS]
-
-
-def name(spec: LayerSpec) -> str:
-    small = "small" if spec.small_weights else ""
-    return f"{spec}-w{spec.weight_bits}{small}-{spec.activation}-{spec.output}".replace(" ", "_")
 
 
 @pytest.fixture(params=FEATURES)
@@ -174,78 +42,12 @@ def target(request: pytest.FixtureRequest) -> tvm.target.Target:
     return tvm.target.Target({"kind": "llvm", "mcpu": request.param})
 
 
-def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
-    """Exact sums of products ``[N, OH, OW, OC]`` (float64 holds these integers)."""
-    top, left, bottom, right = spec.pads
-    x = numerics.pad_zero_point(x, x_qparams, [(0, 0), (top, bottom), (left, right), (0, 0)])
-    size = (spec.batch, spec.out_height, spec.out_width, spec.groups, -1)
-    total = np.zeros((*size[:4], spec.group_outputs))
-    for i, j in np.ndindex(spec.kernel):
-        row, column = i * spec.dilation[0], j * spec.dilation[1]
-        last_row = row + (spec.out_height - 1) * spec.strides[0] + 1
-        last_column = column + (spec.out_width - 1) * spec.strides[1] + 1
-        view = x[:, row : last_row : spec.strides[0], column : last_column : spec.strides[1]]
-        tap = weights[:, i, j].reshape(spec.groups, spec.group_outputs, -1).astype(float)
-        total += np.einsum("nhwgi,goi->nhwgo", view.reshape(size).astype(float), tap)
-    return total.reshape(*size[:3], -1).astype(np.int32)
-
-
-def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    n, oc = spec.batch, spec.out_channels
-    largest = 8 if spec.weight_bits == 4 else 64 if spec.small_weights else 128
-    taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
-
-    def qparams(ranges: int, scale: float) -> Any:
-        scales = (rng.random((n, ranges)) + 0.5) * scale
-        qmax = rng.choice([15, 63, 255], (n, 1)).repeat(ranges, 1)
-        return np.stack([scales, rng.integers(0, qmax + 1, scales.shape), qmax], 1)
-
-    weights = rng.integers(-largest, largest, (oc, *spec.kernel, spec.group_inputs))
-    spread = 8e-6 * largest * np.sqrt(taps) + 0.01
-    image = (n, spec.out_height, spec.out_width, oc)
-    found = {
-        "X": rng.integers(0, 256, (n, spec.height, spec.width, spec.in_channels), np.uint8),
-        "weights": weights.astype(np.int8),
-        "T": rng.random(oc) * 1e-3 + 1e-4,
-        "WS": weights.sum((1, 2, 3)).astype(np.int32),
-        "B": rng.normal(size=oc),
-        "XQ": qparams(spec.in_ranges, 0.02),
-        "CORR": rng.normal(size=(n, oc)),
-        "YQ": qparams(spec.out_ranges, spread),
-        "R": rng.integers(0, 256, image, np.uint8),
-        "RQ": qparams(1, 0.01),
-    }
-    return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
-
-
-def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:
-    sums = integer_sums(spec, values["X"], values["weights"], values["XQ"])
-    if spec.output == "int32":
-        return sums
-    acc = numerics.Accumulator(
-        sums, values["XQ"], values["T"], values["WS"], values["B"],
-        values["CORR"] if spec.correction else None,
-        values["R"] if spec.residual else None,
-        values["RQ"] if spec.residual else None,
-    )  # fmt: skip
-    activation = spec.tail
-    if spec.output == "float32":
-        return numerics.dequantize_accumulator(acc, activation)
-    return numerics.requantize(acc, values["YQ"], activation)
-
-
 def compile_kernel(kernel: Kernel, target: tvm.target.Target) -> Any:
     return tvm.tirx.build(kernel.func.with_attr("global_symbol", "main"), target=target)
 
 
 def run(spec: LayerSpec, target: tvm.target.Target, lib: Any, values: dict[str, Any]) -> Any:
-    values = values | {"W": pack_weights(spec, values["weights"], target)}
-    arguments = []
-    for key, shape, dtype in argument_shapes(spec, packed_shape(spec, target)):
-        value = np.full(shape, 77, dtype) if key == "OUT" else values[key].reshape(shape)
-        assert value.dtype == dtype
-        arguments.append(tvm.runtime.tensor(value))
+    arguments = [tvm.runtime.tensor(a) for a in kernel_arguments(spec, target, values)]
     lib["main"](*arguments)
     return arguments[-1].numpy()
 
@@ -294,43 +96,6 @@ def test_extreme_codes_do_not_saturate(
     values["weights"][:8], values["weights"][8:] = low, high
     lib = compile_kernel(layer_kernel(spec, target), target)
     np.testing.assert_array_equal(run(spec, target, lib, values), expected(spec, values))
-
-
-@st.composite
-def layers(draw: Callable[..., Any]) -> LayerSpec:
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    ic, oc = (groups * draw(st.integers(1, 35)) for _ in range(2))
-    if draw(st.booleans()):
-        groups = oc = ic
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    height, width = (
-        draw(st.integers((k - 1) * d + 1, 20)) for k, d in zip(kernel, dilation, strict=True)
-    )
-    output = draw(st.sampled_from(["codes", "codes", "float32", "int32"]))
-    plain = output == "int32"
-    clips = [
-        "none",
-        "clip(0,inf)",
-        "clip(-1,6)",
-        "leaky(0.1)",
-        "hard_swish",
-        "hard_sigmoid",
-        "sigmoid",
-        "silu",
-        "tanh",
-        "gelu",
-    ]
-    return layer(
-        height, width, ic, oc, kernel=kernel, dilation=dilation, groups=groups, output=output,
-        batch=draw(st.integers(1, 2)), strides=draw(st.tuples(*[st.integers(1, 3)] * 2)),
-        pads=draw(st.tuples(*[st.integers(0, 3)] * 4)), weight_bits=draw(st.sampled_from([4, 8])),
-        activation="none" if plain else draw(st.sampled_from(clips)),
-        residual=not plain and draw(st.booleans()), correction=not plain and draw(st.booleans()),
-        out_ranges=draw(st.sampled_from([1, oc])),
-        in_ranges=draw(st.sampled_from([1, ic])) if groups == ic == oc > 1 else 1,
-        small_weights=draw(st.booleans()),
-    )  # fmt: skip
 
 
 @settings(

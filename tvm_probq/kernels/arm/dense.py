@@ -12,13 +12,14 @@ from tvm.script.ir_builder import tirx as ir
 from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.arm.epilogue import Epilogue
 from tvm_probq.kernels.arm.packing import (
+    INT32_BYTES,
     block_bytes,
     chunk_bytes,
     header_bytes,
     packed_bytes,
     padded_channels,
 )
-from tvm_probq.kernels.arm.products import products_of
+from tvm_probq.kernels.arm.products import Products, products_of
 from tvm_probq.kernels.arm.registers import load_codes
 from tvm_probq.kernels.arm.source import Source, source_of
 from tvm_probq.kernels.arm.unit import ArmUnit
@@ -77,43 +78,41 @@ class _Dense:
         each = count // self.tile.channel_tasks
         with loop(spec.groups) as group:
             start = header_bytes(spec) + group * (count * size + rest)
+
+            def block(channels: Block, i: Any) -> None:
+                place = (group, i * whole.real, start + i * size)
+                self._block(found, row, (across, parts), channels, place)
+
             with loop(each) as i:
-                block = part * each + i
-                self._block(
-                    found,
-                    row,
-                    (across, parts),
-                    group,
-                    whole,
-                    block * whole.real,
-                    start + block * size,
-                )
+                block(whole, part * each + i)
             if left:
-                self._block(
-                    found,
-                    row,
-                    (across, parts),
-                    group,
-                    left,
-                    count * whole.real,
-                    start + count * size,
-                )
+                block(left, count)
 
     def _block(
-        self, source: Source, row: Any, across: tuple[Any, int], group: Any, block: Block,
-        channel: Any, weights: Any,
+        self, source: Source, row: Any, across: tuple[Any, int], block: Block,
+        place: tuple[Any, Any, Any],
     ) -> None:  # fmt: skip
-        """A block of channels of all positions of a task."""
-        spec, tile = self.spec, self.tile
-        header = (group * padded_channels(spec) + channel) * 4
+        """A block of channels of all positions of a task.
+
+        `place` is the group, the block's first channel in it, and where its weights lie.
+        """
+        spec, tile, (group, channel, weights) = self.spec, self.tile, place
+        header = (group * padded_channels(spec) + channel) * INT32_BYTES
         first = group * spec.group_outputs + channel
         epilogue = Epilogue(spec, self.buffers, self.sample, first, block.real, header)
         tiles, rest = divmod(self.layout.columns, tile.columns)
         part, parts = across
         with loop(tile.rows) as h:
+            start = source.first + h * (spec.strides[0] * source.pitch) + group * spec.group_inputs
+            position = (self.sample * self.layout.rows + row + h) * self.layout.columns
 
             def positions(column: Any, count: int) -> None:
-                self._tile(source, (row, h), column, count, group, block, epilogue, first, weights)
+                at = start + column * self.layout.column_bytes
+                sums = products_of(
+                    self.unit, count, block.quads, spec.weight_bits, epilogue.starts()
+                )
+                self._sum_up(sums.add, source, at, count, block, weights)
+                self._finish(sums, epilogue, position + column, count, first)
 
             if tiles:
                 with loop(tiles // parts) as w:
@@ -124,23 +123,16 @@ class _Dense:
             elif rest:
                 positions(tiles * tile.columns, rest)
 
-    def _tile(
-        self, source: Source, rows: tuple[Any, Any], column: Any, columns: int, group: Any,
-        block: Block, epilogue: Epilogue, channel: Any, weights: Any,
-    ) -> None:  # fmt: skip
-        """A register tile."""
-        spec, layout = self.spec, self.layout
-        sums = products_of(self.unit, columns, block.quads, spec.weight_bits, epilogue.starts())
-        row, h = rows
-        start = source.first + h * (spec.strides[0] * source.pitch) + column * layout.column_bytes
-        self._sum_up(sums.add, source, start + group * spec.group_inputs, columns, block, weights)
-        output = view(
-            self.buffers["OUT"], spec.batch * layout.rows * layout.columns * spec.out_channels
-        )
-        position = (self.sample * layout.rows + row + h) * layout.columns + column
-        for i in range(columns):
-            place = (position + i) * spec.out_channels + channel
-            epilogue.store(epilogue.values(sums.sums(i), place), output, place)
+    def _finish(
+        self, sums: Products, epilogue: Epilogue, position: Any, columns: int, channel: Any
+    ) -> None:
+        """Make output values of a register tile's sums, and store them."""
+        spec = self.spec
+        positions = self.layout.rows * self.layout.columns
+        output = view(self.buffers["OUT"], spec.batch * positions * spec.out_channels)
+        places = [(position + i) * spec.out_channels + channel for i in range(columns)]
+        values = [epilogue.values(sums.sums(i), place) for i, place in enumerate(places)]
+        epilogue.store(values, output, places)
 
     def _sum_up(
         self, add: Callable[..., None], source: Source, start: Any, columns: int, block: Block,

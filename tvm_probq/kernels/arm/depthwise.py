@@ -17,7 +17,7 @@ from tvm.script.ir_builder import tirx as ir
 
 from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.arm.epilogue import Epilogue
-from tvm_probq.kernels.arm.packing import INT32_BYTES
+from tvm_probq.kernels.arm.packing import INT32_BYTES, as_packed
 from tvm_probq.kernels.arm.registers import half, load_codes, neon
 from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
 from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
@@ -60,7 +60,7 @@ def pack_depthwise(spec: LayerSpec, weights: Codes) -> Packed:
             parts.append(np.ascontiguousarray(part[:taps]).view(np.uint8).reshape(-1))
         else:
             parts.append((nibbles(part[0::2], part[1::2]) ^ np.uint8(0x88)).reshape(-1))
-    return np.concatenate(parts).view(np.int8 if spec.weight_bits == 8 else np.uint8)
+    return as_packed(spec, parts)
 
 
 def _header_bytes(spec: LayerSpec) -> int:
@@ -139,23 +139,17 @@ class _Depthwise:
         )  # fmt: skip
         taps = spec.kernel[0] * spec.kernel[1]
         size = taps if spec.weight_bits == 8 else -(-taps // 2)
-        vectors = _vectors(spec)
-        whole = sum(
-            1 for first, lanes in vectors if lanes == VECTOR and first + lanes <= spec.out_channels
-        )
+
+        def vector(first: Any, lanes: int, real: int) -> None:
+            weights = _header_bytes(spec) + size * first
+            self._vector(found, row, first, lanes, real, weights)
+
+        whole = spec.out_channels // VECTOR
         if whole:
             with loop(whole) as i:
-                self._vector(
-                    found,
-                    row,
-                    i * VECTOR,
-                    VECTOR,
-                    VECTOR,
-                    _header_bytes(spec) + i * (size * VECTOR),
-                )
-        for first, lanes in vectors[whole:]:
-            real = min(lanes, spec.out_channels - first)
-            self._vector(found, row, first, lanes, real, _header_bytes(spec) + size * first)
+                vector(i * VECTOR, VECTOR, VECTOR)
+        for first, lanes in _vectors(spec)[whole:]:
+            vector(first, lanes, min(lanes, spec.out_channels - first))
 
     def _vector(
         self, source: Source, row: Any, channel: Any, lanes: int, real: int, weights: Any
@@ -167,19 +161,12 @@ class _Depthwise:
         tiles, rest = divmod(spec.out_width, tile.columns)
         with loop(tile.rows) as h:
             start = source.first + h * (spec.strides[0] * source.pitch) + channel
+            position = (self.sample * spec.out_height + row + h) * spec.out_width
 
             def positions(column: Any, count: int) -> None:
-                self._tile(
-                    source,
-                    start,
-                    (row + h) * spec.out_width + column,
-                    column,
-                    count,
-                    lanes,
-                    taps,
-                    epilogue,
-                    channel,
-                )
+                place = start + column * (spec.strides[1] * self._pixel)
+                sums = self._sums(source, place, count, lanes, taps, epilogue.starts())
+                self._finish(sums, epilogue, position + column, count, lanes, channel)
 
             if tiles:
                 with loop(tiles) as w:
@@ -202,29 +189,33 @@ class _Depthwise:
         flat = view(memory, (taps + taps % 2) * lanes)
         return [(flat, t * lanes) for t in range(taps)]
 
-    def _tile(
-        self, source: Source, start: Any, position: Any, column: Any, columns: int, lanes: int,
-        taps: Sequence[Any], epilogue: Epilogue, channel: Any,
-    ) -> None:  # fmt: skip
-        """A register tile: neighbouring positions of a vector of channels."""
-        spec = self.spec
+    def _sums(
+        self, source: Source, place: Any, columns: int, lanes: int, taps: Sequence[Any],
+        starts: Sequence[Any],
+    ) -> Any:  # fmt: skip
+        """Sums int32 ``[columns * quads, 4]`` of neighbouring positions of a vector of channels."""
         quads = lanes // QUAD
         sums = scratch("int32", columns * quads, QUAD)
-        starts = epilogue.starts()
         for i in range(columns):
             for quad in range(quads):
-                value = starts[min(quad, len(starts) - 1)]
+                value = starts[min(quad, len(starts) - 1)]  # lanes behind the last are not stored
                 store(sums, value, i * quads + quad, 0, lanes=QUAD)
-        place = start + column * (spec.strides[1] * self._pixel)
         self._sum_up(source, place, columns, lanes, taps, sums)
-        output = view(
-            self.buffers["OUT"], spec.batch * spec.out_height * spec.out_width * spec.out_channels
-        )
-        first = self.sample * (spec.out_height * spec.out_width) + position
-        for i in range(columns):
+        return sums
+
+    def _finish(
+        self, sums: Any, epilogue: Epilogue, position: Any, columns: int, lanes: int, channel: Any
+    ) -> None:
+        """Make output values of the sums, and store them."""
+        spec, quads = self.spec, lanes // QUAD
+        elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
+        output = view(self.buffers["OUT"], elements)
+        places = [(position + i) * spec.out_channels + channel for i in range(columns)]
+        values = []
+        for i, place in enumerate(places):
             found = [load(sums, i * quads + q, 0, lanes=QUAD) for q in range(epilogue.quads)]
-            at = (first + i) * spec.out_channels + channel
-            epilogue.store(epilogue.values(found, at), output, at)
+            values.append(epilogue.values(found, place))
+        epilogue.store(values, output, places)
 
     def _sum_up(
         self, source: Source, place: Any, columns: int, lanes: int, taps: Sequence[Any], sums: Any

@@ -12,9 +12,10 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import SIGN, half, joined, neon
+from tvm_probq.kernels.arm.registers import SIGN, neon
+from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, widths
 from tvm_probq.kernels.arm.unit import QUAD
-from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store, view
+from tvm_probq.kernels.small.emit import let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
 from tvm_probq.kernels.spec import LayerSpec
@@ -49,36 +50,29 @@ class Epilogue:
         self._channel, self.real = channel, real
         self.quads = -(-real // QUAD)
         self._rows: dict[str, Any] = {}
+        self.bounds: list[Any] = []
         if spec.output == "int32":
             self._read_starts(start)
             return
         self._y = Parameters(buffers["YQ"], sample) if spec.output == "codes" else None
         self._x = Parameters(buffers["XQ"], sample)
-        for first, lanes in self.vectors():
+        for first, lanes in self._vectors():
             self._prepare(first, lanes)
         if self._y is not None and spec.out_ranges == 1:
-            self._bounds = [_as_byte(b) for b in self._code_bounds(0, 1)]
+            self.bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
         if spec.residual:
-            elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
-            self._codes = view(buffers["R"], elements)
-        self._residual = Parameters(buffers["RQ"], sample) if spec.residual else None
-        if self._residual is not None:
-            self._residual_zero = let(convert(self._residual.zero(0, 1), "int16"))
-            scale = self._residual.scale(0, 1)
-            per_tensor = self._on_grid and spec.out_ranges == 1
-            self._residual_step = let(scale / self._y.scale(0, 1)) if per_tensor else scale
+            self._prepare_residual()
 
     @property
     def _on_grid(self) -> bool:
         """Whether the activation is done by the bounds of the codes."""
         return self.spec.output == "codes" and self.spec.linear
 
-    def vectors(self) -> list[tuple[int, int]]:
+    def _vectors(self) -> list[tuple[int, int]]:
         """First channel and lanes of whole vectors, then of single channels."""
         whole = self.real // QUAD * QUAD
-        return [(c, QUAD) for c in range(0, whole, QUAD)] + [
-            (c, 1) for c in range(whole, self.real)
-        ]
+        single = [(c, 1) for c in range(whole, self.real)]
+        return [(c, QUAD) for c in range(0, whole, QUAD)] + single
 
     def starts(self) -> list[Any]:
         """What the sums of each block of four channels start from: the zero-point's share."""
@@ -113,23 +107,37 @@ class Epilogue:
             step, bias = let(step) / scale, let(bias) / scale + y.zero(c, lanes)
         self._keep("step", step, first, lanes)
         self._keep("offset", bias, first, lanes)
-        if spec.out_ranges > 1:
-            for name, bound in zip(("lower", "upper"), self._code_bounds(c, lanes), strict=True):
-                self._keep(name, bound, first, lanes)
-            if y is not None and not spec.linear:
-                factor = const(spec.tail.factor, lanes)
-                self._keep("factor", factor / y.scale(c, lanes), first, lanes)
-                self._keep("zero", y.zero(c, lanes), first, lanes)
-            if self._on_grid and spec.residual and y is not None:
-                scale = Parameters(self._buffers["RQ"], self._sample).scale(0, lanes)
-                self._keep("residual", scale / y.scale(c, lanes), first, lanes)
+        if y is not None and spec.out_ranges > 1:
+            self._prepare_channels(y, c, first, lanes)
 
-    def _code_bounds(self, channel: Any, lanes: int) -> tuple[Any, Any]:
-        if self._y is None:
-            raise ValueError("only codes have bounds")
+    def _prepare_residual(self) -> None:
+        spec, residual = self.spec, Parameters(self._buffers["RQ"], self._sample)
+        elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
+        self._codes = view(self._buffers["R"], elements)
+        self._residual_zero = let(convert(residual.zero(0, 1), "int16"))
+        step = residual.scale(0, 1)
+        if self._on_grid and self._y is not None and spec.out_ranges == 1:
+            step = let(step / self._y.scale(0, 1))
+        self._residual_step = step
+
+    def _prepare_channels(self, y: Parameters, channel: Any, first: int, lanes: int) -> None:
+        """What depends on the output's parameters, where each channel has its own."""
+        spec, scale = self.spec, y.scale(channel, lanes)
+        for name, bound in zip(
+            ("lower", "upper"), self._code_bounds(y, channel, lanes), strict=True
+        ):
+            self._keep(name, bound, first, lanes)
+        if not spec.linear:
+            self._keep("factor", const(spec.tail.factor, lanes) / scale, first, lanes)
+            self._keep("zero", y.zero(channel, lanes), first, lanes)
+        elif spec.residual:
+            ratio = Parameters(self._buffers["RQ"], self._sample).scale(0, lanes) / scale
+            self._keep("residual", ratio, first, lanes)
+
+    def _code_bounds(self, y: Parameters, channel: Any, lanes: int) -> tuple[Any, Any]:
         if self.spec.linear:
-            return code_bounds(self.spec.tail, self._y, channel, lanes)
-        return const(0.0, lanes), self._y.qmax(channel, lanes)
+            return code_bounds(self.spec.tail, y, channel, lanes)
+        return const(0.0, lanes), y.qmax(channel, lanes)
 
     def values(self, sums: Sequence[Any], place: Any) -> list[Any]:
         """Output values of one position, a vector of four channels each.
@@ -144,11 +152,8 @@ class Epilogue:
     def _value(self, quad: int, total: Any, residual: Sequence[Any]) -> Any:
         v = fma(convert(total, "float32"), self._row("step", quad), self._row("offset", quad))
         if residual:
-            step = (
-                self._row("residual", quad)
-                if "residual" in self._rows
-                else splat(self._residual_step, QUAD)
-            )
+            own = "residual" in self._rows
+            step = self._row("residual", quad) if own else splat(self._residual_step, QUAD)
             v = fma(residual[quad], step, let(v))
         if self.spec.output == "float32":
             return let(activate(let(v), self.spec.tail))
@@ -171,7 +176,7 @@ class Epilogue:
         """The residual's codes less their zero-point, float32, a vector for four channels."""
         codes = scratch("int16", self.quads * QUAD)
         first = 0
-        for lanes in _widths(self.real):
+        for lanes in widths(self.real):
             found = convert(load(self._codes, place + first, lanes=lanes), "int16")
             centred = found - splat(self._residual_zero, lanes)
             store(codes, centred, first, lanes=lanes)
@@ -181,58 +186,12 @@ class Epilogue:
             for q in range(self.quads)
         ]
 
-    def store(self, values: Sequence[Any], output: Any, place: Any) -> None:
-        """Store the values of one position from `place` on, in elements of ``[elements]``."""
-        if self.spec.output != "codes":
-            for quad, value in enumerate(values):
-                self._store_part(value, output, place, quad * QUAD)
-            return
-        words = [let(neon("int16x4", "sqxtn.v4i16", v)) for v in values]
-        first = 0
-        while first < len(words):
-            count = 4 if len(words) - first >= 4 else 2 if len(words) - first >= 2 else 1
-            codes = self._narrowed(words[first : first + count])
-            self._store_part(codes, output, place, first * QUAD)
-            first += count
-
-    def _narrowed(self, words: Sequence[Any]) -> Any:
-        """Codes uint8 from vectors of four int16: 16, 8, or 4 and four more that nobody wants."""
-        if len(words) == 1:
-            words = [words[0], words[0]]
-        eights = [
-            let(
-                tirx.reinterpret("uint8x8", neon("int8x8", "sqxtun.v8i8", joined(words[i : i + 2])))
-            )
-            for i in range(0, len(words), 2)
-        ]
-        codes = joined(eights)
-        if self.spec.out_ranges > 1:
-            return codes
-        lower, upper = self._bounds
-        lanes = lanes_of(codes)
-        if not isinstance(lower, tirx.IntImm):
-            codes = let(tirx.max(codes, splat(lower, lanes)))
-        return let(tirx.min(codes, splat(upper, lanes)))
-
-    def _store_part(self, value: Any, output: Any, place: Any, first: int) -> None:
-        """Store what is real of a vector whose first lane is channel `first` of the block."""
-        count, done = min(lanes_of(value), self.real - first), 0
-        while count - done:
-            lanes = 1 << ((count - done).bit_length() - 1)
-            part = value
-            while lanes_of(part) > lanes and done % lanes_of(part) == 0 and lanes_of(part) > 1:
-                part = half(part, 0)
-            if lanes_of(part) != lanes:
-                part = tirx.Shuffle([value], list(range(done, done + lanes)))
-            store(output, part, place + first + done, lanes=lanes)
-            done += lanes
-
-
-def _widths(count: int) -> list[int]:
-    """Lanes of vectors that cover `count` elements, each once."""
-    found = [16] * (count // 16)
-    found += [lanes for lanes in (8, 4, 2, 1) if count % 16 & lanes]
-    return found
+    def store(self, values: Values, output: Any, places: Sequence[Any]) -> None:
+        """Store the values of several positions, each from its place on, in elements."""
+        if self.spec.output == "codes":
+            store_codes(values, self.bounds, self.real, output, places)
+        else:
+            store_values(values, self.real, output, places)
 
 
 def _as_byte(bound: Any) -> Any:

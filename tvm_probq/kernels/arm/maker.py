@@ -8,7 +8,7 @@ from tvm_probq.errors import KernelError
 from tvm_probq.kernels.arm.dense import dense_kernel
 from tvm_probq.kernels.arm.depthwise import depthwise_bytes, depthwise_kernel, pack_depthwise
 from tvm_probq.kernels.arm.packing import pack_dense, packed_bytes
-from tvm_probq.kernels.arm.tiles import default_tile, depthwise_tile
+from tvm_probq.kernels.arm.tiles import check_tile, default_tile, depthwise_tile
 from tvm_probq.kernels.arm.unit import arm_unit
 from tvm_probq.kernels.arm.view import view_of
 from tvm_probq.kernels.assembly import workspace
@@ -45,6 +45,7 @@ class ArmMaker:
                 why="kernels for ARM are not made by schedules", fix="tune with --space template",
             )  # fmt: skip
         unit = arm_unit(spec, self.target)
+        check_tile(spec, view_of(spec, unit), tile)
         make = depthwise_kernel if spec.depthwise else dense_kernel
         func = make(spec, view_of(spec, unit), unit, tile)
         wide, narrow = workspace(func)

@@ -64,7 +64,13 @@ def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads
                     _chunk(spec, unit, part[:, tap, start : start + length])
                     for start, length in view.chunks
                 ]
-    return np.concatenate(parts).view(np.int8 if spec.weight_bits == 8 else np.uint8)
+    return as_packed(spec, parts)
+
+
+def as_packed(spec: LayerSpec, parts: list[npt.NDArray[np.uint8]]) -> Packed:
+    """Bytes as the kernel's argument W."""
+    found = np.concatenate(parts)
+    return found if spec.weight_bits == 4 else np.asarray(found.view(np.int8))
 
 
 def blocks_in_turn(channels: int, quads: int) -> Iterator[tuple[int, Block]]:

@@ -6,7 +6,7 @@ SDOT (by element), SMMLA, SMULL, SADALP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tvm import tirx
@@ -34,8 +34,8 @@ def products_of(
     unit: ArmUnit, columns: int, quads: int, bits: int, starts: Sequence[Any]
 ) -> Products:
     """New sums that start from `starts`, int32 ``[4]`` for each block of channels."""
-    kind = {"sdot": _Dots, "smmla": _Matrices, "smull": _Pairs}[unit.instruction]
-    return kind(unit, columns, quads, bits, starts)
+    kinds: dict[str, Callable[..., Products]] = {"sdot": _Dots, "smmla": _Matrices, "smull": _Pairs}
+    return kinds[unit.instruction](unit, columns, quads, bits, starts)
 
 
 class _Registers:
@@ -103,9 +103,8 @@ class _Matrices(_Registers):
     def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
         length = lanes_of(codes[0])
         factors = iter(self.weights(weights, place, length))
-        pairs = [
-            _paired(codes[i], codes[min(i + 1, len(codes) - 1)]) for i in range(0, len(codes), 2)
-        ]
+        seconds = [*codes[1::2], codes[-1]]  # an odd last one is paired with itself
+        pairs = [_paired(a, b) for a, b in zip(codes[::2], seconds, strict=False)]
         for step in range(length // self.unit.grain):
             for channels in range(2 * self.quads):
                 factor = let(next(factors))

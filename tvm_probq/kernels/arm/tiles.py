@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvm_probq.errors import KernelError
 from tvm_probq.kernels.arm.source import copied_rows
 from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.arm.view import View, channel_blocks
@@ -60,10 +61,35 @@ def register_tile(spec: LayerSpec, layout: View, unit: ArmUnit) -> tuple[int, in
 
 def fits(layout: View, unit: ArmUnit, columns: int, quads: int) -> bool:
     """Whether sums and operands of a register tile fit the registers."""
-    operands = {"sdot": columns + 2, "smmla": columns + 2, "smull": columns + 4}
+    # Products of 16 bits wait in registers of their own, several at a time.
+    operands = {"sdot": columns + 2, "smmla": columns + 2, "smull": columns + 7}
     flips = 0 if layout.copied else 1
     needed = unit.registers(columns, quads) + operands[unit.instruction] + flips
     return needed <= REGISTERS
+
+
+def check_tile(spec: LayerSpec, layout: View, tile: Tile) -> None:
+    """Raise `KernelError` unless the tasks of a tile divide the layer.
+
+    Raises
+    ------
+    KernelError
+        With what is not divided.
+    """
+    tiles, blocks = layout.columns // tile.columns, 1
+    if not spec.depthwise:
+        blocks, _, _ = channel_blocks(spec.group_outputs, tile.blocks)
+    parts = {
+        "rows": (layout.rows, tile.rows),
+        "column tiles": (max(1, tiles), tile.column_tiles),
+        "channel blocks": (blocks, tile.channel_tasks),
+    }
+    for name, (count, each) in parts.items():
+        if count % each:
+            raise KernelError(
+                "the tile does not divide the layer", where=str(spec),
+                why=f"{count} {name} are not tasks of {each}", fix="take a divisor",
+            )  # fmt: skip
 
 
 def _instructions(
