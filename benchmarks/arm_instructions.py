@@ -10,7 +10,7 @@ One thread, counted exactly by a plugin of qemu-user. See README.md, "Executed i
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,24 +56,19 @@ def main() -> None:
     args = _arguments()
     try:
         args.work.mkdir(parents=True, exist_ok=True)
-        packages = xnnpack.install(args.work / "litert") if _wants_cards(args) else None
-        board = open_board(args.board, args.work, [packages] if packages else [])
-        found = [_measure(path, board, packages, args) for path in args.models]
+        board = open_board(args.board, args.work)
+        found = [_measure(path, board, args) for path in args.models]
         if args.json is not None:
             write_json(args.json, {"models": found})
     except ProbqError as error:
         raise SystemExit(f"error: {error}") from None
 
 
-def _wants_cards(args: argparse.Namespace) -> bool:
-    return any(path.suffix == ".toml" for path in args.models)
-
-
-def _measure(
-    path: Path, board: Board, packages: Path | None, args: argparse.Namespace
-) -> dict[str, object]:
-    if packages is None or path.suffix != ".toml":
+def _measure(path: Path, board: Board, args: argparse.Namespace) -> dict[str, object]:
+    if path.suffix != ".toml":
         return _artefact(path, board, args)
+    packages = xnnpack.install(board.work / "litert", board.python)
+    board = replace(board, packages=(packages,))
     data = _data(load_card(path), args.images)
     cpus = [_cpu(name) for name in args.cpus.split(",")]
     files = xnnpack.make(data.card.model, data.calibration, packages, board.work)

@@ -17,6 +17,7 @@ from tvm_probq.errors import UsageError
 
 SOURCE = Path(__file__).with_name("count_blocks.c")
 QEMU = "qemu-aarch64"
+PYTHON = "sysroot/usr/bin/python3"
 DEADLINE_S = 1800
 
 
@@ -94,6 +95,11 @@ class Board:
     work: Path
     packages: tuple[Path, ...] = ()
 
+    @property
+    def python(self) -> str:
+        """The version of its Python, such as 3.11."""
+        return (self.folder / PYTHON).resolve().name.removeprefix("python")
+
     def run(self, cpu: Cpu, arguments: Sequence[str], counts: Path | None) -> str:
         """Run the board's Python with the plugin, which writes to `counts`.
 
@@ -111,7 +117,7 @@ class Board:
         plugin = [] if counts is None else ["-plugin", f"{self.plugin()},out={counts}"]
         command = [
             _tool(QEMU, "qemu-user"), *plugin, "-cpu", cpu.emulator, "-L", str(self._prefix(cpu)),
-            str(system / "usr/bin/python3"), *arguments,
+            str(self.folder / PYTHON), *arguments,
         ]  # fmt: skip
         paths = [str(path) for path in (self.folder / "site", *self.packages)]
         environment = {
@@ -157,7 +163,7 @@ class Board:
         return folder
 
 
-def open_board(folder: Path, work: Path, packages: Sequence[Path] = ()) -> Board:
+def open_board(folder: Path, work: Path) -> Board:
     """The board in a folder.
 
     Raises
@@ -165,9 +171,9 @@ def open_board(folder: Path, work: Path, packages: Sequence[Path] = ()) -> Board
     UsageError
         If there is none.
     """
-    if not (folder / "sysroot/usr/bin/python3").exists():
+    if not (folder / PYTHON).exists():
         raise UsageError(f"{folder} holds no board", fix="make one with `make board`")
-    return Board(folder.resolve(), work.resolve(), tuple(path.resolve() for path in packages))
+    return Board(folder.resolve(), work.resolve())
 
 
 def _tool(name: str, package: str) -> str:

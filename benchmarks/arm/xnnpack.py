@@ -34,8 +34,8 @@ class Files:
     fp32: Path
 
 
-def install(folder: Path, python: str = "3.11") -> Path:
-    """Put LiteRT for the board into a folder, once.
+def install(folder: Path, python: str) -> Path:
+    """Put LiteRT for the board's Python into a folder, once.
 
     Raises
     ------
