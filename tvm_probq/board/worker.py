@@ -22,6 +22,8 @@ from tvm_probq.board.words import DIED, EXPIRED, FAILED, NO_KEY
 
 Message = dict[str, Any]
 MAIN, TIMED = "main", "probq_timed"
+# TVM's words for a connection that ends: while it waits for an answer, and while it sends.
+BROKEN = ("kShutdown", "Socket SockChannel")
 
 
 class Worker:
@@ -110,7 +112,7 @@ def kind_of(text: str) -> str:
     """Say what an error of TVM's RPC means."""
     if "RPCSessionTimeoutError" in text:
         return EXPIRED
-    if "kShutdown" in text:
+    if any(sign in text for sign in BROKEN):
         return DIED
     return NO_KEY if "cannot find server that matches key" in text else FAILED
 
