@@ -6,15 +6,18 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml setup.py
+# An emulated 64-bit ARM board for the tests; its downloads (185 MB) serve all checkouts.
+BOARD ?= .board
+BOARD_CACHE ?= $(HOME)/.cache/tvm-probq-board
 
-.PHONY: demo test lint format typing venv clean
+.PHONY: demo test lint format typing venv board clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-demo
 	$(RUN) -m tvm_probq demo
 
 test: lint
-	$(RUN) -m pytest -q -ra
+	PROBQ_BOARD='$(abspath $(BOARD))' $(RUN) -m pytest -q -ra
 
 lint: $(VENV)/.stamp-dev typing
 	$(RUN) -m ruff check .
@@ -33,6 +36,9 @@ typing:
 
 venv: $(VENV)/.stamp-dev
 
+board: $(VENV)/.stamp-venv
+	tests/emulated_board/setup.sh --cache '$(BOARD_CACHE)' --python $(RUN) '$(BOARD)'
+
 # The stamps depend on what is installed, so that nothing is installed twice.
 $(VENV)/.stamp-venv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
@@ -48,5 +54,5 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-venv $(SOURCES)
 	@touch $@ $(VENV)/.stamp-demo
 
 clean:
-	rm -rf $(VENV) build dist tvm_probq.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .board build dist tvm_probq.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import tvm
-from emulation import EmulatedBoard, require_board
+from emulation import EmulatedBoard, require_board, require_python
 from onnx import helper, numpy_helper
 from tvm import relax
 
@@ -39,6 +39,12 @@ def shared_data() -> Path:
     if not (folder / "cards").is_dir():
         pytest.skip("needs the trained models and data sets in ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def board_python() -> Path:
+    """The Python of the emulated ARM board, whose CPU is ARM_BOARD_CPU; skips without it."""
+    return require_python()
 
 
 @pytest.fixture(scope="session")

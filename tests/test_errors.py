@@ -45,7 +45,7 @@ def test_parts_stay_readable() -> None:
     assert (error.what, error.where, error.why, error.fix) == ("what", "where", "why", "fix")
 
 
-def test_the_eleven_kinds_are_all_there_and_say_what_they_are() -> None:
+def test_the_twelve_kinds_are_all_there_and_say_what_they_are() -> None:
     assert {kind.__name__ for kind in KINDS} == {
         "EnvironmentProblem",
         "ModelError",
@@ -57,6 +57,7 @@ def test_the_eleven_kinds_are_all_there_and_say_what_they_are() -> None:
         "KernelError",
         "TuningError",
         "ArtefactError",
+        "BoardError",
         "UsageError",
     }
     assert all(kind.__doc__ for kind in KINDS)

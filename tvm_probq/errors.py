@@ -92,5 +92,9 @@ class ArtefactError(ProbqError):
     """A compiled artefact is damaged, edited, or of another version or machine."""
 
 
+class BoardError(ProbqError):
+    """A board cannot be reached, is busy, frozen or unfit, or a session on it has failed."""
+
+
 class UsageError(ProbqError):
     """A command-line option or an argument has an invalid value."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from boards import Board, running
 
 from tvm_probq.cli.main import main
 from tvm_probq.demo.digits import MODEL_PATH, load_split
@@ -86,3 +87,16 @@ def artefact_path(digits: Path, record_path: Path) -> Path:
     options = ["--calibration", str(record_path), "--batch", "2", "--quiet"]
     assert main(["compile", str(MODEL_PATH), "-o", str(path), *options]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """A board that runs on this machine."""
+    with running(tmp_path_factory.mktemp("board")) as found:
+        yield found
+
+
+@pytest.fixture
+def place(board: Board) -> str:
+    """Its address, as ``--rpc`` takes it."""
+    return f"{board.address.host}:{board.address.port}"

@@ -16,7 +16,10 @@ import pytest
 from tvm_probq.cli import doctor, main, targets
 from tvm_probq.errors import DataError
 
-COMMANDS = ("demo", "calibrate", "compile", "run", "eval", "bench", "inspect", "targets", "doctor")
+COMMANDS = (
+    "demo", "calibrate", "compile", "run", "deploy", "eval", "bench", "inspect", "board", "targets",
+    "doctor",
+)  # fmt: skip
 
 
 def test_help_names_every_command_and_loads_no_tvm() -> None:

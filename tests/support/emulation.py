@@ -24,7 +24,8 @@ from tvm_probq.errors import KernelError
 Array = npt.NDArray[Any]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-BOARD = REPOSITORY / ".board"  # where `make board` puts it
+# Where `make board` puts it; `make test BOARD=path` names another place.
+BOARD = Path(os.environ.get("PROBQ_BOARD", REPOSITORY / ".board"))
 WORKER = Path(__file__).with_name("board_worker.py")
 TRIPLE = "aarch64-linux-gnu"
 DEADLINE_S = 120.0
@@ -149,10 +150,17 @@ class EmulatedBoard:
         return worker
 
 
+def require_python() -> Path:
+    """Give the board's Python; skip the running test where there is no emulated board."""
+    path = BOARD / "board-python"
+    if not path.is_file():
+        pytest.skip("needs the emulated ARM board: make board")
+    return path
+
+
 def require_board() -> None:
     """Skip the running test where there is no emulated board, or nothing to link for it."""
-    if not (BOARD / "board-python").is_file():
-        pytest.skip("needs the emulated ARM board: make board")
+    require_python()
     try:
         find_linker(TRIPLE)
     except KernelError as error:

@@ -36,8 +36,8 @@ class Ours:
     ----------
     mode, scheme, target : str
         As in the manifest.
-    main : tvm function
-        Takes tensors of TVM.
+    load : callable
+        Gives the function to time, which takes tensors of TVM; not called where a board runs it.
     peak_activation_bytes, parameter_bytes : int
         See `Compiled`.
     profile : TargetProfile
@@ -52,7 +52,7 @@ class Ours:
 
     mode: str
     scheme: str
-    main: Any
+    load: Callable[[], Any]
     peak_activation_bytes: int
     parameter_bytes: int
     profile: TargetProfile
@@ -62,7 +62,7 @@ class Ours:
 
     def call(self, x: Array) -> Callable[[], object]:
         """What to time: one run on a tensor that is TVM's already."""
-        main, tensor = self.main, tvm.runtime.tensor(x)
+        main, tensor = self.load(), tvm.runtime.tensor(x)
         return lambda: main(tensor)
 
 
@@ -79,7 +79,7 @@ def of_artefact(artefact: Artefact, model: Model | None) -> Ours:
         return quantized(model, artefact.plan, artefact.record)
 
     return Ours(
-        said.mode, said.scheme, load_library(artefact.library, artefact.path)["main"],
+        said.mode, said.scheme, lambda: load_library(artefact.library, artefact.path)["main"],
         said.peak_activation_bytes, said.parameter_bytes, profile, integer,
         lambda: artefact.library, lambda: _tiles_of(said),
     )  # fmt: skip
@@ -115,9 +115,11 @@ def of_model(
 
 
 def _of_compiled(compiled: Compiled, profile: TargetProfile, tiles: Tiles) -> Ours:
-    main = relax.VirtualMachine(compiled.executable, tvm.cpu())["main"]
+    triple = str(profile.tvm_target.get("mtriple", ""))
     return Ours(
-        compiled.mode, compiled.scheme, main, compiled.peak_activation_bytes,
-        compiled.parameter_bytes, profile, lambda: compiled.integer_module,
-        lambda: link_library(compiled), lambda: tiles,
+        compiled.mode, compiled.scheme,
+        lambda: relax.VirtualMachine(compiled.executable, tvm.cpu())["main"],
+        compiled.peak_activation_bytes, compiled.parameter_bytes, profile,
+        lambda: compiled.integer_module,
+        lambda: link_library(compiled, triple), lambda: tiles,
     )  # fmt: skip

@@ -45,15 +45,20 @@ class Timing:
 
     def quartiles_ms(self, clock: str) -> tuple[float, float]:
         """First and third quartile of one of `CLOCKS` in milliseconds."""
-        values = self._values(clock)
-        if len(values) < 2:
-            return values[0] * MS_PER_NS, values[0] * MS_PER_NS
-        low, _, high = statistics.quantiles(values, n=4)
+        low, high = quartiles(self._values(clock))
         return low * MS_PER_NS, high * MS_PER_NS
 
     def _values(self, clock: str) -> tuple[int, ...]:
         values: tuple[int, ...] = getattr(self, clock)
         return values
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Give the first and the third quartile; of a single value, that."""
+    if len(values) < 2:
+        return values[0], values[0]
+    low, _, high = statistics.quantiles(values, n=4)
+    return low, high
 
 
 def fair_clock(threads: int) -> str:

@@ -62,10 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache", type=Path, metavar="DIR", help="keep prepared peers (default: do not)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of random inputs (default 0)")
+    options.add_board(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Prepare and measure."""
+    if options.board_of(args) is not None:
+        return _on_board(args)
     chosen, left_out = peers.choose(args.against)
     # TVM takes the number of threads from the environment, when it is imported.
     cpus = use_threads(args.threads)
@@ -88,8 +91,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _on_board(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure on a board; peers cannot be there."""
+    from tvm_probq.bench.board import PEERS_WHY, measure_on_board
+
+    board = options.board_of(args)
+    if board is None:
+        raise ValueError("there is no board")
+    bench_subject.check_options(args)
+    subject, facts = bench_subject.open_subject(args)
+    result = measure_on_board(
+        subject.ours, subject.x, board, args.turns, args.threads, args.timeout,
+        lambda text: say(text, quiet=args.quiet),
+    )  # fmt: skip
+    left_out = dict.fromkeys(peers.PEERS, PEERS_WHY)
+    return {
+        **facts, "threads": args.threads, "turns": args.turns, **result, "left_out": left_out,
+    }  # fmt: skip
+
+
 def show(result: dict[str, Any]) -> str:
     """Lay all tables out."""
+    from tvm_probq.bench.board import show_board
     from tvm_probq.bench.layers import show_layers
     from tvm_probq.bench.result import show_latency, show_memory
     from tvm_probq.bench.share import show_share
@@ -100,6 +123,8 @@ def show(result: dict[str, Any]) -> str:
         f"{threads}, {result['turns']} turns"
     )
     parts = [title + _random_note(result)]
+    if "board" in result:
+        return "\n\n".join([*parts, show_board(result), "\n".join(_sizes(result))])
     parts.append(show_latency(result))
     parts.append("\n".join(_sizes(result)))
     if "surrogate_share" in result:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_probq.cli import calibrate, options, plans, samples, sources
+from tvm_probq.cli import calibrate, options, plans, runners, samples, sources
 from tvm_probq.cli.progress import say
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.errors import ArtefactError, UnsupportedError, UsageError
@@ -27,6 +27,8 @@ DEFAULT_MODES = ("static", "dynamic", "predicted")
 CARD_SUFFIX = ".toml"
 # Options that an artefact has answered already.
 COMPILING = ("modes", "scheme", "target")
+# Options that measure on this machine only.
+HERE = ("against", "layers", "memory", "surrogate_share", "tune_float")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +81,9 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise a UsageError for options that contradict the subject or each other."""
     from tvm_probq.build.archive import is_archive
 
+    artefact = is_archive(args.subject) or args.subject.suffix == ".probq"
+    if options.board_of(args) is not None:
+        _check_board_options(args, artefact)
     if args.tune_float < 0:
         raise UsageError(f"{args.tune_float} trials are asked for", where="--tune-float")
     if args.layers and args.threads > 1:
@@ -87,7 +92,7 @@ def check_options(args: argparse.Namespace) -> None:
         )
     if args.random_calibration is not None and args.data is not None:
         raise UsageError("--data and --random-calibration are given", fix="give only one of them")
-    if is_archive(args.subject) or args.subject.suffix == ".probq":
+    if artefact:
         for name in COMPILING:
             if getattr(args, name) is not None:
                 raise UsageError(
@@ -100,6 +105,22 @@ def check_options(args: argparse.Namespace) -> None:
             "the float model is named twice", where=str(args.subject),
             fix="leave --model out, and --card beside a card",
         )  # fmt: skip
+
+
+def _check_board_options(args: argparse.Namespace, artefact: bool) -> None:
+    for name in HERE:
+        if getattr(args, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is given for a board",
+                why="it measures on this machine only",
+                fix="leave it out, or leave out the board",
+            )
+    if not artefact and args.target is None:
+        raise UsageError(
+            "a board is given without --target",
+            where=str(args.subject),
+            fix="name the board's hardware profile: `tvm-probq targets` lists them",
+        )
 
 
 def open_subject(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
@@ -121,9 +142,8 @@ def open_subject(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
 def _of_artefact(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
     from tvm_probq.bench.ours import of_artefact
     from tvm_probq.bench.session import Subject
-    from tvm_probq.build.artefact import load_artefact
 
-    artefact = load_artefact(args.subject)
+    artefact = runners.load(args.subject, args)
     said = artefact.manifest
     card = sources.card_of(args)
     path = args.model or (None if card is None else card.model)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_probq.cli import options, sources
+from tvm_probq.cli import options, runners, sources
 from tvm_probq.cli.progress import progress
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.data.corrupt import parse_corruption
 from tvm_probq.data.sets import model_inputs, open_set
 from tvm_probq.data.tasks import task_of
+from tvm_probq.errors import UsageError
 from tvm_probq.report.accuracy import Predict
 
 HELP = "measure the accuracy of an artefact or a float ONNX model on a card's evaluation set"
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_shape(parser)
     options.add_requantize(parser)
+    options.add_board(parser)
     parser.add_argument(
         "--batch",
         type=options.positive,
@@ -58,19 +61,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     card = load_card(args.card)
     task = task_of(card)
     corruption = None if args.corrupt is None else parse_corruption(args.corrupt)
-    from tvm_probq.report.accuracy import evaluate
+    with contextlib.ExitStack() as stack:
+        subject = open_subject(args, card, stack)
+        reference = None if args.reference is None else open_float(args.reference, args, card)
+        batches = progress(
+            model_inputs(card, "evaluation", BLOCK, args.limit, corruption),
+            _count(card, args.limit),
+            "evaluating",
+            quiet=args.quiet,
+            size=lambda batch: len(batch.x),
+        )
+        from tvm_probq.report.accuracy import evaluate
 
-    subject = open_subject(args, card)
-    reference = None if args.reference is None else open_float(args.reference, args, card)
-    batches = progress(
-        model_inputs(card, "evaluation", BLOCK, args.limit, corruption),
-        _count(card, args.limit),
-        "evaluating",
-        quiet=args.quiet,
-        size=lambda batch: len(batch.x),
-    )
-    exact = None if reference is None else reference.predict
-    scores = evaluate(batches, subject.predict, exact, task)
+        exact = None if reference is None else reference.predict
+        scores = evaluate(batches, subject.predict, exact, task)
     return {
         **scores.to_json(),
         "mode": subject.mode,
@@ -100,19 +104,23 @@ def show(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"{name:{width}}  {value}" for name, value in rows.items())])
 
 
-def open_subject(args: argparse.Namespace, card: Card) -> Subject:
-    """Open an artefact or an ONNX model, told apart by how the file begins."""
+def open_subject(args: argparse.Namespace, card: Card, stack: contextlib.ExitStack) -> Subject:
+    """Open an artefact or an ONNX model, told apart by how the file begins, until `stack` ends."""
     path = args.subject
     from tvm_probq.build.archive import is_archive
 
     if not is_archive(path) and path.suffix != ".probq":
+        if options.board_of(args) is not None:
+            raise UsageError(
+                "boards run artefacts only",
+                where=str(path),
+                fix="compile the model for the board: `tvm-probq compile --target ...`",
+            )
         return open_float(path, args, card)
-    from tvm_probq.build.artefact import load_artefact
-    from tvm_probq.runtime.runner import Runner
-
-    artefact = load_artefact(path)
+    artefact = runners.load(path, args)
     manifest = artefact.manifest
-    return Subject(Runner(artefact).run, manifest.mode, manifest.scheme, manifest.batch)
+    model = stack.enter_context(runners.open_runner(artefact, args))
+    return Subject(model.run, manifest.mode, manifest.scheme, manifest.batch)
 
 
 def open_float(path: Path, args: argparse.Namespace, card: Card) -> Subject:

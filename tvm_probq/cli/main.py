@@ -9,19 +9,21 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from tvm_probq.cli import (
     bench,
+    board,
     calibrate,
     compilation,
     debug,
     demo,
+    deploy,
     doctor,
     evaluation,
     inspection,
+    options,
     run,
     targets,
     tune,
@@ -57,11 +59,13 @@ COMMANDS: dict[str, Command] = {
     "calibrate": calibrate,
     "compile": compilation,
     "run": run,
+    "deploy": deploy,
     "eval": evaluation,
     "bench": bench,
     "inspect": inspection,
     "debug": debug,
     "tune": tune,
+    "board": board,
     "targets": targets,
     "doctor": doctor,
 }
@@ -107,8 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.HELP, description=command.HELP)
         command.add_arguments(sub)
-        sub.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
-        sub.add_argument("--quiet", action="store_true", help="only errors")
+        options.add_results(sub)
     return parser
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from tvm_probq.board.address import Address, parse
+from tvm_probq.errors import UsageError
 
 DEFAULT_SAMPLES = 128
+BOARD_TIMEOUT_S = 60.0
 
 
 def positive(text: str) -> int:
@@ -73,6 +78,65 @@ def add_requantize(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take a model that is quantized already (QDQ) as the float model that it stands for",
     )
+
+
+def add_board(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add where a board is, and how long to wait for it."""
+    place = parser.add_mutually_exclusive_group(required=required)
+    place.add_argument(
+        "--rpc", type=address, metavar="HOST:PORT", help="on the board whose server listens there"
+    )
+    place.add_argument(
+        "--tracker",
+        type=address,
+        metavar="HOST:PORT",
+        help="on a board that this RPC tracker lends; needs --key",
+    )
+    parser.add_argument("--key", default="", help="label of the board")
+    parser.add_argument(
+        "--timeout",
+        type=positive_number,
+        default=BOARD_TIMEOUT_S,
+        metavar="S",
+        help="longest wait for each call of the board (default %(default)g s)",
+    )
+
+
+def board_of(args: argparse.Namespace) -> Address | None:
+    """Give the address of `add_board`; None without one.
+
+    Raises
+    ------
+    UsageError
+        If the key is missing, or says nothing.
+    """
+    if args.tracker is not None:
+        if not args.key:
+            raise UsageError("--tracker is given without --key", fix="name a kind of board")
+        host, port = args.tracker
+        return Address(host, port, args.key, tracker=True)
+    if args.rpc is not None:
+        host, port = args.rpc
+        return Address(host, port, args.key)
+    if args.key:
+        raise UsageError("--key is given without a board", fix="add --rpc or --tracker")
+    return None
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_results(parser: argparse.ArgumentParser, **default: Any) -> None:
+    """Add what every command takes: ``--json`` and ``--quiet``."""
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the result as JSON", **default
+    )
+    parser.add_argument("--quiet", action="store_true", help="only errors", **default)
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, text: str) -> None:

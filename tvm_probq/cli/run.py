@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_probq.cli import options
+from tvm_probq.cli import options, runners
 from tvm_probq.data import npz
 from tvm_probq.errors import DataError, UsageError
 from tvm_probq.files import check_writable, write_file
@@ -31,16 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="samples as the model takes them, any number: .npy, or .npz by input name",
     )
+    options.add_board(parser)
     options.add_output(parser, "Y", "where outputs go: .npy for one output, .npz for any number")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Read, run and write."""
     check_writable(args.output, what=WHAT)
-    from tvm_probq.build.artefact import load_artefact
-    from tvm_probq.runtime.runner import Runner
-
-    artefact = load_artefact(args.artefact)
+    artefact = runners.load(args.artefact, args)
     names = [name for name, _, _ in artefact.manifest.outputs]
     if args.output.suffix != ".npz" and len(names) != 1:
         raise UsageError(
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             fix="let the output's name end in .npz",
         )
     inputs = read_inputs(args.input)
-    with Runner(artefact) as model:
+    with runners.open_runner(artefact, args) as model:
         outputs = dict(zip(names, model.run(inputs), strict=True))
     write_file(args.output, encode(outputs, archive=args.output.suffix == ".npz"), what=WHAT)
     return {

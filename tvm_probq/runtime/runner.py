@@ -1,12 +1,13 @@
-"""Run a compiled artefact on this machine."""
+"""Run a compiled artefact."""
 
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tvm
@@ -20,23 +21,19 @@ from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.runtime.batching import Arrays, by_name, check_exact, check_forms, run_batches
 
 
-class Runner:
-    """A loaded artefact.
+class ArtefactRunner(ABC):
+    """A loaded artefact, here or on a board.
 
-    Parameters
+    Attributes
     ----------
-    artefact : Artefact
-        From `load_artefact`.
-
-    Raises
-    ------
-    ArtefactError
-        If the library cannot be loaded.
-
-    Examples
-    --------
-    >>> with Runner(load_artefact(Path("model.probq"))) as model:  # doctest: +SKIP
-    ...     (logits,) = model.run(images)
+    inputs, outputs : tuple of (name, shape, dtype)
+        As in the manifest.
+    batch : int
+        Samples of one call.
+    counts : bool
+        Whether inputs and outputs count the same samples first.
+    path : Path
+        Of the artefact.
     """
 
     def __init__(self, artefact: Artefact) -> None:
@@ -45,9 +42,8 @@ class Runner:
         self.batch = artefact.manifest.batch
         self.counts = counted_samples((*self.inputs, *self.outputs)) is not None
         self.path = artefact.path
-        self._function: Any = load_library(artefact.library, artefact.path)["main"]
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Self:
         """Give the runner itself."""
         return self
 
@@ -60,9 +56,13 @@ class Runner:
         """Let go of the library."""
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the library and its memory; the runner cannot be used any more."""
-        self._function = None
+
+    @abstractmethod
+    def call(self, arrays: Arrays) -> list[NDArray[Any]]:
+        """Run exactly one batch of checked arrays."""
 
     def run(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> list[NDArray[Any]]:
         """Run any number of samples.
@@ -91,6 +91,34 @@ class Runner:
             return self.call(arrays)
         count = check_forms(arrays, self.inputs, where=str(self.path))
         return run_batches(self.call, arrays, count, self.batch)
+
+
+class Runner(ArtefactRunner):
+    """An artefact loaded on this machine.
+
+    Parameters
+    ----------
+    artefact : Artefact
+        From `load_artefact`.
+
+    Raises
+    ------
+    ArtefactError
+        If the library cannot be loaded.
+
+    Examples
+    --------
+    >>> with Runner(load_artefact(Path("model.probq"))) as model:  # doctest: +SKIP
+    ...     (logits,) = model.run(images)
+    """
+
+    def __init__(self, artefact: Artefact) -> None:
+        super().__init__(artefact)
+        self._function: Any = load_library(artefact.library, artefact.path)["main"]
+
+    def close(self) -> None:
+        """Let go of the library and its memory; the runner cannot be used any more."""
+        self._function = None
 
     def call(self, arrays: Arrays) -> list[NDArray[Any]]:
         """Run exactly one batch of checked arrays."""
