@@ -12,6 +12,7 @@ from tvm_probq import ops
 from tvm_probq.ir.expressions import constant_value, is_call, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.kernels.byte_sums import byte_sums
 from tvm_probq.kernels.small import (
     call_kernel,
     correction_spec,
@@ -21,8 +22,7 @@ from tvm_probq.kernels.small import (
     sums_strides,
     surrogate_spec,
 )
-from tvm_probq.kernels.small.byte_dots import ByteDot
-from tvm_probq.kernels.x86.byte_dot import byte_dot
+from tvm_probq.kernels.small.byte_dots import ByteSums
 
 MOMENTS = ("moments_tensor", "moments_channel", "moments_diagonal")
 
@@ -51,11 +51,11 @@ class FusePredictions:
     Parameters
     ----------
     target : tvm.target.Target
-        Its dot product of bytes makes the sums, if it has one.
+        What it has for bytes makes the sums (:mod:`tvm_probq.kernels.byte_sums`).
     """
 
     def __init__(self, target: tvm.target.Target) -> None:
-        self.dot = byte_dot(target)
+        self.dot = byte_sums(target)
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
@@ -73,7 +73,7 @@ class FusePredictions:
 class _Fuser:
     """Visits calls in order; knows which results a fused kernel has already replaced."""
 
-    def __init__(self, definitions: Definitions, dot: ByteDot | None) -> None:
+    def __init__(self, definitions: Definitions, dot: ByteSums | None) -> None:
         self.definitions = definitions
         self.dot = dot
         self.replaced: dict[Any, Any] = {}

@@ -1,6 +1,7 @@
 """The passes in the order the graph meets them."""
 
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -69,13 +70,14 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 
 def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
-    return [
+    passes = [
         FusePredictions(target),
         LowerLayers(target, tiles),
         GroupPredictions(),
         PackConstants(),
         ReuseResiduals(),
     ]
+    return [_for_target(target, change) for change in passes]
 
 
 def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passes:
@@ -87,7 +89,7 @@ def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passe
     return [
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
-        relax.transform.LegalizeOps(),
+        _for_target(target, relax.transform.LegalizeOps()),
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
@@ -106,6 +108,19 @@ def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passe
         relax.transform.VMShapeLower(),
         relax.transform.AttachGlobalSymbol(),
     ]
+
+
+def _for_target(target: tvm.target.Target, change: tvm.transform.Pass) -> tvm.transform.Pass:
+    """A pass with the target in force, by which small kernels choose instructions."""
+
+    def transform(mod: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        with target:
+            return change(mod)
+
+    made: tvm.transform.Pass = tvm.transform.module_pass(
+        transform, opt_level=0, name=change.info.name
+    )
+    return made
 
 
 def pipeline(

@@ -27,7 +27,8 @@ DOCUMENTS = sorted(
     ]
 )
 PAGES = (
-    "architecture", "artefact", "boards", "errors", "numerics", "operators", "passes", "targets", "tuning",
+    "architecture", "artefact", "boards", "errors", "numerics", "operators", "passes", "targets",
+    "tuning",
 )  # fmt: skip
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

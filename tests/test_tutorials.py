@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from emulation import require_board
 
 FOLDER = Path(__file__).resolve().parents[1] / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("*.py"))
@@ -26,6 +27,7 @@ def test_the_tutorials_are_there() -> None:
         "01_quickstart.py",
         "02_in_your_build.py",
         "03_autotune.py",
+        "04_arm_rpc.py",
     ]
 
 
@@ -33,6 +35,8 @@ def test_the_tutorials_are_there() -> None:
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_runs(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the tutorials' images come with scikit-learn")
+    if "arm" in path.stem:
+        require_board()
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(path)],

@@ -20,6 +20,22 @@ Array = npt.NDArray[Any]
 NEEDED = {"cascadelake": "avx512vnni", "alderlake": "avxvnni", "haswell": "avx2", "x86-64": "sse2"}
 
 
+HERE = ("haswell", "cortex-a72")  # where kernels run unless a test says where
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests of small kernels that say no CPU on each of `HERE`."""
+    names, module = metafunc.fixturenames, metafunc.module.__name__
+    if "default_mcpu" in names and "mcpu" not in names and ".test_small_" in f".{module}":
+        metafunc.parametrize("default_mcpu", HERE, indirect=True)
+
+
+@pytest.fixture
+def default_mcpu(request: pytest.FixtureRequest) -> str:
+    """The CPU of kernels that a test runs without saying where."""
+    return str(getattr(request, "param", HERE[0]))
+
+
 def _target(mcpu: str) -> Any:
     if mcpu in CPUS:
         require_board()
@@ -29,8 +45,10 @@ def _target(mcpu: str) -> Any:
     return tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
 
 
-def _graph(make: Callable[..., Any], arrays: Sequence[Array], batch: Any) -> Any:
-    """A module that calls ``make(*variables)``."""
+def _graph(
+    make: Callable[..., Any], arrays: Sequence[Array], batch: Any, target: Any
+) -> tvm.IRModule:
+    """A module that calls ``make(*variables)``, its operators made kernels for a target."""
 
     def shape(array: Array) -> tuple[Any, ...]:
         return array.shape if batch is None else (batch, *array.shape[1:])
@@ -43,11 +61,12 @@ def _graph(make: Callable[..., Any], arrays: Sequence[Array], batch: Any) -> Any
         with builder.dataflow():
             output = builder.emit_output(make(*params))
         builder.emit_func_output(output)
-    return relax.transform.LegalizeOps()(builder.finalize())
+    with target:
+        return relax.transform.LegalizeOps()(builder.finalize())
 
 
 @pytest.fixture
-def evaluate(board_processes: EmulatedBoard) -> Callable[..., list[Array]]:
+def evaluate(board_processes: EmulatedBoard, default_mcpu: str) -> Callable[..., list[Array]]:
     """The function that runs an operator, on this machine or for an ARM CPU on the board.
 
     It gives the outputs of ``make(*variables)`` on `arrays`; a given `batch` replaces first
@@ -55,11 +74,12 @@ def evaluate(board_processes: EmulatedBoard) -> Callable[..., list[Array]]:
     """
 
     def run(
-        make: Callable[..., Any], arrays: Sequence[Array], mcpu: str = "haswell", batch: Any = None
+        make: Callable[..., Any], arrays: Sequence[Array], mcpu: str = "", batch: Any = None
     ) -> list[Array]:
+        mcpu = mcpu or default_mcpu
         target = _target(mcpu)
         pipeline = relax.get_default_pipeline(target)
-        library = tvm.compile(_graph(make, arrays, batch), target, relax_pipeline=pipeline)
+        library = tvm.compile(_graph(make, arrays, batch, target), target, relax_pipeline=pipeline)
         if mcpu in CPUS:
             return board_processes.run(library, arrays, mcpu)
         machine = relax.VirtualMachine(library, tvm.cpu())
@@ -71,18 +91,25 @@ def evaluate(board_processes: EmulatedBoard) -> Callable[..., list[Array]]:
 
 
 def _build(func: Any, target: Any) -> Any:
+    if not isinstance(func, tvm.tirx.PrimFunc):
+        with target:
+            func = func()
     return tvm.tirx.build(
         tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), target=target
     )
 
 
 @pytest.fixture
-def run_kernel(board_processes: EmulatedBoard) -> Callable[..., list[Array]]:
-    """The function that runs a bare kernel, on this machine or for an ARM CPU on the board."""
+def run_kernel(board_processes: EmulatedBoard, default_mcpu: str) -> Callable[..., list[Array]]:
+    """The function that runs a bare kernel, on this machine or for an ARM CPU on the board.
+
+    It takes the kernel, or a function that makes it for the target in force.
+    """
 
     def run(
-        func: Any, inputs: Sequence[Array], outputs: Sequence[Array], mcpu: str = "haswell"
+        func: Any, inputs: Sequence[Array], outputs: Sequence[Array], mcpu: str = ""
     ) -> list[Array]:
+        mcpu = mcpu or default_mcpu
         library = _build(func, _target(mcpu))
         if mcpu in CPUS:
             return board_processes.run(library, [*inputs, *outputs], mcpu, len(outputs))
@@ -99,11 +126,16 @@ def kernel_assembly() -> Callable[..., str]:
     return lambda func, target: str(_build(func, target).inspect_source("asm"))
 
 
+def _bits(reals: Array) -> Array:
+    """Bits of float32; processors do not agree on the sign of a NaN."""
+    return np.where(np.isnan(reals), np.float32(np.nan), reals).view(np.int32)
+
+
 def _same_bits(found: Array, wanted: Array) -> None:
     assert found.dtype == wanted.dtype
     assert found.shape == wanted.shape
     if found.dtype == np.float32:
-        found, wanted = found.view(np.int32), wanted.view(np.int32)
+        found, wanted = _bits(found), _bits(wanted)
     np.testing.assert_array_equal(found, wanted)
 
 

@@ -77,7 +77,7 @@ def test_matches_the_simulator(
     same_bits(evaluate(make, _arrays(acc))[0], numerics.measure(real, 255))
 
 
-@pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64"])
+@pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64", "cortex-a76"])
 def test_other_instruction_sets(
     evaluate: Any, same_bits: Any, rng: Any, qparams: Any, mcpu: str
 ) -> None:

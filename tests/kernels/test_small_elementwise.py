@@ -1,5 +1,6 @@
 """Kernels between reals, codes and ranges, against the simulator."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tvm_probq.simulator.numerics import Activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
 SHAPES = [(1, 5, 7, 24), (3, 4, 5, 10), (1, 3, 3, 72), (3, 40)]
-TARGETS = ["cascadelake", "haswell", "x86-64"]
+TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a76"]
 
 
 def _reals(rng: Any, shape: tuple[int, ...]) -> Any:
@@ -165,7 +166,7 @@ def test_pooling_under_its_own_range(
     for ranges in {1, channels}:
         p = qparams(batch, ranges)
         p[0, 0] = np.inf
-        kernel = measured_pool_kernel(q.shape, ranges, 63)
+        kernel = functools.partial(measured_pool_kernel, q.shape, ranges, 63)
         outputs = np.zeros((batch, 3, 1), "float32"), np.zeros((batch, channels), "uint8")
         found, codes = run_kernel(kernel, [q, p], outputs)
         same_bits(found, numerics.pool_range(q, p, 63))

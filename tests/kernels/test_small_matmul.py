@@ -12,7 +12,7 @@ from tvm_probq.simulator import products
 from tvm_probq.simulator.arithmetic import f32
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
-TARGETS = ["cascadelake", "haswell", "x86-64"]
+TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a76"]
 # Rows that do not fill a block, columns that do not fill a vector, one of each, long sums.
 SHAPES = [
     (1, 8, 16, 8, 16), (2, 3, 5, 7, 9), (1, 1, 1, 1, 1), (3, 2, 4, 33, 17), (1, 2, 9, 300, 3),
@@ -20,9 +20,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
-def _check(
-    evaluate: Any, same_bits: Any, qparams: Any, a: Any, b: Any, mcpu: str = "haswell"
-) -> None:
+def _check(evaluate: Any, same_bits: Any, qparams: Any, a: Any, b: Any, mcpu: str = "") -> None:
     pa, pb, py = (qparams(len(a)) for _ in range(3))
     py[:, 0] *= f32(a.shape[-1] * 20)  # sums, not single products
     [codes] = evaluate(ops.matmul, [a, pa, b, pb, py], mcpu)

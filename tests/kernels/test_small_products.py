@@ -13,7 +13,7 @@ from tvm_probq.kernels.small.products import ProductSpec, multiply_kernel
 from tvm_probq.simulator import products
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
-TARGETS = ["cascadelake", "haswell", "x86-64"]
+TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a76"]
 # Odd channels, positions that do not fill a row of vectors, one position, more channels than a tile
 # has bytes for two.
 SHAPES = [
@@ -35,7 +35,7 @@ def _factors(rng: Any, shape: tuple[int, ...], gated: bool) -> tuple[Any, Any]:
 
 def _check(
     evaluate: Any, same_bits: Any, factors: Any, pa: Any, pb: Any, py: Any, text: str = "none",
-    mcpu: str = "haswell",
+    mcpu: str = "",
 ) -> None:  # fmt: skip
     a, b = factors
     act = ops.parse_activation(text)

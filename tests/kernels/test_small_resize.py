@@ -24,7 +24,7 @@ def _tables(case: str) -> list[Any]:
     return [table for axis in axes for table in (axis.index, axis.weight)]
 
 
-@pytest.mark.parametrize("mcpu", ["cascadelake", "haswell", "x86-64"])
+@pytest.mark.parametrize("mcpu", ["cascadelake", "haswell", "x86-64", "cortex-a76"])
 @pytest.mark.parametrize("case", CASES)
 def test_matches_the_simulator(
     evaluate: Any, same_bits: Any, rng: Any, case: str, mcpu: str

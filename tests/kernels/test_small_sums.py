@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+from emulation import CPUS, arm_target
 
 from tvm_probq import ops
+from tvm_probq.kernels.assembly import count_instruction
+from tvm_probq.kernels.byte_sums import byte_sums
 from tvm_probq.kernels.small import sums_kernel
-from tvm_probq.kernels.x86.byte_dot import byte_dot
 from tvm_probq.simulator import numerics, surrogates
 
 COUNT = 49
-TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a72", "cortex-a76"]
+TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a76"]
 
 
 def _normal(rng: Any, *shape: int) -> Any:
@@ -47,13 +49,20 @@ def test_sums(
     same_bits(found, numerics.sums(q, strides))
 
 
-DOTS = {  # by CPU, the bytes of a register that its dot product reads
+WIDEST = {  # by CPU, the bytes of a register whose sums it adds up
     "cascadelake": 64,
     "alderlake": 32,
+    "cortex-a72": 16,
+    "cortex-a76": 16,
 }
 
 
-@pytest.mark.parametrize("mcpu", DOTS)
+def _byte_sums(mcpu: str) -> Any:
+    target = arm_target(mcpu) if mcpu in CPUS else tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
+    return byte_sums(target)
+
+
+@pytest.mark.parametrize("mcpu", WIDEST)
 @pytest.mark.parametrize(
     ("shape", "strides"),
     [
@@ -65,17 +74,18 @@ DOTS = {  # by CPU, the bytes of a register that its dot product reads
         ((2, 5, 6, 40), (3, 2)),
         ((1, 5, 6, 100), (1, 1)),
         ((1, 7, 7, 192), (1, 1)),
-        ((1, 33, 31, 64), (1, 1)),
+        ((1, 33, 31, 64), (1, 1)),  # more positions than 16 bits hold, in rows that do not
+        ((1, 16, 16, 16), (1, 1)),  # as many as they hold
+        ((1, 2, 257, 16), (2, 1)),  # a row of one more
         ((3, 40), (1, 1)),
         ((1, 6, 4, 10), (1, 1)),
     ],
 )
-def test_sums_by_dot_products(
+def test_sums_of_bytes(
     run_kernel: Any, same_bits: Any, rng: Any, shape: Any, strides: Any, mcpu: str
 ) -> None:
-    dot = byte_dot(tvm.target.Target({"kind": "llvm", "mcpu": mcpu}))
-    assert dot is not None
-    assert dot.widest == DOTS[mcpu]
+    dot = _byte_sums(mcpu)
+    assert dot.widest == WIDEST[mcpu]
     q = rng.integers(0, 256, shape).astype("uint8")
     q[0, ..., ::2] = 255
     out = np.zeros((shape[0], 2, shape[-1]), "int32")
@@ -85,14 +95,24 @@ def test_sums_by_dot_products(
 
 def test_the_dot_product_is_used(kernel_assembly: Any) -> None:
     target = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
-    for dot, count in ((None, 0), (byte_dot(target), 8)):
+    for dot, count in ((None, 0), (byte_sums(target), 8)):
         text = kernel_assembly(sums_kernel((1, 8, 8, 64), (1, 1), dot), target)
         assert text.count("vpdpbusd") == count
 
 
 @pytest.mark.parametrize("mcpu", ["haswell", "x86-64"])
 def test_cpus_without_a_dot_product(mcpu: str) -> None:
-    assert byte_dot(tvm.target.Target({"kind": "llvm", "mcpu": mcpu})) is None
+    assert _byte_sums(mcpu) is None
+
+
+@pytest.mark.parametrize(
+    ("mcpu", "instruction"), [("cortex-a76", "udot"), ("cortex-a72", "uadalp")]
+)
+def test_instructions_of_arm(kernel_assembly: Any, mcpu: str, instruction: str) -> None:
+    kernel = sums_kernel((1, 8, 8, 64), (1, 1), _byte_sums(mcpu))
+    text = kernel_assembly(kernel, arm_target(mcpu))
+    # Of four vectors: eight dot products, or sums and squares of four pairs of vectors.
+    assert count_instruction(text, instruction) == {"udot": 8, "uadalp": 12}[instruction]
 
 
 WINDOWS = {  # shape, ranges, kernel, strides, pads, dilation, groups, gamma

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import tvm
 from tvm import relax, te, tirx
+from tvm.support import cc
 
 from tvm_probq.board.address import Address
 from tvm_probq.board.facts import BoardFacts, ask_facts
@@ -147,7 +148,7 @@ def library_of(body: str, folder: Path) -> bytes:
     folder.mkdir(exist_ok=True)
     source, code, library = (folder / name for name in ("body.c", "body.o", "library.so"))
     source.write_text(SOURCE.format(body=body))
-    subprocess.run(["g++", "-x", "c", "-fPIC", "-c", source, "-o", code], check=True)
+    subprocess.run([cc.get_cc(), "-x", "c", "-fPIC", "-c", source, "-o", code], check=True)
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType(SHAPE, "float32"))
     with builder.function("main", [x]):

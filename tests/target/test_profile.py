@@ -234,6 +234,26 @@ def test_another_package_adds_a_profile_as_a_file(
     assert (profile.name, profile.description) == ("theirs", "mine")
 
 
+def test_the_example_of_an_installed_package(
+    monkeypatch: pytest.MonkeyPatch, repository: Path, tmp_path: Path
+) -> None:
+    """The file of docs/targets.md, in a package that declares it as an entry point."""
+    text = (repository / "docs" / "targets.md").read_text(encoding="utf-8")
+    [example] = [block for block in text.split("```") if block.startswith("toml\n# apple-m1.toml")]
+    (tmp_path / "apple-m1.toml").write_text(example.removeprefix("toml\n"), encoding="utf-8")
+    (tmp_path / "apple_profiles.py").write_text(
+        "from pathlib import Path\nM1 = Path(__file__).with_name('apple-m1.toml')\n"
+    )
+    (tmp_path / "apple_profiles-1.dist-info").mkdir()
+    declared = "[tvm_probq.targets]\napple-m1 = apple_profiles:M1\n"
+    (tmp_path / "apple_profiles-1.dist-info" / "entry_points.txt").write_text(declared)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "apple-m1" in profile_names()
+    profile = load_profile("apple-m1")
+    assert (profile.name, profile.architecture, profile.threads) == ("apple-m1", "aarch64", 4)
+    assert profile.target().attrs["mcpu"] == "apple-m1"
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

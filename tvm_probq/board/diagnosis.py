@@ -116,6 +116,8 @@ def refused(where: str, doing: str, why: str) -> BoardError:
             "the board cannot load the library", where=where, why=why,
             fix="check that it was compiled for this board, and that its disk has free space",
         )  # fmt: skip
+    if doing == "connect":
+        return BoardError("the board's server does not begin a session", where=where, why=why)
     return BoardError(f"the board reports an error {DOING[doing]}", where=where, why=why)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from tvm_probq.board.address import Address
 from tvm_probq.board.diagnosis import SessionEnded
 from tvm_probq.board.facts import BoardFacts, ask_facts
 from tvm_probq.board.process import Late, WorkerProcess
+from tvm_probq.board.sockets import left
 from tvm_probq.board.tracker import borrow
 from tvm_probq.board.wire import Arrays
 from tvm_probq.board.words import DIED, EXPIRED, NO_KEY
 from tvm_probq.errors import BoardError
 
 TIMEOUT_S = 60.0
-PROBE_S = 3.0
+# For the question what a board is: a tenth of a call's time, but not less.
+PROBE_S, PROBE_SHARE = 3.0, 0.1
 CLOSING_S = 5.0
 # Of a call's time, kept for asking the board why the rest was not enough.
 RESERVE_S, RESERVE_SHARE = 2.0, 0.25
@@ -67,7 +69,7 @@ class BoardSession:
         self._process: WorkerProcess | None = None
         self._open()
 
-    def __enter__(self) -> BoardSession:
+    def __enter__(self) -> Self:
         """Give the session itself."""
         return self
 
@@ -177,8 +179,8 @@ class BoardSession:
                     raise last or error from error
                 self._place, self._where = (host, port), f"board {host}:{port}"
             try:
-                left = max(0.1, deadline - time.monotonic())
-                self.facts = ask_facts(*self._place, self._where, min(PROBE_S, left))
+                asking_s = min(max(PROBE_S, PROBE_SHARE * self._timeout_s), left(deadline))
+                self.facts = ask_facts(*self._place, self._where, asking_s)
                 break
             except BoardError as error:
                 # A tracker also lends boards that have frozen: the next one may answer.

@@ -26,6 +26,8 @@ from tvm_probq.board.words import DIED, EXPIRED, FAILED, NO_KEY
 Message = dict[str, Any]
 MAIN, TIMED = "main", "probq_timed"
 KERNELS = "probq.board.kernels."
+# TVM's words for a connection that ends: while it waits for an answer, and while it sends.
+BROKEN = ("kShutdown", "Socket SockChannel")
 
 
 class Worker:
@@ -139,7 +141,7 @@ class Worker:
 
     def _upload_arrays(self, name: str, arrays: Arrays) -> None:
         content = io.BytesIO()
-        np.savez(content, **arrays)
+        np.savez(content, allow_pickle=False, **arrays)
         self._session.upload(bytearray(content.getvalue()), name)
 
     def _forget(self) -> None:
@@ -155,7 +157,7 @@ def kind_of(text: str) -> str:
     """Say what an error of TVM's RPC means."""
     if "RPCSessionTimeoutError" in text:
         return EXPIRED
-    if "kShutdown" in text:
+    if any(sign in text for sign in BROKEN):
         return DIED
     return NO_KEY if "cannot find server that matches key" in text else FAILED
 

@@ -165,8 +165,6 @@ class FleetMeasurer:
         threading.Thread(target=work, daemon=True).start()
 
     def _open(self) -> KernelSession:
-        if self._closed:
-            raise TuningError("the boards are not used any more")
         session = KernelSession(self._address, self._check, self._timeout_s)
         self._sessions.add(session)
         if self._closed:

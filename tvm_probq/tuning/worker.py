@@ -72,8 +72,9 @@ class Worker:
             str(folder / LIBRARY), fcompile=find_linker(self._triple), workspace_dir=str(folder)
         )
         shared = {**candidate.arguments, WANTED: bench.candidates.wanted}
-        np.savez(folder / OWN, **{WEIGHTS: shared.pop(WEIGHTS)})
-        np.savez(folder / SHARED, **shared)
+        own = {WEIGHTS: shared.pop(WEIGHTS)}
+        np.savez(folder / OWN, allow_pickle=False, **own)
+        np.savez(folder / SHARED, allow_pickle=False, **shared)
         return {"order": list(candidate.arguments), **candidate.facts}
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import SIGN, joined, neon, picked
+from tvm_probq.kernels.arm.registers import SIGN, neon
+from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, widths
 from tvm_probq.kernels.arm.unit import QUAD
-from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store, view
+from tvm_probq.kernels.small.emit import let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
 from tvm_probq.kernels.spec import LayerSpec
 
 BYTE = 255.0
-TOGETHER = 4  # vectors of four values that become a register of codes
 
 
 class Epilogue:
@@ -50,6 +50,7 @@ class Epilogue:
         self._channel, self.real = channel, real
         self.quads = -(-real // QUAD)
         self._rows: dict[str, Any] = {}
+        self.bounds: list[Any] = []
         if spec.output == "int32":
             self._read_starts(start)
             return
@@ -58,7 +59,7 @@ class Epilogue:
         for first, lanes in self._vectors():
             self._prepare(first, lanes)
         if self._y is not None and spec.out_ranges == 1:
-            self._bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
+            self.bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
         if spec.residual:
             self._prepare_residual()
 
@@ -175,7 +176,7 @@ class Epilogue:
         """The residual's codes less their zero-point, float32, a vector for four channels."""
         codes = scratch("int16", self.quads * QUAD)
         first = 0
-        for lanes in _widths(self.real):
+        for lanes in widths(self.real):
             found = convert(load(self._codes, place + first, lanes=lanes), "int16")
             centred = found - splat(self._residual_zero, lanes)
             store(codes, centred, first, lanes=lanes)
@@ -185,65 +186,12 @@ class Epilogue:
             for q in range(self.quads)
         ]
 
-    def store(self, values: Sequence[Sequence[Any]], output: Any, places: Sequence[Any]) -> None:
+    def store(self, values: Values, output: Any, places: Sequence[Any]) -> None:
         """Store the values of several positions, each from its place on, in elements."""
-        if self.spec.output != "codes":
-            for position, place in zip(values, places, strict=True):
-                for quad, value in enumerate(position):
-                    self._store_part(value, 0, QUAD, output, place, quad)
-            return
-        for some in self._together(values):
-            codes = self._narrowed([let(neon("int16x4", "sqxtn.v4i16", v)) for *_, v in some])
-            start = 0
-            while start < len(some):
-                position, quad, _ = some[start]
-                count = sum(1 for other, *_ in some[start:] if other == position)
-                place = places[position]
-                self._store_part(codes, start * QUAD, count * QUAD, output, place, quad)
-                start += count
-
-    def _together(self, values: Sequence[Sequence[Any]]) -> list[list[tuple[int, int, Any]]]:
-        """Position, number and value of the vectors that become codes together.
-
-        Vectors of several positions only where one alone does not fill half a register.
-        """
-        rows = [[(i, quad, v) for quad, v in enumerate(found)] for i, found in enumerate(values)]
-        if self.quads <= TOGETHER // 2:
-            rows = [[vector for row in rows for vector in row]]
-        return [r[i : i + TOGETHER] for r in rows for i in range(0, len(r), TOGETHER)]
-
-    def _narrowed(self, words: Sequence[Any]) -> Any:
-        """Codes uint8 of two or four vectors of four int16, the last one again if there is room."""
-        wanted = 2 if len(words) <= 2 else TOGETHER
-        words = [*words, *[words[-1]] * (wanted - len(words))]
-        eights = [joined(words[i : i + 2]) for i in range(0, len(words), 2)]
-        narrow = [neon("int8x8", "sqxtun.v8i8", eight) for eight in eights]
-        codes = joined([let(tirx.reinterpret("uint8x8", part)) for part in narrow])
-        if self.spec.out_ranges > 1:
-            return codes
-        lower, upper = self._bounds
-        lanes = lanes_of(codes)
-        if not isinstance(lower, tirx.IntImm):
-            codes = let(tirx.max(codes, splat(lower, lanes)))
-        return let(tirx.min(codes, splat(upper, lanes)))
-
-    def _store_part(
-        self, value: Any, lane: int, count: int, output: Any, place: Any, quad: int
-    ) -> None:  # fmt: skip
-        """Store what is real of lanes from `lane` on, which are a block's channels from `quad` on."""
-        first = quad * QUAD
-        for lanes in _widths(min(count, self.real - first)):
-            whole = lanes == lanes_of(value)
-            part = value if whole else picked(value, *range(lane, lane + lanes))
-            store(output, part, place + first, lanes=lanes)
-            lane, first = lane + lanes, first + lanes
-
-
-def _widths(count: int) -> list[int]:
-    """Lanes of vectors that cover `count` elements, each once."""
-    found = [16] * (count // 16)
-    found += [lanes for lanes in (8, 4, 2, 1) if count % 16 & lanes]
-    return found
+        if self.spec.output == "codes":
+            store_codes(values, self.bounds, self.real, output, places)
+        else:
+            store_values(values, self.real, output, places)
 
 
 def _as_byte(bound: Any) -> Any:

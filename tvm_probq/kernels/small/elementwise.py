@@ -17,6 +17,7 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import const, convert, fma
+from tvm_probq.kernels.small.machine import on_arm
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, to_codes
 from tvm_probq.simulator.numerics import Activation
 
@@ -82,14 +83,18 @@ class Rescaled:
 
     def __init__(self, codes: Any, p: Parameters, y_scale: Any, channel: Any, lanes: int) -> None:
         self._codes, self._lanes = codes, lanes
-        self._zero = let(convert(p.zero(channel, lanes), "int32"))
+        zero = p.zero(channel, lanes)
+        # USUBL widens and subtracts bytes; elsewhere codes are widened to 32 bits at once.
+        self._kind = "int16" if on_arm() else "int32"
+        self._zero = let(convert(zero, "uint8" if on_arm() else "int32"))
         scale = p.scale(channel, lanes)
         self._ratio = let(scale if y_scale is None else scale / y_scale)
 
     def add_to(self, value: Any, *index: Any) -> Any:
         """`value` plus this operand, by one fused multiply-add."""
-        code = convert(load(self._codes, *index, lanes=self._lanes), "int32") - self._zero
-        return fma(convert(code, "float32"), self._ratio, value)
+        code = convert(load(self._codes, *index, lanes=self._lanes), self._kind)
+        centred = convert(code - convert(self._zero, self._kind), "int32")
+        return fma(convert(centred, "float32"), self._ratio, value)
 
 
 def rescale_kernel(shape: Shape, ranges: tuple[int, int]) -> tirx.PrimFunc:

@@ -10,8 +10,9 @@ from tvm.ir.expr import TensorLoad
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
 
+from tvm_probq.kernels.small.machine import wide
+
 VECTOR = 16
-WIDE = 64
 UNROLLED = 8
 OPAQUE = 8  # op_pattern kOpaque: nothing may be fused into, or around, these kernels
 SIZES = (16, 64, 128, 240)  # elements of scratch memory; four bytes each are less than 1024
@@ -189,11 +190,13 @@ def loop(extent: Any) -> Any:
     return ir.serial(in_code(extent))
 
 
-def wide_blocks(extent: int, body: Block, widest: int = WIDE) -> None:
+def wide_blocks(extent: int, body: Block, widest: int = 0) -> None:
     """Cover `extent` elements by vectors for work that may be done twice.
 
     The last block may overlap the one before, so that an awkward extent needs no short vectors.
+    Blocks are of `widest` elements, by default as the registers of the machine allow.
     """
+    widest = widest or wide()
     if isinstance(extent, Number):
         _overlapping_blocks(extent, body, widest)
         return

@@ -10,6 +10,8 @@ import numpy as np
 from tvm import tirx
 
 from tvm_probq.kernels.small.emit import Number, lanes_of, let, splat
+from tvm_probq.kernels.small.machine import on_arm
+from tvm_probq.kernels.small.neon import rounded
 
 SCALE_FLOOR = 2.0**-40
 
@@ -67,6 +69,8 @@ def rint(value: Any) -> Any:
 
 def rint_int32(value: Any) -> Any:
     """Round half to even, as int32, which must hold it: one instruction, not three."""
+    if on_arm():
+        return rounded(value)
     lanes = lanes_of(value)
     kind = f"int32x{lanes}" if lanes > 1 else "int32"
     return tirx.call_llvm_pure_intrin(kind, "llvm.lrint", value)

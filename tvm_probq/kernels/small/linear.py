@@ -5,7 +5,6 @@ from typing import Any
 
 from tvm_probq.kernels.small.emit import (
     VECTOR,
-    WIDE,
     Register,
     let,
     load,
@@ -14,9 +13,9 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import convert, fma
+from tvm_probq.kernels.small.machine import accumulators, wide
 from tvm_probq.simulator.arithmetic import CHAINS
 
-ACCUMULATORS = 16  # vectors of 16 lanes that the chains fill at most
 Scalars = Callable[[Any], Any]
 
 
@@ -80,4 +79,4 @@ def chained_matvec(
             totals = [let(low + high) for low, high in pairs]
         emit(column, lanes, totals[0])
 
-    wide_blocks(columns, block, min(WIDE, ACCUMULATORS // count * VECTOR))
+    wide_blocks(columns, block, min(wide(), accumulators() * VECTOR // count))

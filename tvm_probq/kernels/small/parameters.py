@@ -19,11 +19,14 @@ from tvm_probq.kernels.small.floats import (
     rint,
     rint_int32,
 )
+from tvm_probq.kernels.small.machine import on_arm
+from tvm_probq.kernels.small.neon import EIGHT, codes_of
 from tvm_probq.kernels.smooth import emit_smooth
 from tvm_probq.simulator.numerics import Activation
 from tvm_probq.simulator.smooth import BIAS, MANTISSA, SMOOTH
 
 NO_ACTIVATION = Activation()
+BYTE = 255.0
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,36 @@ class Parameters:
 
 def to_codes(value: Any, lower: Any, upper: Any) -> Any:
     """Clip in float, round, and narrow to uint8."""
+    if on_arm() and lanes_of(value) % EIGHT == 0 and _is_one(lower) and _is_one(upper):
+        return _clip_codes(codes_of(value), lower, upper)
     return convert(rint_int32(minimum(maximum(value, lower), upper)), "uint8")
+
+
+def _is_one(bound: Any) -> bool:
+    """Whether all lanes have the same bound."""
+    return isinstance(bound, tirx.Broadcast)
+
+
+def _clip_codes(codes: Any, lower: Any, upper: Any) -> Any:
+    """Codes clipped after rounding: the same, as bounds are whole numbers."""
+    lanes, (low, high) = lanes_of(codes), (_as_code(bound.value) for bound in (lower, upper))
+    if not isinstance(low, tirx.IntImm):
+        codes = let(tirx.max(codes, splat(low, lanes)))
+    return tirx.min(codes, splat(high, lanes))
+
+
+def _as_code(bound: Any) -> Any:
+    """A bound as uint8; a constant stays one."""
+    if isinstance(bound, tirx.FloatImm):
+        return tirx.const(int(bound.value), "uint8")
+    return let(convert(minimum(maximum(bound, 0.0), BYTE), "uint8"))
 
 
 def code_bounds(activation: Activation, y: Parameters, channel: Any, lanes: int) -> tuple[Any, Any]:
     """Smallest and largest code after a linear activation."""
+    if on_arm() and lanes > 1 and not y.per_channel:
+        low, high = (let(bound) for bound in code_bounds(activation, y, channel, 1))
+        return splat(low, lanes), splat(high, lanes)
     scale, zero, upper = y.scale(channel, lanes), y.zero(channel, lanes), y.qmax(channel, lanes)
     lower = const(0.0, lanes)
     if np.isfinite(activation.low):

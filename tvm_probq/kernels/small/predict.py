@@ -5,7 +5,7 @@ from typing import Any
 from tvm import tirx
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.small.byte_dots import ByteDot
+from tvm_probq.kernels.small.byte_dots import ByteSums
 from tvm_probq.kernels.small.correction import (
     CorrectionSpec,
     Projection,
@@ -33,7 +33,7 @@ def predict_kernel(
     *,
     shared_basis: bool = False,
     with_sums: bool = False,
-    dot: ByteDot | None = None,
+    dot: ByteSums | None = None,
 ) -> tirx.PrimFunc:
     """Everything that is predicted from one tensor, bit for bit as by the single operators.
 
@@ -62,7 +62,7 @@ def predict_kernel(
         which the surrogate then reads the first columns.
     with_sums : bool
         Whether another operator reads the sums too.
-    dot : ByteDot, optional
+    dot : ByteSums, optional
         The machine's dot product of bytes, to sum up with.
 
     Raises

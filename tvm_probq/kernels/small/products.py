@@ -15,7 +15,6 @@ from tvm import tirx
 
 from tvm_probq.kernels.small.elementwise import qparams_argument
 from tvm_probq.kernels.small.emit import (
-    WIDE,
     Argument,
     Register,
     build_kernel,
@@ -28,6 +27,7 @@ from tvm_probq.kernels.small.emit import (
     view,
 )
 from tvm_probq.kernels.small.floats import const, convert, fma
+from tvm_probq.kernels.small.machine import wide
 from tvm_probq.kernels.small.parameters import (
     NO_ACTIVATION,
     Parameters,
@@ -117,7 +117,7 @@ def product_range_kernel(spec: ProductSpec, qmax: int) -> tirx.PrimFunc:
     batch = spec.shape[0]
 
     def body(n: Any, a: Any, a_qparams: Any, b: Any, b_qparams: Any, out: Any) -> None:
-        grid, seen = _Grid.of(spec), RunningRange(WIDE)
+        grid, seen = _Grid.of(spec), RunningRange(wide())
         factors = _Factors.of(spec, grid, n, (a, a_qparams), (b, b_qparams))
 
         def extremes(c: Any, lanes: int, positions: Positions) -> None:
@@ -173,10 +173,10 @@ class _Grid:
         `c` is the place of the vector in a row; entering `positions` starts the loop over rows and
         gives the place in the sample.
         """
-        exact_blocks(self.length, lambda c, lanes: body(c, lanes, self._rows(c)), WIDE)
+        exact_blocks(self.length, lambda c, lanes: body(c, lanes, self._rows(c)), wide())
         if self.rest:
             start = self.full * self.length
-            exact_blocks(self.rest, lambda c, lanes: body(c, lanes, nullcontext(start + c)), WIDE)
+            exact_blocks(self.rest, lambda c, lanes: body(c, lanes, nullcontext(start + c)), wide())
 
     @contextmanager
     def _rows(self, c: Any) -> Iterator[Any]:
@@ -190,8 +190,8 @@ def _positions_together(positions: int, channels: int) -> int:
     Where that cannot be, as many as fit.
     """
     most = min(positions, max(1, (TILE_LIMIT - 1) // channels))
-    whole = [k for k in range(1, most + 1) if k * channels % WIDE == 0]
-    return min(whole, default=1 if channels >= WIDE else most)
+    whole = [k for k in range(1, most + 1) if k * channels % wide() == 0]
+    return min(whole, default=1 if channels >= wide() else most)
 
 
 @dataclass(frozen=True)
@@ -257,5 +257,5 @@ def _tiled(gate: Any, n: Any, grid: _Grid) -> Any:
         def copy(c: Any, lanes: int) -> None:
             store(tile, load(codes, n, c, lanes=lanes), 0, i * channels + c, lanes=lanes)
 
-        exact_blocks(channels, copy, WIDE)
+        exact_blocks(channels, copy, wide())
     return tile

@@ -7,7 +7,6 @@ from tvm import tirx
 
 from tvm_probq.kernels.small.elementwise import qparams_argument, rows_view
 from tvm_probq.kernels.small.emit import (
-    WIDE,
     Argument,
     Register,
     build_kernel,
@@ -26,6 +25,7 @@ from tvm_probq.kernels.small.floats import (
     nan_maximum,
     nan_minimum,
 )
+from tvm_probq.kernels.small.machine import wide
 from tvm_probq.kernels.small.parameters import Parameters, to_codes
 from tvm_probq.kernels.small.pooling import channel_mean
 
@@ -55,7 +55,7 @@ class RunningRange:
 
 def lanes_for(extent: int) -> int:
     """Width of the running vectors for rows of `extent` elements."""
-    return 1 << (min(extent, WIDE).bit_length() - 1)
+    return 1 << (min(extent, wide()).bit_length() - 1)
 
 
 def observe_kernel(shape: tuple[Any, ...], qmax: int) -> tirx.PrimFunc:

@@ -7,10 +7,16 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.small.byte_dots import POSITIONS, QUARTER, ByteDot, QuadSums, fold
+from tvm_probq.kernels.small.byte_dots import (
+    LONGEST,
+    POSITIONS,
+    QUARTER,
+    ByteSums,
+    RunningSums,
+    fold,
+)
 from tvm_probq.kernels.small.emit import (
     VECTOR,
-    WIDE,
     Argument,
     Number,
     Register,
@@ -27,13 +33,14 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import convert
+from tvm_probq.kernels.small.machine import wide
 
 LIMIT = 128  # lanes of a running vector: more do not fit the registers
 Shape = tuple[Any, ...]
 Strides = tuple[int, int]
 
 
-def sums_kernel(shape: Shape, strides: Strides, dot: ByteDot | None = None) -> tirx.PrimFunc:
+def sums_kernel(shape: Shape, strides: Strides, dot: ByteSums | None = None) -> tirx.PrimFunc:
     """Kernel (q uint8, out int32 ``[N, 2, C]``) of `sums`."""
     batch, channels = shape[0], shape[-1]
 
@@ -45,7 +52,7 @@ def sums_kernel(shape: Shape, strides: Strides, dot: ByteDot | None = None) -> t
 
 
 def emit_sums(
-    q: Any, strides: Strides, n: Any, out: Any, out_sample: Any = None, dot: ByteDot | None = None
+    q: Any, strides: Strides, n: Any, out: Any, out_sample: Any = None, dot: ByteSums | None = None
 ) -> None:
     """Write the sums of sample `n` to sample `out_sample` (the same by default) of `out`.
 
@@ -53,14 +60,14 @@ def emit_sums(
     """
     at = n if out_sample is None else out_sample
     channels = number(int(q.shape[-1]))
-    run = _Run.of(q, strides)
+    run = _Run.of(q, strides, dot.longest if dot else LONGEST)
     out = view(out, out.shape[0], 2, channels)
     with shared("sums"):
         _emit_sums(run, channels, n, out, at, dot)
 
 
 def _emit_sums(
-    run: "_Run", channels: Number, n: Any, out: Any, at: Any, dot: ByteDot | None
+    run: "_Run", channels: Number, n: Any, out: Any, at: Any, dot: ByteSums | None
 ) -> None:  # fmt: skip
     if dot is not None and _emit_quads(run, channels, n, out, at, dot):
         return
@@ -92,11 +99,11 @@ class _Run:
     pitch: Number
 
     @staticmethod
-    def of(q: Any, strides: Strides) -> "_Run":
+    def of(q: Any, strides: Strides, longest: int) -> "_Run":
         batch, channels = q.shape[0], int(q.shape[-1])
         height, width = (1, 1) if len(q.shape) == 2 else map(int, q.shape[1:3])
         down, right = strides
-        if down == right == 1:
+        if down == right == 1 and height * width <= longest:
             height, width = 1, height * width
         rows = view(q, batch, number(height), number(width * channels))
         numbers = -(-height // down), -(-width // right), down, right * channels
@@ -125,22 +132,22 @@ class _Pair:
             store(out, register.get(), *index[:-1], row, index[-1], lanes=register.lanes)
 
 
-def _emit_quads(run: _Run, channels: Number, n: Any, out: Any, at: Any, dot: ByteDot) -> bool:
+def _emit_quads(run: _Run, channels: Number, n: Any, out: Any, at: Any, dot: ByteSums) -> bool:
     """Write the sums by dot products, if that pays: whether it did."""
     widest = dot.widest
     length = run.length * channels
     if channels < widest and widest % channels == 0 and run.pitch == channels:
         if channels < QUARTER or length % widest:
             return False
-        sums = QuadSums(dot, widest)
+        sums = dot.running(widest)
         _see_quads(run, n, sums, length // widest, widest, 0)
         fold(sums.rows(), int(channels), out, at)
         return True
-    if channels < QUARTER or run.length < POSITIONS // 2:
+    if channels < QUARTER or not POSITIONS // 2 <= run.length <= dot.longest:
         return False
 
     def block(c: Any, lanes: int) -> None:
-        sums = QuadSums(dot, lanes)
+        sums = dot.running(lanes)
         _see_quads(run, n, sums, run.length, run.pitch, c)
         rows = sums.rows()
         for row in range(2):
@@ -150,7 +157,9 @@ def _emit_quads(run: _Run, channels: Number, n: Any, out: Any, at: Any, dot: Byt
     return True
 
 
-def _see_quads(run: _Run, n: Any, sums: QuadSums, length: Number, pitch: int, first: Any) -> None:
+def _see_quads(
+    run: _Run, n: Any, sums: RunningSums, length: Number, pitch: int, first: Any
+) -> None:
     """Show `sums` every vector of each run: `length` of them, `pitch` elements apart."""
     full, rest = length // POSITIONS, length % POSITIONS
 
@@ -164,14 +173,15 @@ def _see_quads(run: _Run, n: Any, sums: QuadSums, length: Number, pitch: int, fi
                 sums.see(vectors(i, j * POSITIONS, POSITIONS))
         if rest:
             sums.see(vectors(i, in_code(full * POSITIONS), rest))
+        sums.settle()
 
 
 def _positions_together(channels: int) -> int:
     """How many positions of few channels fill whole vectors, 1 if none do."""
-    if channels >= WIDE:
+    if channels >= wide():
         return 1
     fitting = [m for m in range(1, LIMIT // channels + 1) if m * channels % VECTOR == 0]
-    return max((m for m in fitting if m * channels <= WIDE), default=min(fitting, default=1))
+    return max((m for m in fitting if m * channels <= wide()), default=min(fitting, default=1))
 
 
 def _emit_narrow(

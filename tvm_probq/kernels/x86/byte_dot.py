@@ -9,14 +9,21 @@ import tvm
 from tvm import tirx
 from tvm.target.codegen import target_has_features
 
+from tvm_probq.kernels.small.byte_dots import LONGEST, QuadSums
 from tvm_probq.kernels.small.emit import lanes_of
 
 
 @dataclass(frozen=True)
 class Vpdpbusd:
-    """`tvm_probq.kernels.small.byte_dots.ByteDot` of AVX512-VNNI or AVX-VNNI."""
+    """`ByteSums` and their `ByteDot` of AVX512-VNNI or AVX-VNNI."""
 
     widest: int
+    longest = LONGEST
+    signed = True
+
+    def running(self, lanes: int) -> QuadSums:
+        """New sums."""
+        return QuadSums(self, lanes)
 
     def __call__(self, sums: Any, codes: Any, factors: Any) -> Any:
         """Add the products."""
