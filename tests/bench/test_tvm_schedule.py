@@ -10,7 +10,7 @@ import tvm
 from tvm import relax, tirx
 
 from tvm_probq.bench.peers.tvm_fp32 import compile_kernels, faster
-from tvm_probq.bench.peers.tvm_graph import ACCUMULATORS, Blocking, float_kernels
+from tvm_probq.bench.peers.tvm_graph import NEON, WIDE, Blocking, Registers, float_kernels
 from tvm_probq.bench.peers.tvm_schedule import SCHEDULED, schedule_all, target_of
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.kernels.assembly import count_instruction
@@ -23,17 +23,22 @@ def target() -> Any:
     return target_of(load_profile("x86-avx2").target(), 1)
 
 
+@pytest.mark.parametrize("registers", [WIDE, NEON], ids=["wide", "neon"])
 @pytest.mark.parametrize(("columns", "channels"), [(56, 64), (7, 24), (1, 1000), (13, 3), (14, 40)])
-def test_a_register_tile_divides_the_layer(columns: int, channels: int) -> None:
-    tile = Blocking.of(columns, channels)
+def test_a_register_tile_divides_the_layer(
+    columns: int, channels: int, registers: Registers
+) -> None:
+    tile = Blocking.of(columns, channels, registers)
     assert columns % tile.columns == 0
     assert channels % tile.channels == 0
     assert tile.channels % tile.lanes == 0
-    assert tile.columns * tile.channels // tile.lanes <= ACCUMULATORS
+    assert tile.columns * tile.channels // tile.lanes <= registers.accumulators
+    assert tile.lanes in (*registers.lanes, 1)
 
 
 def test_large_layers_get_large_tiles() -> None:
     assert Blocking.of(56, 64) == Blocking(7, 32, 16)
+    assert Blocking.of(56, 64, NEON) == Blocking(4, 16, 4)
 
 
 def test_every_kernel_is_scheduled_and_the_result_is_the_float_models(

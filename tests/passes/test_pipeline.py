@@ -9,6 +9,9 @@ import pytest
 import tvm
 
 import tvm_probq.passes
+from tvm_probq.build.compile import build
+from tvm_probq.kernels.assembly import count_instruction
+from tvm_probq.kernels.gate import assembly
 from tvm_probq.passes.pipeline import (
     build_passes,
     canonical_passes,
@@ -17,6 +20,7 @@ from tvm_probq.passes.pipeline import (
     quantize_passes,
 )
 from tvm_probq.plan.plan import plan_of
+from tvm_probq.target.profile import load_profile
 
 FOLDER = Path(next(iter(tvm_probq.passes.__path__)))
 
@@ -73,3 +77,11 @@ def test_instruments_see_every_pass(annotated_net: Any, target: Any) -> None:
         profile = timing.render()
     assert "probq.InsertSurrogates" in profile
     assert "probq.LowerLayers" in profile
+
+
+def test_small_kernels_are_made_for_the_target(integer_net: Any) -> None:
+    arm = load_profile("arm-a72").target()
+    lowered = tvm.transform.Sequential(kernel_passes(arm))(integer_net(mode="dynamic"))
+    code = assembly(build(lowered, arm))
+    assert count_instruction(code, "fcvtns") > 0
+    assert count_instruction(code, "frintx") == 0  # rounding as on no machine in particular

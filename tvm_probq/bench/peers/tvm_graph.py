@@ -20,10 +20,29 @@ from tvm_probq.ops.activation import parse_activation
 PRODUCT = "product"  # name of the block with the sums
 FUSIBLE = 4  # op_pattern kOutEWiseFusable: what follows elementwise joins the kernel
 LANES = (16, 8, 4, 2)
-ACCUMULATORS = 14  # vectors of sums: below 1024 bytes, or TVM puts them on the heap
 COLUMNS, CHANNELS, VECTOR = "bench.columns", "bench.channels", "bench.lanes"
 
 Emit = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Registers:
+    """The vector registers of a processor.
+
+    Attributes
+    ----------
+    lanes : tuple of int
+        Floats of a vector, the widest first.
+    accumulators : int
+        Vectors of sums at once: together below 1024 bytes, or TVM puts them on the heap.
+    """
+
+    lanes: tuple[int, ...]
+    accumulators: int
+
+
+WIDE = Registers(LANES, 14)
+NEON = Registers((4, 2), 24)
 
 
 @dataclass(frozen=True)
@@ -43,13 +62,14 @@ class Blocking:
     lanes: int
 
     @staticmethod
-    def of(columns: int, channels: int) -> Blocking:
+    def of(columns: int, channels: int, registers: Registers = WIDE) -> Blocking:
         """Give the tile with the least loads for its multiply-adds."""
-        lanes = next((n for n in LANES if channels % n == 0), 1)
+        most = registers.accumulators
+        lanes = next((n for n in registers.lanes if channels % n == 0), 1)
         tiles = [
             (wide, blocks)
-            for wide in range(1, ACCUMULATORS + 1)
-            for blocks in range(1, ACCUMULATORS // wide + 1)
+            for wide in range(1, most + 1)
+            for blocks in range(1, most // wide + 1)
             if columns % wide == 0 and (channels // lanes) % blocks == 0
         ]
         wide, blocks = min(tiles, key=lambda t: ((t[0] + t[1]) / (t[0] * t[1]), t))
@@ -61,9 +81,9 @@ class Blocking:
         return {COLUMNS: self.columns, CHANNELS: self.channels, VECTOR: self.lanes}
 
 
-def float_kernels(mod: IRModule) -> IRModule:
+def float_kernels(mod: IRModule, registers: Registers = WIDE) -> IRModule:
     """Give the canonical float module with packed products, legalized and fused."""
-    mod = rewrite(mod, _visit(Definitions(mod["main"])))
+    mod = rewrite(mod, _visit(Definitions(mod["main"]), registers))
     passes = [
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
@@ -76,14 +96,16 @@ def float_kernels(mod: IRModule) -> IRModule:
     return tvm.transform.Sequential(passes)(mod)
 
 
-def _visit(definitions: Definitions) -> Callable[[Rewriter, Call, Call], relax.Expr | None]:
+def _visit(
+    definitions: Definitions, registers: Registers
+) -> Callable[[Rewriter, Call, Call], relax.Expr | None]:
     def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
         if is_call(new, "probq.layer"):
             return new.args[0]
         if is_call(new, "probq.activation"):
             return _activation(rewriter.emit, new.args[0], str(new.attrs["kind"]))
         if _is_product(new):
-            return _product(rewriter, definitions, old, new)
+            return _product(rewriter, definitions, old, new, registers)
         return None
 
     return visit
@@ -113,12 +135,14 @@ def _activation(emit: Emit, x: Any, kind: str) -> Any:
     return gate if kind == "hard_sigmoid" else relax.op.multiply(x, emit(gate))
 
 
-def _product(rewriter: Rewriter, definitions: Definitions, old: Call, new: Call) -> Any:
+def _product(
+    rewriter: Rewriter, definitions: Definitions, old: Call, new: Call, registers: Registers
+) -> Any:
     geometry, weights = product_geometry(definitions, old)
     flat = is_call(new, "matmul")
     columns = geometry.y_shape[0] if flat else geometry.y_shape[2]
     per_group = geometry.y_shape[-1] // (1 if geometry.depthwise else geometry.groups)
-    blocking = Blocking.of(columns, per_group)
+    blocking = Blocking.of(columns, per_group, registers)
     packed = constant(_packed(geometry, weights, blocking))
     compute = _dense if flat else _depthwise if geometry.depthwise else _conv
     return rewriter.builder_.call_te(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from tvm_probq.kernels.arm.products import Products, products_of
 from tvm_probq.kernels.arm.registers import load_codes
 from tvm_probq.kernels.arm.source import Source, source_of
 from tvm_probq.kernels.arm.unit import ArmUnit
-from tvm_probq.kernels.arm.view import Block, View, channel_blocks
+from tvm_probq.kernels.arm.view import Block, View, channel_blocks, narrow_runs
 from tvm_probq.kernels.small.emit import Argument, build_kernel, loop, view
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -54,6 +54,10 @@ class _Dense:
     tile: Tile
     buffers: Mapping[str, Any]
     sample: Any
+
+    @property
+    def _narrow(self) -> int:
+        return narrow_runs(self.spec, self.layout, self.unit)
 
     def emit(self) -> None:
         """Split the work into tasks."""
@@ -108,10 +112,9 @@ class _Dense:
 
             def positions(column: Any, count: int) -> None:
                 at = start + column * self.layout.column_bytes
-                sums = products_of(
-                    self.unit, count, block.quads, spec.weight_bits, epilogue.starts()
-                )
-                self._sum_up(sums.add, source, at, count, block, weights)
+                starts, narrow = epilogue.starts(), self._narrow > 0
+                sums = products_of(self.unit, count, block.quads, spec.weight_bits, starts, narrow)
+                self._sum_up(sums, source, at, count, block, weights)
                 self._finish(sums, epilogue, position + column, count, first)
 
             if tiles:
@@ -135,7 +138,7 @@ class _Dense:
         epilogue.store(values, output, places)
 
     def _sum_up(
-        self, add: Callable[..., None], source: Source, start: Any, columns: int, block: Block,
+        self, sums: Products, source: Source, start: Any, columns: int, block: Block,
         weights: Any,
     ) -> None:  # fmt: skip
         """Go through all taps, and through the chunks of each."""
@@ -150,8 +153,9 @@ class _Dense:
                 load_codes(source.codes, place + i * layout.column_bytes, length)
                 for i in range(columns)
             ]
-            add(codes, self.buffers["W"], weight)
+            sums.add(codes, self.buffers["W"], weight)
 
+        narrow = self._narrow
         with loop(layout.taps[0]) as kh, loop(layout.taps[1]) as kw:
             place = start + kh * (spec.dilation[0] * source.pitch) + kw * layout.tap_bytes
             weight = weights + (kh * layout.taps[1] + kw) * of_tap
@@ -161,3 +165,7 @@ class _Dense:
             for first, length in chunks[len(long) :]:
                 chunk(place + first, weight + at, length)
                 at += chunk_bytes(spec, length, block.quads)
+            if narrow == 1:
+                sums.flush()
+        if narrow > 1:
+            sums.flush()

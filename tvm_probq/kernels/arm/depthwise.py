@@ -20,7 +20,7 @@ from tvm_probq.kernels.arm.epilogue import Epilogue
 from tvm_probq.kernels.arm.packing import INT32_BYTES, as_packed
 from tvm_probq.kernels.arm.registers import half, load_codes, neon
 from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
-from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import EIGHT, NARROW_SUMS, QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.arm.view import View
 from tvm_probq.kernels.codes import Codes, Packed, nibbles
 from tvm_probq.kernels.small.emit import (
@@ -36,9 +36,7 @@ from tvm_probq.kernels.small.emit import (
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 
-EIGHT = 8
 PARALLEL_MACS = 1 << 18
-NARROW_SUMS = 31  # products of -8..7 and -128..127 that 16 bits hold
 
 
 def depthwise_bytes(spec: LayerSpec) -> int:

@@ -10,7 +10,7 @@ from tvm_probq.kernels.arm.depthwise import depthwise_bytes, depthwise_kernel, p
 from tvm_probq.kernels.arm.packing import pack_dense, packed_bytes
 from tvm_probq.kernels.arm.tiles import check_tile, default_tile, depthwise_tile
 from tvm_probq.kernels.arm.unit import arm_unit
-from tvm_probq.kernels.arm.view import view_of
+from tvm_probq.kernels.arm.view import narrow_runs, view_of
 from tvm_probq.kernels.assembly import workspace
 from tvm_probq.kernels.codes import Codes, Packed
 from tvm_probq.kernels.spec import Kernel, LayerSpec
@@ -45,11 +45,12 @@ class ArmMaker:
                 why="kernels for ARM are not made by schedules", fix="tune with --space template",
             )  # fmt: skip
         unit = arm_unit(spec, self.target)
-        check_tile(spec, view_of(spec, unit), tile)
+        layout = view_of(spec, unit)
+        check_tile(spec, layout, tile)
         make = depthwise_kernel if spec.depthwise else dense_kernel
-        func = make(spec, view_of(spec, unit), unit, tile)
-        wide, narrow = workspace(func)
-        return Kernel(func, unit.instruction, wide, narrow)
+        func = make(spec, layout, unit, tile)
+        chained = not spec.depthwise and narrow_runs(spec, layout, unit)
+        return Kernel(func, "smlal" if chained else unit.instruction, *workspace(func))
 
     def packed_shape(self, spec: LayerSpec, tile: Tile) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of its argument W."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from tvm import tirx
 
 from tvm_probq.kernels.arm.registers import as_words, half, joined, load_weights, neon, picked
-from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store
 
 
@@ -26,14 +26,22 @@ class Products(Protocol):
         buffer ``[bytes]``, their weights from `place` on.
         """
 
+    def flush(self) -> None:
+        """Take over what was added in 16 bits."""
+
     def sums(self, column: int) -> list[Any]:
         """The sums of one position, int32 ``[4]`` for each block of four channels."""
 
 
 def products_of(
-    unit: ArmUnit, columns: int, quads: int, bits: int, starts: Sequence[Any]
-) -> Products:
-    """New sums that start from `starts`, int32 ``[4]`` for each block of channels."""
+    unit: ArmUnit, columns: int, quads: int, bits: int, starts: Sequence[Any], narrow: bool
+) -> Products:  # fmt: skip
+    """New sums that start from `starts`, int32 ``[4]`` for each block of channels.
+
+    With `narrow` products of "smull" are added in 16 bits until `Products.flush`.
+    """
+    if narrow:
+        return _NarrowPairs(unit, columns, quads, bits, starts)
     kinds: dict[str, Callable[..., Products]] = {"sdot": _Dots, "smmla": _Matrices, "smull": _Pairs}
     return kinds[unit.instruction](unit, columns, quads, bits, starts)
 
@@ -57,6 +65,9 @@ class _Registers:
     def clear(self) -> None:
         for register in range(self.unit.registers(self.columns, self.quads)):
             self.set(register, splat(tirx.const(0, "int32"), QUAD))
+
+    def flush(self) -> None:
+        pass
 
     def weights(self, buffer: Any, place: Any, length: int) -> list[Any]:
         count = length * self.quads * QUAD // VECTOR
@@ -162,8 +173,11 @@ class _Pairs(_Registers):
         if self.unit.pairs and len(found) == 2:
             found = [found[0] + found[1]]
         for product in found:
-            pairs = neon("int32x4", "saddlp.v4i32.v8i16", product)
-            self.set(register, self.get(register) + pairs)
+            self._take(register, product)
+
+    def _take(self, register: int, products: Any) -> None:
+        pairs = neon("int32x4", "saddlp.v4i32.v8i16", products)
+        self.set(register, self.get(register) + pairs)
 
     def sums(self, column: int) -> list[Any]:
         found = []
@@ -173,6 +187,31 @@ class _Pairs(_Registers):
             pairs = [let(_added(*parts[i : i + 2])) for i in (0, 2)]
             found.append(let(_added(*pairs) + start))
         return found
+
+
+class _NarrowPairs(_Pairs):
+    """The same for weights so small that many products fit 16 bits."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.narrow = scratch("int16", self.unit.registers(self.columns, self.quads), EIGHT)
+        self._clear_narrow()
+
+    def _clear_narrow(self) -> None:
+        for register in range(self.unit.registers(self.columns, self.quads)):
+            zeros = splat(tirx.const(0, "int16"), EIGHT)
+            store(self.narrow, zeros, register, 0, lanes=EIGHT)
+
+    def _see(self, register: int, codes: Sequence[Any], factors: Sequence[Any]) -> None:
+        total = load(self.narrow, register, 0, lanes=EIGHT)
+        for both in zip(codes, factors, strict=True):
+            total = let(total + neon("int16x8", "smull.v8i16", *both))
+        store(self.narrow, total, register, 0, lanes=EIGHT)
+
+    def flush(self) -> None:
+        for register in range(self.unit.registers(self.columns, self.quads)):
+            self._take(register, load(self.narrow, register, 0, lanes=EIGHT))
+        self._clear_narrow()
 
 
 def _added(a: Any, b: Any) -> Any:

@@ -11,6 +11,8 @@ from tvm_probq.kernels.spec import LayerSpec
 
 QUAD = 4  # int32 lanes of a register, and so channels of a block
 VECTOR = 16  # bytes of a register
+EIGHT = 8  # products of one multiplication of bytes
+NARROW_SUMS = 31  # products of -8..7 and -128..127 that 16 bits hold
 
 
 @dataclass(frozen=True)

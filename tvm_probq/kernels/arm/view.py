@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import EIGHT, NARROW_SUMS, QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.spec import LayerSpec
 
 WORD = 4
@@ -56,6 +56,11 @@ class View:
         return found
 
     @property
+    def products(self) -> int:
+        """Products of a run in each lane of eight."""
+        return -(-self.padded // EIGHT)
+
+    @property
     def steps(self) -> int:
         """Runs of one position."""
         return self.taps[0] * self.taps[1]
@@ -87,6 +92,13 @@ def _depthwise_view(spec: LayerSpec) -> View:
         spec.out_height, spec.out_width, spec.height, spec.width * channels, spec.kernel, channels,
         channels, spec.strides[1] * channels, spec.dilation[1] * channels, copied,
     )  # fmt: skip
+
+
+def narrow_runs(spec: LayerSpec, layout: View, unit: ArmUnit) -> int:
+    """Runs of a dense layer whose products are added in 16 bits: none, one, or all of them."""
+    if unit.instruction != "smull" or spec.weight_bits == 8 or layout.products > NARROW_SUMS:
+        return 0
+    return layout.steps if layout.products * layout.steps <= NARROW_SUMS else 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Executed instructions under emulation: what `benchmarks/arm_instructions.py` is made of."""
