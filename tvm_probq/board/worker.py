@@ -108,9 +108,7 @@ class Worker:
 
     def do_output(self, message: Message, _arrays: Arrays) -> tuple[Message, Arrays]:
         """Run a kernel once; what it gives."""
-        self._kernels("run")(message["name"], "output.npy")
-        content = bytes(self._session.download("output.npy"))
-        self._session.remove("output.npy")
+        content = bytes(self._kernels("run")(message["name"]))
         return {}, {"output": np.load(io.BytesIO(content))}
 
     def do_rounds(self, message: Message, _arrays: Arrays) -> tuple[Message, Arrays]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -49,11 +50,13 @@ class Kernels:
         library = tvm.runtime.load_module(str(self._folder / f"{name}.so"))
         self._loaded[name] = library["main"], tensors
 
-    def run(self, name: str, file: str) -> None:
-        """Run a kernel once, and write its last argument to a file."""
+    def run(self, name: str) -> bytes:
+        """Run a kernel once; gives its last argument as a file of NumPy's."""
         main, tensors = self._loaded[name]
         main(*tensors)
-        np.save(self._folder / file, tensors[-1].numpy())
+        content = io.BytesIO()
+        np.save(content, tensors[-1].numpy())
+        return content.getvalue()
 
     def time(self, names: str, rounds: int, threads: int) -> str:
         """Time kernels in turn: the CPU time of a single thread, else time on the clock.
