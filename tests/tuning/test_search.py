@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tvm
 
+from tvm_probq.errors import BoardError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.tuning.database import Database
@@ -181,3 +182,34 @@ def test_a_layer_without_a_choice_is_timed_once(make_layer: Any, made_up_machine
     assert len(tune(tasks_of([spec]), machine, database)) == 1
     entry = database.entries[layer_key(spec)]
     assert (entry.tile, entry.default_us, entry.tried) == (None, 100.0, 0)
+
+
+def test_a_tile_that_was_not_measured_is_no_failure(task: Task, made_up_machine: Any) -> None:
+    class Forgetful(made_up_machine):  # type: ignore[misc]
+        """Measures only a third of each batch."""
+
+        def measure(self, spec: Any, default: Any, tiles: Any, rounds: int) -> Any:
+            return super().measure(spec, default, list(tiles)[: max(1, len(tiles) // 3)], rounds)
+
+    database = Database("x86-vnni")
+    machine = Forgetful(lambda tile: 100.0 + tile.columns)
+    tune([task], machine, database, 5)
+    trials = database.entries[task.key].trials
+    assert len(trials) == 5 * BATCH // 3
+    assert None not in trials.values()
+
+
+def test_an_error_behind_a_batch_keeps_the_batch(task: Task, made_up_machine: Any) -> None:
+    class Vanishing(made_up_machine):  # type: ignore[misc]
+        """No board is left for the second look."""
+
+        def measure(self, spec: Any, default: Any, tiles: Any, rounds: int) -> Any:
+            if len(tiles) <= 2:
+                raise BoardError("no board became free")
+            return super().measure(spec, default, tiles, rounds)
+
+    database = Database("x86-vnni")
+    with pytest.raises(BoardError):
+        tune([task], Vanishing(lambda _tile: 80.0), database)
+    entry = database.entries[task.key]
+    assert (entry.tile, len(entry.trials)) == (None, BATCH)
