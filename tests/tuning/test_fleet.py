@@ -172,6 +172,23 @@ def test_a_candidate_that_fails_is_no_fault_of_the_board(
     assert said == []
 
 
+def test_a_failing_default_beside_boards_that_vanish(measure: Any, boards: MadeUpBoards) -> None:
+    boards.wrong = {DEFAULT}
+    failed = threading.Event()
+
+    def event(board: int, what: str, _tile: str) -> None:
+        if what == "share":
+            if board:
+                assert failed.wait(30)
+                boards.kill(board)
+            else:
+                threading.Timer(0.2, failed.set).start()
+
+    boards.event = event
+    with pytest.raises(KernelError, match="the default tile fails"):
+        measure(*TILES)
+
+
 @pytest.mark.parametrize("how", ["crashing", "wrong", "unbuildable"])
 def test_a_failing_default_is_an_error_when_all_have_ended(
     measure: Any, boards: MadeUpBoards, how: str

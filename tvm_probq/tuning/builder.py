@@ -60,12 +60,13 @@ class Builder:
         self._worker = WorkerProcess()
         self._lock = threading.Lock()
         self._spec: LayerSpec | None = None
-        self._told = False  # the worker, of this layer
+        self._told = self._closed = False  # the worker was told of this layer
         self._shared: dict[str, Array] = {}
         self._built: dict[Tile, Built] = {}
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker, also while another thread waits for it."""
+        self._closed = True
         self._worker.stop()
 
     def build(self, spec: LayerSpec, tile: Tile) -> Built:
@@ -77,6 +78,8 @@ class Builder:
             If a gate refuses it, or if the worker died of it.
         """
         with self._lock:
+            if self._closed:
+                raise KernelError("a kernel is not built", where=str(spec), why="tuning has ended")
             if self._spec != spec:
                 self._spec, self._shared, self._built, self._told = spec, {}, {}, False
             if tile not in self._built:

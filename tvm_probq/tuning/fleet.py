@@ -131,7 +131,7 @@ class FleetMeasurer:
         results: Results = queue.SimpleQueue()
         found: dict[Tile, list[Measured]] = {}
         lost: BoardError | None = None
-        while running or (waiting and width):
+        while running or (waiting and width > 0):
             while waiting and running < width:
                 self._start(waiting.pop(0), results)
                 running += 1
