@@ -41,6 +41,8 @@ class BoardFacts:
         For how long, and how long at most (0: no limit).
     ends : dict of int to str
         How the last sessions ended, by number.
+    host : str
+        The numeric address that answered: a name may have several, of which TVM tries one.
     """
 
     name: str
@@ -54,15 +56,17 @@ class BoardFacts:
     busy_s: float
     max_session_s: float
     ends: dict[int, str]
+    host: str = ""
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> BoardFacts:
+    def from_json(cls, data: Mapping[str, Any], host: str = "") -> BoardFacts:
         """Read a server's answer; a KeyError, TypeError or ValueError if it is none."""
         return cls(
             str(data["name"]), str(data["machine"]), features_of(data), int(data["cpus"]),
             {str(k): str(v) for k, v in data["versions"].items()}, str(data["key"]),
             str(data["tracker"]), str(data["client"]), float(data["busy_s"]),
             float(data["max_session_s"]), {int(n): str(end) for n, end in data["ends"].items()},
+            host,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +101,8 @@ def ask_facts(host: str, port: int, where: str, timeout_s: float) -> BoardFacts:
     with _connected(host, port, where, deadline) as sock:
         try:
             send_int(sock, PROBE_MAGIC)
-            return BoardFacts.from_json(receive_json(sock, deadline))
+            answer = receive_json(sock, deadline)
+            return BoardFacts.from_json(answer, str(sock.getpeername()[0]))
         except TimeoutError as error:
             raise BoardError(
                 "the board does not answer",

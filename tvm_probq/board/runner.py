@@ -18,7 +18,9 @@ NAME = "model"
 
 
 class RemoteRunner(ArtefactRunner):
-    """An artefact loaded on a board, with the interface of `Runner`.
+    """An artefact loaded on a board, with the interface of `Runner`; for one thread at a time.
+
+    A call that gets no answer by its deadline closes the runner; after any other error it goes on.
 
     Parameters
     ----------

@@ -193,8 +193,8 @@ class BoardSession:
         return key
 
     def _connect(self, key: str, deadline: float) -> None:
-        host, port = self._place
-        message = {"do": "connect", "host": host, "port": port, "key": key}
+        _, port = self._place
+        message = {"do": "connect", "host": self.facts.host, "port": port, "key": key}
         answer, _ = self._ask(message, {}, deadline)
         self._number, self._successes = int(answer["number"]), 0
 
