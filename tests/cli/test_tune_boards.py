@@ -198,14 +198,12 @@ def test_an_interrupt_leaves_the_board_free(
     measure = FleetMeasurer.measure
 
     def interrupted(self: FleetMeasurer, *arguments: Any) -> Any:
-        found = measure(self, *arguments)
-        if len(arguments[2]) > 2:  # a batch, not a second look
-            return found
+        measure(self, *arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FleetMeasurer, "measure", interrupted)
     path = tmp_path / "db.json"
-    options = ("--rpc", place, "--layers", "16 -> 8x8x16.*codes$|^dense")
+    options = ("--rpc", place, "--layers", "^dense")
     done = tune(run, record_path, path, *options, target="x86-64")
     assert done.status == 130
     assert "the same command continues" in done.error

@@ -30,7 +30,7 @@ def builder_of(name: str) -> Builder:
     return Builder(profile.tvm_target, seed=3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def builder() -> Iterator[Builder]:
     """One for this machine."""
     found = builder_of("x86-64")
