@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from boards import SERVER, Board, running, wait
 from emulation import require_board
-from trackers import tracking
+from trackers import free_boards, tracking
 
 from tvm_probq.board.address import Address
 from tvm_probq.board.kernels import KernelSession
@@ -129,6 +129,46 @@ def test_a_fleet_survives_one_of_its_boards(
     for board in boards:
         if board is not killed[0]:
             wait(board.is_clean)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "number"), [("output", signal.SIGSTOP), ("times_ns", signal.SIGKILL)]
+)
+def test_a_fleet_here_survives_too(
+    run: Run, record_path: Path, tmp_path: Path, moment: str, number: int, monkeypatch: Any
+) -> None:
+    lost: list[Board] = []
+    method = getattr(KernelSession, moment)
+
+    def lose_one(self: KernelSession, *arguments: Any) -> Any:
+        if not lost:
+            lost.append(by_port[self._place[1]])
+            lost[0].signal(number)
+        return method(self, *arguments)
+
+    with tracking() as address, contextlib.ExitStack() as stack:
+        place = f"{address.host}:{address.port}"
+        options = ["--tracker", place, "--key", address.key]
+        boards = [
+            stack.enter_context(running(tmp_path / f"board{i}", *options)) for i in range(FLEET)
+        ]
+        by_port = {board.address.port: board for board in boards}
+        wait(lambda: free_boards(address) == FLEET, 60.0)
+        monkeypatch.setattr(KernelSession, moment, lose_one)
+        path = tmp_path / "db.json"
+        layers = "16 -> 8x8x16.*codes$"
+        done = tune(
+            run, record_path, path, *options, "--timeout", "8", "--layers", layers, target="x86-64"
+        )
+        assert done.status == 0, done.error
+        assert len(lost) == 1
+        (entry,) = read_database(path, "x86-64").entries.values()
+        assert len(entry.trials) == 8
+        assert None not in entry.trials.values()
+        for board in boards:
+            if board is not lost[0]:
+                wait(board.is_clean)
 
 
 @pytest.mark.slow
