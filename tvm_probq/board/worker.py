@@ -27,7 +27,7 @@ Message = dict[str, Any]
 MAIN, TIMED = "main", "probq_timed"
 KERNELS = "probq.board.kernels."
 # TVM's words for a connection that ends: while it waits for an answer, and while it sends.
-BROKEN = ("kShutdown", "Socket SockChannel")
+BROKEN = ("RPCCode::kReturn) is false", "RPCCode::kCopyAck) is false", "Socket SockChannel")
 
 
 class Worker:
