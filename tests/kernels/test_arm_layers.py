@@ -66,12 +66,33 @@ def test_has_its_instruction_and_little_memory(spec: LayerSpec, mcpu: str) -> No
     wanted = PRODUCTS[mcpu]
     if spec.depthwise or (one and wanted == "smmla"):
         wanted = "smull" if spec.depthwise else "sdot"
+    allowed = {wanted}
     if wanted == "smull" and spec.weight_bits == 4 and not spec.depthwise:
-        wanted = "smlal"  # products of small weights are added in 16 bits
-    assert kernel.instruction == wanted
+        allowed.add("smlal")  # products of small weights are added in 16 bits
+    assert kernel.instruction in allowed
     assembly = str(library.inspect_source("asm"))
-    assert count_instruction(assembly, wanted) > 0
+    assert count_instruction(assembly, kernel.instruction) > 0
     assert kernel.workspace_bytes <= MAX_WORKSPACE
+
+
+@pytest.mark.parametrize(
+    ("spec", "instruction"),
+    [
+        (layer(4, 4, 16, 8, weight_bits=4), "smull"),  # one chunk: its second half is smlal2
+        (layer(4, 4, 24, 8, weight_bits=4), "smlal"),
+        (layer(4, 4, 240, 8, weight_bits=4), "smlal"),
+        (layer(4, 4, 256, 8, weight_bits=4), "smull"),  # too many for 16 bits
+        (layer(8, 8, 8, 8, 3, p=1, weight_bits=4), "smlal"),
+        (layer(9, 9, 16, 8, 7, p=3, groups=2, weight_bits=4), "smull"),  # one for each of 49 taps
+        (layer(6, 6, 32, 8, 3, p=1, weight_bits=4), "smlal"),
+        (depthwise(6, 6, 8, weight_bits=4), "smull"),
+    ],
+    ids=str,
+)
+def test_products_of_small_weights(spec: LayerSpec, instruction: str) -> None:
+    kernel, library = compiled(spec, "cortex-a72")
+    assert kernel.instruction == instruction
+    assert count_instruction(str(library.inspect_source("asm")), instruction) > 0
 
 
 def test_two_products_are_added_in_16_bits_only_if_they_fit() -> None:

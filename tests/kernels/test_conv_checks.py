@@ -71,13 +71,14 @@ def test_codes_beyond_their_proof_are_refused(code: int) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a76"},
+        {"kind": "llvm", "mtriple": "armv7l-linux-gnueabihf", "mcpu": "cortex-a15"},
+        {"kind": "llvm", "mtriple": "riscv64-linux-gnu", "mcpu": "generic-rv64"},
         {"kind": "cuda", "arch": "sm_80"},
     ],
-    ids=["arm", "cuda"],
+    ids=["arm of 32 bits", "riscv", "cuda"],
 )
 def test_another_architecture_is_refused(kind: dict[str, str]) -> None:
-    with pytest.raises(KernelError, match="not x86"):
+    with pytest.raises(KernelError, match="neither x86 nor 64-bit ARM"):
         layer_kernel(SPEC, tvm.target.Target(kind))
 
 

@@ -14,7 +14,7 @@ from tvm_probq.kernels.arm.depthwise_packing import depthwise_bytes, pack_depthw
 from tvm_probq.kernels.arm.packing import pack_dense, packed_bytes
 from tvm_probq.kernels.arm.tiles import check_tile, default_tile, depthwise_tile
 from tvm_probq.kernels.arm.unit import arm_unit
-from tvm_probq.kernels.arm.view import narrow_runs, view_of
+from tvm_probq.kernels.arm.view import mnemonic, view_of
 from tvm_probq.kernels.assembly import workspace
 from tvm_probq.kernels.codes import Codes, Packed
 from tvm_probq.kernels.small.emit import Argument, build_kernel
@@ -60,8 +60,7 @@ class ArmMaker:
             statements(spec, layout, unit, tile, named, sample).emit()
 
         func = build_kernel("layer", arguments, spec.batch, body)
-        chained = not spec.depthwise and narrow_runs(spec, layout, unit)
-        return Kernel(func, "smlal" if chained else unit.instruction, *workspace(func))
+        return Kernel(func, mnemonic(spec, layout, unit), *workspace(func))
 
     def packed_shape(self, spec: LayerSpec, tile: Tile) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of its argument W."""

@@ -101,6 +101,15 @@ def narrow_runs(spec: LayerSpec, layout: View, unit: ArmUnit) -> int:
     return layout.steps if layout.products * layout.steps <= NARROW_SUMS else 1
 
 
+def mnemonic(spec: LayerSpec, layout: View, unit: ArmUnit) -> str:
+    """The instruction that the assembly of a layer's kernel must have.
+
+    Products that are added in 16 bits are multiply-adds but for the first.
+    """
+    runs = 0 if spec.depthwise else narrow_runs(spec, layout, unit)
+    return "smlal" if runs * len(layout.chunks) > 1 else unit.instruction
+
+
 @dataclass(frozen=True)
 class Block:
     """Output channels of a group that are summed up together.
