@@ -133,7 +133,7 @@ class Plan:
 
     def to_toml(self) -> str:
         """Readable text, the same for equal plans."""
-        lines = ["[default]", *_lines(self.default, LayerPlan())]
+        lines = ["[default]", *_lines(self.default, None)]
         for name, layer in self.layers.items():
             lines += ["", f"[layers.{_toml(name)}]", *_lines(layer, self.default)]
         return "\n".join(lines) + "\n"
@@ -236,14 +236,13 @@ def _layer_plan(base: LayerPlan, given: Any, where: str) -> LayerPlan:
         raise PlanError(error.what, where=where, why=error.why, fix=error.fix) from error
 
 
-def _lines(layer: LayerPlan, base: LayerPlan) -> list[str]:
-    """Keys that differ from `base`, or all of them for a default."""
-    everything = base == LayerPlan()
-    lines = []
-    for name, value in asdict(layer).items():
-        if everything or value != getattr(base, name):
-            lines.append(f"{name} = {_toml(value)}")
-    return lines
+def _lines(layer: LayerPlan, base: LayerPlan | None) -> list[str]:
+    """Keys that differ from `base`, or all of them without."""
+    return [
+        f"{name} = {_toml(value)}"
+        for name, value in asdict(layer).items()
+        if base is None or value != getattr(base, name)
+    ]
 
 
 def _toml(value: Any) -> str:
