@@ -234,14 +234,11 @@ def _figures(
 def _summary(result: dict[str, Any]) -> list[str]:
     rows = {"uniform w8a8": result["uniform"], "predicted": result["predicted"]}
     rows["measured"] = real = result["measured"]
-    lines = [
-        f"budget {result['budget']}, target {result['target']}, mode {result['mode']}, "
-        f"least {result['loss']}, gap of the optimum {result['gap']:.1e}",
-        *(
-            f"{what}: {row['parameter_bytes']} bytes ({row['share']:.3f}), {row['sqnr_db']:.2f} dB"
-            for what, row in rows.items()
-        ),
-    ]
+    what = f"target {result['target']}, mode {result['mode']}, least {result['loss']}"
+    lines = [f"budget {result['budget']}, {what}, gap of the optimum {result['gap']:.1e}"]
+    for name, row in rows.items():
+        size = f"{row['parameter_bytes']} bytes ({row['share']:.3f})"
+        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB")
     if real["agreement"] is not None:
         lines[-1] += (
             f", same class as float {100 * real['agreement']:.1f} % "
