@@ -21,7 +21,7 @@ def test_the_reference_comes_first_and_once() -> None:
 
 def test_static_networks_have_no_correction_to_choose() -> None:
     assert default_options("static") == ["w8a8", "w4a8"]
-    assert len(default_options("predicted")) == 4
+    assert len(default_options("predicted")) == 5
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_an_option_that_changes_nothing_adds_nothing(study: Study) -> None:
     assert study.alone("block1", Option.parse("w8a8")) == study.reference()
 
 
-@pytest.mark.parametrize("option", ["w4a8", "w4a8:correction=static", "w6a8:correction=none"])
+@pytest.mark.parametrize("option", ["w4a8", "w4a8:correction=leading", "w6a8:correction=none"])
 def test_what_is_compared_has_the_same_sums(study: Study, option: str) -> None:
     """A predicted correction of few bits sums over more positions, in all layers."""
     codes = relax.Var("q", relax.TensorType((1, 64, 64, 32), "uint8"))

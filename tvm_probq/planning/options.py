@@ -72,4 +72,5 @@ def default_options(mode: str) -> list[str]:
     """Names of the options that cost different numbers of bytes, in a mode."""
     if mode == "static":  # its correction is a part of the bias
         return list(SCHEMES)
-    return [name for scheme in SCHEMES for name in (scheme, f"{scheme}{CORRECTION}static")]
+    corrected = [f"{scheme}{CORRECTION}static" for scheme in SCHEMES]
+    return [*SCHEMES, *corrected, f"{SCHEMES[1]}{CORRECTION}leading"]
