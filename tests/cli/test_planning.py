@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tvm_probq.demo.digits import MODEL_PATH
+from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.study import Study
 
@@ -125,3 +127,27 @@ def test_other_samples_need_another_cache(run: Run, planned: Path, tmp_path: Pat
     assert done.status == 2
     assert "its samples differ" in done.error
     assert "--cache" in done.error
+
+
+def test_samples_that_the_record_has_not_seen(
+    run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set has 40: after a record of 30 there are ten more, after one of 38 two."""
+    taken: list[Any] = []
+
+    def reference(study: Study) -> Any:
+        taken.append(np.concatenate([x for (x,) in study.samples]))
+        raise PlanError("seen enough")
+
+    monkeypatch.setattr(Study, "reference", reference)
+    for count, first in ((30, 30), (38, 36), (40, 36)):
+        record = tmp_path / f"{count}.json"
+        data = ["--data", digits / "inputs.npz"]
+        run("calibrate", MODEL_PATH, *data, "--samples", str(count), "-o", record)
+        done = run(
+            "plan", MODEL_PATH, *data, "--calibration", record, "--samples", "4",
+            "--budget", "size=0.8", *TARGET, "-o", tmp_path / "plan.toml",
+        )  # fmt: skip
+        assert "seen enough" in done.error
+        with np.load(digits / "inputs.npz") as arrays:
+            np.testing.assert_array_equal(taken[-1], arrays["image"][first : first + 4])

@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="NPZ", help="ready inputs by input name")
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, metavar="N",
-        help="measure on the first N calibration samples (default %(default)s)",
+        help="measure on N calibration samples, those that the record has not seen as far as "
+        "there are any (default %(default)s)",
     )  # fmt: skip
     parser.add_argument("--target", help="a hardware profile (default: the best for this machine)")
     parser.add_argument(

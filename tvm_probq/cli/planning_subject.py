@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tvm_probq.cli import calibrate, plans, sources
+from tvm_probq.cli.samples import Samples
+from tvm_probq.data.cards import Card
 from tvm_probq.errors import UsageError
 from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.plan.plan import Plan, plan_of
 
 if TYPE_CHECKING:
+    from tvm_probq.calibration.record import CalibrationRecord
     from tvm_probq.frontend.onnx import Model
     from tvm_probq.planning.options import Option
     from tvm_probq.planning.study import Study
@@ -86,14 +90,29 @@ def load(args: argparse.Namespace, target: Any) -> Subject:
             fix="give --requantize to take it as the float model that it stands for",
         )
     record = calibrate.load_record(args.calibration, model)
-    samples = sources.samples_of(args, card, model)
     plan = _base(args, model)
-    singles = [s if isinstance(s, tuple) else (s,) for s in samples.stream()]
+    samples, singles = _held_out(args, card, model, record)
     batch = _batch(singles) if counted_samples((*model.inputs, *model.outputs)) == 1 else 1
     batched = model if batch == 1 else sources.model_of(args, card, batch)
     key = table_key(model.sha256, record_bytes(record), samples.identity, len(singles), plan)
     study = Study(batched, plan, record, _layers(model, plan), _stacked(singles, batch))
     return Subject(model, study, key, target)
+
+
+def _held_out(
+    args: argparse.Namespace, card: Card | None, model: Model, record: CalibrationRecord
+) -> tuple[Samples, list[Inputs]]:
+    """The samples behind those of the record, as far as there are any.
+
+    What was fitted on samples, such as the directions of a correction, does better on these than
+    on others.
+    """
+    wanted = args.samples
+    further = argparse.Namespace(**{**vars(args), "samples": record.samples + wanted})
+    samples = sources.samples_of(args if wanted < 1 else further, card, model)
+    skipped = max(0, samples.count - wanted) if samples.identity == record.data_hash else 0
+    stream = islice(samples.stream(), skipped, skipped + wanted)
+    return samples, [s if isinstance(s, tuple) else (s,) for s in stream]
 
 
 def _base(args: argparse.Namespace, model: Model) -> Plan:
