@@ -10,7 +10,7 @@ from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import Plan, plan_of
 from tvm_probq.planning.budget import Budget
 from tvm_probq.planning.planner import Prices, choose, plan_of_allocation, prices
-from tvm_probq.planning.study import Sensitivity
+from tvm_probq.planning.study import RUINED, Sensitivity
 
 REFERENCE = Sensitivity(1e-3, 1e-4, 1.0, 0.0, 0.0)
 
@@ -44,6 +44,12 @@ def test_the_fewest_bytes_within_a_drop(found: Prices) -> None:
 def test_both_budgets_may_be_too_tight_together(found: Prices) -> None:
     with pytest.raises(PlanError, match="no choice of options meets the budget"):
         choose(found, Budget.parse(["size=4000", "drop=0.5"]), "noise")
+
+
+def test_an_option_that_ruins_the_outputs_is_none() -> None:
+    sizes = {"a": {"w8a8": 1000, "w2a8": 600}}
+    found = prices(sizes, 2000, {"a": {"w2a8": losing(RUINED)}}, REFERENCE)
+    assert list(found.choices["a"]) == ["w8a8"]
 
 
 def test_every_choice_has_a_reason(found: Prices) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from tvm import relax
 from tvm_probq.build.compile import quantized
 from tvm_probq.planning.options import Option
 from tvm_probq.planning.replay import Replay
-from tvm_probq.planning.study import Study
+from tvm_probq.planning.study import RUINED, Study
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.surrogate.attach import sums_sampling
 
@@ -79,6 +80,15 @@ def test_what_is_compared_has_the_same_sums(study: Study, option: str) -> None:
     assert is_finer == (option == "w4a8")
     for name in study.layers:
         assert reference.layer(name) == study.plan.layer(name)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e9])
+def test_outputs_that_are_not_finite_are_the_worst(study: Study, value: float) -> None:
+    outputs = study._reference(study.plan)
+    found = study._compare([(np.full_like(y, value),) for (y,) in outputs], outputs)
+    assert found.added_noise == found.noise == RUINED
+    assert found.kl is not None
+    assert 0 < found.kl <= RUINED
 
 
 def test_losses_of_layers_add_up(study: Study) -> None:

@@ -72,5 +72,6 @@ def _log_probabilities(scores: Array) -> Array:
     rows = scores.astype(np.float64)
     if rows.min() >= 0 and np.allclose(rows.sum(1), 1.0, atol=SUM_TOLERANCE):
         return np.asarray(np.log(np.maximum(rows, SMALLEST)))
-    rows = rows - rows.max(1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of outputs that are not finite
+        rows = rows - rows.max(1, keepdims=True)
     return np.asarray(rows - np.log(np.exp(rows).sum(1, keepdims=True)))

@@ -7,7 +7,7 @@ from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.allocate import Allocation, Choices, allocate
 from tvm_probq.planning.budget import BYTES, KL, NOISE, Budget
 from tvm_probq.planning.options import REFERENCE, Option
-from tvm_probq.planning.study import Sensitivity
+from tvm_probq.planning.study import RUINED, Sensitivity
 
 LOSSES = (NOISE, KL)
 
@@ -46,12 +46,15 @@ def prices(
     measured: Mapping[str, Mapping[str, Sensitivity]],
     reference: Sensitivity,
 ) -> Prices:
-    """Join sizes and sensitivities by layer and option; the reference's option loses nothing."""
+    """Join sizes and sensitivities by layer and option; the reference's option loses nothing.
+
+    An option that ruins the outputs is none.
+    """
     choices: dict[str, dict[str, dict[str, float]]] = {}
     for layer, options in sizes.items():
         choices[layer] = {REFERENCE: _costs(options[REFERENCE], None, reference)}
         for option, size in options.items():
-            if option != REFERENCE:
+            if option != REFERENCE and measured[layer][option].added_noise < RUINED:
                 choices[layer][option] = _costs(size, measured[layer][option], reference)
     return Prices(choices, uniform_bytes, reference)
 

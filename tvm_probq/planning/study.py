@@ -17,6 +17,8 @@ from tvm_probq.planning.replay import Replay, as_tuple
 from tvm_probq.simulator.interpreter import Simulator
 
 DIGITS = 6
+# What outputs that are not finite count as, and all that are worse: the network is ruined.
+RUINED = 1e6
 
 
 @dataclass(frozen=True)
@@ -137,4 +139,6 @@ class Study:
 
 def _rounded(value: Any) -> Any:
     """To digits that do not depend on the order in which a library adds floats."""
-    return None if value is None else float(f"{value:.{DIGITS}g}")
+    if value is None:
+        return None
+    return float(f"{value:.{DIGITS}g}") if value < RUINED else RUINED
