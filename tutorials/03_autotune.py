@@ -21,7 +21,6 @@ from tvm_probq.calibration.collect import collect
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.demo.digits import MODEL_PATH, load_split
 from tvm_probq.frontend.onnx import load_model
-from tvm_probq.kernels.x86.geometry import vector_unit
 from tvm_probq.passes.lower_layers import layer_specs
 from tvm_probq.plan.plan import plan_of
 from tvm_probq.target.profile import host_profile
@@ -58,7 +57,7 @@ for task in tasks:
 profile = host_profile()
 target = profile.target()
 spec = max((task.spec for task in tasks), key=lambda s: s.macs)
-tiles = tiles_of(spec, vector_unit(spec, target))
+tiles = tiles_of(spec, target)
 print(f"{spec}: {len(tiles)} tiles, by default {tiles[0]}")
 assert len(tiles) > 1
 
@@ -73,7 +72,7 @@ assert len(tiles) > 1
 # %%
 database = Database(profile.name, name="tutorial")
 with WorkerMeasurer(profile.tvm_target) as measurer:
-    tuner = Tuner(tasks, lambda s: vector_unit(s, target), database, measurer)
+    tuner = Tuner(tasks, target, database, measurer)
     end = time.monotonic() + SECONDS
     for step in tuner.run(lambda: time.monotonic() >= end):
         assert step.entry is not None, step.failure

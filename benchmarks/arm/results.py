@@ -28,7 +28,7 @@ def table(
         Our own float32 contestants; what runs fewest instructions of them is the second measure,
         and their accuracy is that of the float model.
     labels
-        Of the images.
+        Of the images, which all ran on the first CPU.
     """
     headers = [""]
     for cpu in cpus:

@@ -12,6 +12,8 @@ from tvm_probq.board.worker import Worker, kind_of, last_line
     ("text", "kind"),
     [
         ("InternalError: Check failed: (code == RPCCode::kReturn) is false: code=kShutdown", DIED),
+        ("InternalError: Check failed: (code == RPCCode::kReturn) is false: code=1", DIED),
+        ("Check failed: (HandleUntilReturnEvent(true, f) == RPCCode::kReturn) is false: ", DIED),
         ("InternalError: Socket SockChannel::Send Error:Broken pipe", DIED),
         ("InternalError: Socket SockChannel::Recv Error:Connection reset by peer", DIED),
         ("RPCSessionTimeoutError: the session has used up its 2 s", EXPIRED),

@@ -10,9 +10,12 @@ import pytest
 
 from tvm_probq.build import compile as building
 from tvm_probq.build.artefact import load_artefact
+from tvm_probq.build.linker import find_linker
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.demo.digits import MODEL_PATH
+from tvm_probq.errors import KernelError
 from tvm_probq.plan.plan import plan_of
+from tvm_probq.target.host import host_architecture
 
 Run = Callable[..., Any]
 
@@ -64,6 +67,29 @@ def test_every_mode_and_target(
     assert done.status == 0, done.error
     manifest = load_artefact(path).manifest
     assert (manifest.mode, manifest.scheme, manifest.target.name) == (mode, "w8a4", target)
+
+
+@pytest.mark.parametrize("mode", ["float", "predicted"])
+def test_another_architecture(
+    run: Run, digits: Path, record_path: Path, tmp_path: Path, mode: str
+) -> None:
+    if host_architecture() == "aarch64":
+        pytest.skip("this machine runs code for 64-bit ARM")
+    try:
+        find_linker("aarch64-linux-gnu")
+    except KernelError as error:
+        pytest.skip(str(error))
+    path = tmp_path / "model.probq"
+    options = ["--mode", mode, "--target", "arm-a76"]
+    options += [] if mode == "float" else ["--calibration", record_path]
+    done = run("compile", MODEL_PATH, *options, "-o", path)
+    assert done.status == 0, done.error
+    shown = run("inspect", path)
+    assert "arm-a76" in shown.out
+    assert ("sdot" in shown.out) == (mode == "predicted")
+    done = run("eval", path, "--card", digits / "card.toml", "--limit", 4)
+    assert done.status == 2
+    assert "the artefact is for aarch64 processors, this is" in done.error
 
 
 def test_a_float_model_needs_no_data(run: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import relax
 
 from tvm_probq import ops
 from tvm_probq.simulator import numerics
@@ -69,12 +70,19 @@ def test_matches_the_simulator(
     acc, y = _case(rng, qparams, shape, variant)
     act = ops.parse_activation(activation)
     real = numerics.dequantize_accumulator(acc, act)
-    make = _call(ops.requantize, acc, 6, activation=activation)
-    same_bits(evaluate(make, _arrays(acc, y))[0], numerics.requantize(acc, y, act))
-    make = _call(ops.dequantize_accumulator, acc, 5, activation=activation)
-    same_bits(evaluate(make, _arrays(acc))[0], real)
-    make = _call(ops.measure, acc, 5, activation=activation, qmax=255)
-    same_bits(evaluate(make, _arrays(acc))[0], numerics.measure(real, 255))
+    requantize = _call(ops.requantize, acc, 6, activation=activation)
+    dequantize = _call(ops.dequantize_accumulator, acc, 5, activation=activation)
+    measure = _call(ops.measure, acc, 5, activation=activation, qmax=255)
+
+    def make(*tensors: Any) -> Any:
+        without_y = tensors[:2] + tensors[3:]
+        found = requantize(*tensors), dequantize(*without_y), measure(*without_y)
+        return relax.Tuple(found)
+
+    codes, reals, measured = evaluate(make, _arrays(acc, y))
+    same_bits(codes, numerics.requantize(acc, y, act))
+    same_bits(reals, real)
+    same_bits(measured, numerics.measure(real, 255))
 
 
 @pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64", "cortex-a76"])

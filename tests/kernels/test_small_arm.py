@@ -11,9 +11,10 @@ import tvm
 from emulation import arm_target
 
 from tvm_probq.kernels.assembly import count_instruction
+from tvm_probq.kernels.byte_sums import byte_sums
 from tvm_probq.kernels.gate import functions_of
 from tvm_probq.kernels.small.elementwise import add_kernel, quantize_kernel, rescale_kernel
-from tvm_probq.kernels.small.machine import on_arm, wide
+from tvm_probq.kernels.small.machine import is_arm, on_arm, wide
 from tvm_probq.kernels.small.pooling import avg_pool_kernel
 from tvm_probq.kernels.small.products import ProductSpec, multiply_kernel
 from tvm_probq.kernels.small.ranges import observe_kernel
@@ -63,6 +64,13 @@ def test_running_ranges_stay_in_registers(kernel_assembly: Any) -> None:
     code = _code(kernel_assembly, "observe", "cortex-a72")
     assert not SPILLS.findall(code)
     assert count_instruction(code, "bit") + count_instruction(code, "bif") >= 16
+
+
+def test_arm_of_32_bits_is_another_architecture() -> None:
+    config = {"kind": "llvm", "mtriple": "armv7-linux-gnueabihf", "mattr": ["+neon"]}
+    target = tvm.target.Target(config)
+    assert not is_arm(target)
+    assert byte_sums(target) is None
 
 
 def test_the_target_in_force_decides() -> None:

@@ -8,7 +8,6 @@ import pytest
 import tvm
 import tvm_ffi
 
-from tvm_probq.kernels.x86.geometry import vector_unit
 from tvm_probq.passes.lower_layers import LowerLayers, layer_specs
 from tvm_probq.tuning.space import tiles_of
 
@@ -101,7 +100,7 @@ def test_given_tiles_are_used_and_named(
 ) -> None:
     mod = integer_net()
     spec = layer_specs(mod)[0]
-    default, *others = tiles_of(spec, vector_unit(spec, target))
+    default, *others = tiles_of(spec, target)
     tile = next(t for t in others if t.blocks == default.blocks)
     functions = [func for _, func in kernels_of(LowerLayers(target, {spec: tile})(mod))]
     named = [str(f.attrs["probq.tile"]) for f in functions if "probq.tile" in f.attrs]

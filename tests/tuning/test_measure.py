@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.x86.geometry import vector_unit
 from tvm_probq.target.profile import load_profile
-from tvm_probq.tuning import bench as bench_module
+from tvm_probq.tuning import candidate as candidates
 from tvm_probq.tuning.bench import Bench
 from tvm_probq.tuning.measure import WorkerMeasurer, compared
 from tvm_probq.tuning.process import WorkerGone, WorkerProcess
@@ -34,7 +33,7 @@ def measurer() -> Iterator[WorkerMeasurer]:
 
 def test_layers_and_tiles_cross_the_pipe(spec: Any, target: Any) -> None:
     assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
-    for tile in tiles_of(spec, vector_unit(spec, target))[:20]:
+    for tile in tiles_of(spec, target)[:20]:
         assert tile_from_json(json.loads(json.dumps(tile_to_json(tile)))) == tile
 
 
@@ -45,19 +44,19 @@ def test_tiles_are_compared_round_by_round() -> None:
 
 def test_a_worker_measures(measurer: WorkerMeasurer, make_layer: Any) -> None:
     spec = make_layer(7, 7, 16, 32)
-    default, *tiles = tiles_of(spec, vector_unit(spec, PROFILE.target()))
+    default, *tiles = tiles_of(spec, PROFILE.target())
     found = measurer.measure(spec, default, tiles[:3], 3)
     assert set(found) == {default, *tiles[:3]}
     assert found[default].ratio == 1
     assert all(m.time_us > 0 and m.ratio and not m.failure for m in found.values())
     other = make_layer(5, 5, 16, 16)
-    default = tiles_of(other, vector_unit(other, PROFILE.target()))[0]
+    default = tiles_of(other, PROFILE.target())[0]
     assert set(measurer.measure(other, default, [], 3)) == {default}
 
 
 def test_an_impossible_tile_is_a_failure(measurer: WorkerMeasurer, make_layer: Any) -> None:
     spec = make_layer(40, 40, 16, 32)
-    default, good = tiles_of(spec, vector_unit(spec, PROFILE.target()))[:2]
+    default, good = tiles_of(spec, PROFILE.target())[:2]
     impossible = replace(default, columns=1000)
     found = measurer.measure(spec, default, [impossible, good], 3)
     assert found[impossible].ratio is None
@@ -67,7 +66,7 @@ def test_an_impossible_tile_is_a_failure(measurer: WorkerMeasurer, make_layer: A
 
 def test_a_failing_default_is_an_error(measurer: WorkerMeasurer, make_layer: Any) -> None:
     spec = make_layer(40, 40, 16, 32)
-    default = replace(tiles_of(spec, vector_unit(spec, PROFILE.target()))[0], columns=1000)
+    default = replace(tiles_of(spec, PROFILE.target())[0], columns=1000)
     with pytest.raises(KernelError, match="the default tile fails"):
         measurer.measure(spec, default, [], 3)
 
@@ -76,7 +75,7 @@ def test_a_death_costs_one_candidate(
     measurer: WorkerMeasurer, make_layer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_layer(7, 7, 16, 32)
-    default, first, deadly, last = tiles_of(spec, vector_unit(spec, PROFILE.target()))[:4]
+    default, first, deadly, last = tiles_of(spec, PROFILE.target())[:4]
     ask = WorkerProcess.ask
 
     def dying(self: WorkerProcess, request: Any, deadline_s: float) -> Any:
@@ -111,7 +110,7 @@ def test_an_interrupt_ends_the_worker(
     measurer: WorkerMeasurer, make_layer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_layer(7, 7, 16, 32)
-    default = tiles_of(spec, vector_unit(spec, PROFILE.target()))[0]
+    default = tiles_of(spec, PROFILE.target())[0]
     measurer.measure(spec, default, [], 1)
     process = measurer._worker._process
     assert process is not None
@@ -133,37 +132,37 @@ def test_a_worker_starts_without_slow_imports() -> None:
 
 
 def test_a_wrong_value_is_refused(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = bench_module.expected
+    wanted = candidates.expected
 
     def almost(spec: Any, values: Any) -> Any:
         found = wanted(spec, values)
         found.reshape(-1)[5] ^= 1
         return found
 
-    monkeypatch.setattr(bench_module, "expected", almost)
+    monkeypatch.setattr(candidates, "expected", almost)
     spec = make_layer(7, 7, 16, 32)
     bench = Bench(spec, PROFILE.target())
     with pytest.raises(KernelError, match="1 of its values differ"):
-        bench.build(tiles_of(spec, vector_unit(spec, PROFILE.target()))[0])
+        bench.build(tiles_of(spec, PROFILE.target())[0])
 
 
 def test_a_large_workspace_is_refused(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_module, "WORKSPACE_LIMIT", 16)
+    monkeypatch.setattr(candidates, "WORKSPACE_LIMIT", 16)
     spec = make_layer(7, 7, 16, 32)
     with pytest.raises(KernelError, match="its workspace is"):
-        Bench(spec, PROFILE.target()).build(tiles_of(spec, vector_unit(spec, PROFILE.target()))[0])
+        Bench(spec, PROFILE.target()).build(tiles_of(spec, PROFILE.target())[0])
 
 
 def test_a_lost_instruction_is_refused(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel_of = bench_module.layer_kernel
+    kernel_of = candidates.layer_kernel
 
     def promising(spec: Any, target: Any, tile: Any) -> Any:
         return replace(kernel_of(spec, target, tile), instruction="vpdpbusd")
 
-    monkeypatch.setattr(bench_module, "layer_kernel", promising)
+    monkeypatch.setattr(candidates, "layer_kernel", promising)
     spec = make_layer(7, 7, 16, 32)
     with pytest.raises(KernelError, match="no vpdpbusd"):
-        Bench(spec, PROFILE.target()).build(tiles_of(spec, vector_unit(spec, PROFILE.target()))[0])
+        Bench(spec, PROFILE.target()).build(tiles_of(spec, PROFILE.target())[0])
 
 
 def test_most_example_codes_are_inside_the_range(spec: Any) -> None:

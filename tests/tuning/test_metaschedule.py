@@ -13,8 +13,6 @@ import pytest
 import tvm
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.x86.geometry import vector_unit
-from tvm_probq.kernels.x86.tiles import default_tile
 from tvm_probq.passes.lower_layers import tile_text
 from tvm_probq.target.host import missing_features
 from tvm_probq.tuning.bench import Bench
@@ -23,6 +21,7 @@ from tvm_probq.tuning.measure import Measured
 from tvm_probq.tuning.metaschedule import TraceSearch, suits_metaschedule
 from tvm_probq.tuning.model import CostModel
 from tvm_probq.tuning.search import Tuner
+from tvm_probq.tuning.space import space_of, tiles_of
 from tvm_probq.tuning.tasks import tasks_of
 from tvm_probq.tuning.wire import tile_from_json, tile_to_json
 
@@ -41,7 +40,7 @@ def layer(request: pytest.FixtureRequest, make_layer: Any) -> Any:
 
 
 def search_of(spec: Any, entry: Any = None) -> TraceSearch:
-    return TraceSearch(tasks_of([spec])[0], vector_unit(spec, TARGET), entry, TARGET)
+    return TraceSearch(tasks_of([spec])[0], space_of(spec, TARGET), entry, TARGET)
 
 
 def propose(search: TraceSearch) -> list[Any]:
@@ -81,7 +80,7 @@ def test_the_search_learns_and_continues(make_layer: Any, made_up_machine: Any) 
         machine = made_up_machine(lambda tile: 60.0 + len(tile.trace) % 7)
         left = iter([False] * batches + [True] * 99)
         tuner = Tuner(
-            [task], lambda s: vector_unit(s, TARGET), database, machine,
+            [task], TARGET, database, machine,
             search_of=lambda t, u, e: TraceSearch(t, u, e, TARGET),
         )  # fmt: skip
         list(tuner.run(lambda: next(left)))
@@ -103,12 +102,12 @@ def test_trials_of_the_other_space_are_kept(
     make_layer: Any, made_up_machine: Any, entry: Any
 ) -> None:
     spec = make_layer(14, 14, 32, 96)
-    task, unit = tasks_of([spec])[0], vector_unit(spec, TARGET)
-    traced = replace(default_tile(spec, unit), trace="[[],[]]")
+    task = tasks_of([spec])[0]
+    traced = replace(tiles_of(spec, TARGET)[0], trace="[[],[]]")
     database = Database("x86-vnni", {task.key: entry(traced, trials={traced: 0.8})})
     left = iter([False, True])
     machine = made_up_machine(lambda _tile: 120.0)
-    list(Tuner([task], lambda _s: unit, database, machine).run(lambda: next(left)))
+    list(Tuner([task], TARGET, database, machine).run(lambda: next(left)))
     found = database.entries[task.key]
     assert found.tile == traced
     assert traced in found.trials
@@ -126,12 +125,13 @@ def test_a_refused_trace_is_recorded(make_layer: Any) -> None:
 
 def test_what_suits_the_rule(make_layer: Any) -> None:
     spec = make_layer(14, 14, 32, 96)
-    unit = vector_unit(spec, TARGET)
-    assert suits_metaschedule(spec, unit)
+    assert suits_metaschedule(spec, TARGET)
     for change in ({"out_channels": 90}, {"weight_bits": 4}, {"groups": 2}):
-        assert not suits_metaschedule(replace(spec, **change), unit)
+        assert not suits_metaschedule(replace(spec, **change), TARGET)
     plain = tvm.target.Target({"kind": "llvm", "mcpu": "haswell"})
-    assert not suits_metaschedule(spec, vector_unit(spec, plain))
+    assert not suits_metaschedule(spec, plain)
+    arm = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a76"}
+    assert not suits_metaschedule(spec, tvm.target.Target(arm))
 
 
 def test_the_intrinsics_of_other_targets_are_not_parsed() -> None:

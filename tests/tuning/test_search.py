@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import tvm
 
+from tvm_probq.errors import BoardError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
-from tvm_probq.kernels.x86.geometry import VectorUnit, vector_unit
 from tvm_probq.tuning.database import Database
 from tvm_probq.tuning.key import layer_key
 from tvm_probq.tuning.measure import Measured
@@ -19,10 +19,6 @@ from tvm_probq.tuning.space import tiles_of
 from tvm_probq.tuning.tasks import Task, tasks_of
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
-
-
-def unit_of(spec: LayerSpec) -> VectorUnit:
-    return vector_unit(spec, TARGET)
 
 
 def steps(count: int) -> Callable[[], bool]:
@@ -37,13 +33,13 @@ def task(make_layer: Any) -> Task:
 
 
 def tune(tasks: list[Task], machine: Any, database: Database, batches: int = 99) -> list[Step]:
-    tuner = Tuner(tasks, unit_of, database, machine, machine="made up")
+    tuner = Tuner(tasks, TARGET, database, machine, machine="made up")
     return list(tuner.run(steps(batches)))
 
 
 def best_of(spec: LayerSpec) -> Tile:
     """Some tile in the middle of the space."""
-    tiles = tiles_of(spec, unit_of(spec))
+    tiles = tiles_of(spec, TARGET)
     return tiles[len(tiles) // 2]
 
 
@@ -65,9 +61,7 @@ def test_the_faster_tile_is_chosen(task: Task, made_up_machine: Any) -> None:
     assert entry.tile is not None
     assert distance(entry.tile, wanted) < 0.5
     assert entry.tuned_us == 50 + 40 * distance(entry.tile, wanted) < entry.default_us == 100
-    assert len(entry.trials) < len(tiles_of(task.spec, unit_of(task.spec))) / 2, (
-        "that was no search"
-    )
+    assert len(entry.trials) < len(tiles_of(task.spec, TARGET)) / 2, "that was no search"
     assert (entry.machine, entry.threads) == ("made up", 1)
     assert "equals the simulator" in entry.gates
 
@@ -182,9 +176,40 @@ def test_the_same_seed_proposes_the_same_tiles(task: Task, made_up_machine: Any)
 
 def test_a_layer_without_a_choice_is_timed_once(make_layer: Any, made_up_machine: Any) -> None:
     spec = make_layer(1, 1, 32, 10, flat=True, output="float32", activation="none")
-    assert len(tiles_of(spec, unit_of(spec))) == 1
+    assert len(tiles_of(spec, TARGET)) == 1
     machine = made_up_machine(lambda _tile: 80.0)
     database = Database("x86-vnni")
     assert len(tune(tasks_of([spec]), machine, database)) == 1
     entry = database.entries[layer_key(spec)]
     assert (entry.tile, entry.default_us, entry.tried) == (None, 100.0, 0)
+
+
+def test_a_tile_that_was_not_measured_is_no_failure(task: Task, made_up_machine: Any) -> None:
+    class Forgetful(made_up_machine):  # type: ignore[misc]
+        """Measures only a third of each batch."""
+
+        def measure(self, spec: Any, default: Any, tiles: Any, rounds: int) -> Any:
+            return super().measure(spec, default, list(tiles)[: max(1, len(tiles) // 3)], rounds)
+
+    database = Database("x86-vnni")
+    machine = Forgetful(lambda tile: 100.0 + tile.columns)
+    tune([task], machine, database, 5)
+    trials = database.entries[task.key].trials
+    assert len(trials) == 5 * BATCH // 3
+    assert None not in trials.values()
+
+
+def test_an_error_behind_a_batch_keeps_the_batch(task: Task, made_up_machine: Any) -> None:
+    class Vanishing(made_up_machine):  # type: ignore[misc]
+        """No board is left for the second look."""
+
+        def measure(self, spec: Any, default: Any, tiles: Any, rounds: int) -> Any:
+            if len(tiles) <= 2:
+                raise BoardError("no board became free")
+            return super().measure(spec, default, tiles, rounds)
+
+    database = Database("x86-vnni")
+    with pytest.raises(BoardError):
+        tune([task], Vanishing(lambda _tile: 80.0), database)
+    entry = database.entries[task.key]
+    assert (entry.tile, len(entry.trials)) == (None, BATCH)

@@ -29,6 +29,10 @@ DOING = {
     "prepare": "while inputs were set",
     "time": "while latency was measured",
     "threads": "while threads were set",
+    "share": "while inputs were set",
+    "kernel": "while the library was uploaded and loaded",
+    "output": "in the middle of a run",
+    "rounds": "while kernels were timed",
 }
 
 
@@ -107,7 +111,7 @@ def lost(error: BoardError) -> BoardError:
 
 def refused(where: str, doing: str, why: str) -> BoardError:
     """Make the message for what the board says has gone wrong."""
-    if doing == "load":
+    if doing in ("load", "kernel"):
         return BoardError(
             "the board cannot load the library", where=where, why=why,
             fix="check that it was compiled for this board, and that its disk has free space",

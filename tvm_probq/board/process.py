@@ -66,6 +66,10 @@ class WorkerProcess:
         """
         return self._exchange(message, arrays, deadline)
 
+    def abort(self) -> None:
+        """Kill the process while another thread waits for its answer."""
+        self._process.kill()
+
     def stop(self) -> None:
         """Kill the process."""
         self._process.kill()

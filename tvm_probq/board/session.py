@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class BoardSession:
         self._process: WorkerProcess | None = None
         self._open()
 
-    def __enter__(self) -> BoardSession:
+    def __enter__(self) -> Self:
         """Give the session itself."""
         return self
 

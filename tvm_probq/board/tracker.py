@@ -56,14 +56,18 @@ def borrow(address: Address, deadline: float) -> tuple[str, int, str]:
         ) from error
 
 
+def count_boards(address: Address) -> int:
+    """Count the boards of a kind that a tracker knows, lent or free; 0 if it does not say."""
+    try:
+        return _keys(address).count(address.key)
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0
+
+
 def _state(address: Address) -> str:
     """Say which boards the tracker knows."""
-    deadline = time.monotonic() + SUMMARY_S
     try:
-        with _connected(address, deadline) as tracker:
-            send_json(tracker, [SUMMARY])
-            _, summary = receive_json(tracker, deadline)
-        keys = [str(server["key"]).removeprefix("server:") for server in summary["server_info"]]
+        keys = _keys(address)
     except (OSError, ValueError, TypeError, KeyError):
         return "the tracker does not answer"
     count = keys.count(address.key)
@@ -71,6 +75,15 @@ def _state(address: Address) -> str:
         return f"all boards with this key ({count}) are busy, or do not answer the tracker"
     others = ", ".join(sorted(set(keys))) or "none at all"
     return f"the tracker has no board with this key; it has {others}"
+
+
+def _keys(address: Address) -> list[str]:
+    """Ask the tracker for the key of every board that it knows."""
+    deadline = time.monotonic() + SUMMARY_S
+    with _connected(address, deadline) as tracker:
+        send_json(tracker, [SUMMARY])
+        _, summary = receive_json(tracker, deadline)
+    return [str(server["key"]).removeprefix("server:") for server in summary["server_info"]]
 
 
 def _connected(address: Address, deadline: float) -> socket.socket:

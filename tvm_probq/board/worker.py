@@ -7,12 +7,15 @@ standard output.  It ends with the process that started it, whatever it waits fo
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import queue
 import sys
 import threading
 from typing import IO, Any
 
+import numpy as np
 import tvm
 from tvm import rpc
 from tvm.runtime import vm
@@ -22,8 +25,9 @@ from tvm_probq.board.words import DIED, EXPIRED, FAILED, NO_KEY
 
 Message = dict[str, Any]
 MAIN, TIMED = "main", "probq_timed"
+KERNELS = "probq.board.kernels."
 # TVM's words for a connection that ends: while it waits for an answer, and while it sends.
-BROKEN = ("kShutdown", "Socket SockChannel")
+BROKEN = ("RPCCode::kReturn) is false", "RPCCode::kCopyAck) is false", "Socket SockChannel")
 
 
 class Worker:
@@ -51,11 +55,7 @@ class Worker:
 
     def do_load(self, message: Message, arrays: Arrays) -> tuple[Message, Arrays]:
         """Upload a library, compare it with what has arrived, load it, and remove the file."""
-        name = f"{message['name']}.so"
-        self._session.upload(bytearray(arrays["library"].tobytes()), name)
-        arrived = str(self._session.get_function("probq.board.sha256")(name))
-        if arrived != message["sha256"]:
-            raise OSError("the upload arrived damaged or cut short, as on a full disk")
+        name = self._upload_library(message, arrays)
         module = self._session.load_module(name)
         # A mapped library needs its file's name no longer.
         self._session.remove(name)
@@ -90,6 +90,32 @@ class Worker:
         self._session.get_function("runtime.config_threadpool")(big_cores, message["count"])
         return {}, {}
 
+    def do_share(self, _message: Message, arrays: Arrays) -> tuple[Message, Arrays]:
+        """Set the arrays that all kernels take."""
+        self._upload_arrays("shared.npz", arrays)
+        self._kernels("share")("shared.npz")
+        self._session.remove("shared.npz")
+        return {}, {}
+
+    def do_kernel(self, message: Message, arrays: Arrays) -> tuple[Message, Arrays]:
+        """Upload a kernel with the arguments that it shares with no other, and load it."""
+        files = [self._upload_library(message, arrays), f"{message['name']}.npz"]
+        self._upload_arrays(files[1], {k: v for k, v in arrays.items() if k != "library"})
+        self._kernels("load")(message["name"], message["order"])
+        for file in files:
+            self._session.remove(file)
+        return {}, {}
+
+    def do_output(self, message: Message, _arrays: Arrays) -> tuple[Message, Arrays]:
+        """Run a kernel once; what it gives."""
+        content = bytes(self._kernels("run")(message["name"]))
+        return {}, {"output": np.load(io.BytesIO(content))}
+
+    def do_rounds(self, message: Message, _arrays: Arrays) -> tuple[Message, Arrays]:
+        """Time kernels in turn."""
+        names, rounds, threads = (message[key] for key in ("names", "rounds", "threads"))
+        return {"times": json.loads(str(self._kernels("time")(names, rounds, threads)))}, {}
+
     def do_close(self, _message: Message, _arrays: Arrays) -> tuple[Message, Arrays]:
         """End the session; the board is free at once."""
         self._forget()
@@ -98,6 +124,23 @@ class Worker:
     def _tensors(self, arrays: Arrays) -> list[tvm.runtime.Tensor]:
         device = self._session.cpu(0)
         return [tvm.runtime.tensor(array, device) for array in arrays.values()]
+
+    def _kernels(self, name: str) -> Any:
+        return self._session.get_function(KERNELS + name)
+
+    def _upload_library(self, message: Message, arrays: Arrays) -> str:
+        """Upload a library, and compare it with what has arrived; gives its name there."""
+        name = f"{message['name']}.so"
+        self._session.upload(bytearray(arrays["library"].tobytes()), name)
+        arrived = str(self._session.get_function("probq.board.sha256")(name))
+        if arrived != message["sha256"]:
+            raise OSError("the upload arrived damaged or cut short, as on a full disk")
+        return name
+
+    def _upload_arrays(self, name: str, arrays: Arrays) -> None:
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        self._session.upload(bytearray(content.getvalue()), name)
 
     def _forget(self) -> None:
         self._models.clear()

@@ -1,38 +1,32 @@
-"""``tvm-probq tune``: measure loop sizes of a model's kernels on this machine."""
+"""``tvm-probq tune``: measure loop sizes of a model's kernels, on this machine or on boards."""
 
 from __future__ import annotations
 
 import argparse
-import functools
-import os
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_probq.cli import calibrate, options, plans, samples, sources
+from tvm_probq.cli import calibrate, options, plans, samples, sources, tune_search
 from tvm_probq.cli.progress import say
-from tvm_probq.errors import TuningError, UsageError
+from tvm_probq.errors import UsageError
 from tvm_probq.report.tables import Cell, table
 from tvm_probq.target import profile as profiles
-from tvm_probq.target.host import missing_features
 
 if TYPE_CHECKING:
     from tvm_probq.calibration.record import CalibrationRecord
     from tvm_probq.data.cards import Card
     from tvm_probq.frontend.onnx import Model
     from tvm_probq.plan.plan import Plan
-    from tvm_probq.target.profile import TargetProfile
     from tvm_probq.tuning.database import Database
-    from tvm_probq.tuning.search import SearchOf, Step
     from tvm_probq.tuning.tasks import Task
 
-HELP = "measure loop sizes of a model's kernels here; an interrupted run is continued"
+HELP = "measure loop sizes of a model's kernels, here or on boards; an interrupted run is continued"
 DEFAULT_MINUTES = 5.0
 SHAPE_SAMPLES = 2  # the least a record takes: only the shapes of layers matter
 HEADERS = ("layer", "count", "default us", "tuned us", "ratio", "GMAC/s", "tried")
-SPACES = ("template", "metaschedule")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--space",
-        choices=SPACES,
-        default=SPACES[0],
+        choices=tune_search.SPACES,
+        default=tune_search.SPACES[0],
         help="loop sizes of our templates, or MetaSchedule's own tiling with our intrinsic "
         "(default %(default)s)",
     )
@@ -75,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of random numbers (default 0)")
     plans.add_plan(parser)
+    options.add_board(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -82,23 +77,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plan = plans.plan_from(args)
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
     plans.check_target(plan, profile)
-    _check_host(profile)
+    board = options.board_of(args)
+    tune_search.check_space(args.space, profile)
+    machine = tune_search.machine_of(args, profile, board)
     path = args.database or Path(f"{profile.name}.tuned.json")
     from tvm_probq.tuning.database import open_database
 
     database = open_database(path, profile.name)
     tasks = chosen(_tasks(args, plan), args.layers)
     if args.space == "metaschedule":
-        tasks = _suiting(tasks, profile)
+        tasks = tune_search.suiting(tasks, profile)
     continued = sum(task.key in database.entries for task in tasks)
     start = f"{len(tasks)} distinct layers, {continued} of them in {path} already"
-    say(f"tuning for {profile.name}: {start}", quiet=args.quiet)
+    say(f"tuning for {profile.name} on {machine}: {start}", quiet=args.quiet)
     started = time.monotonic()
-    failures = _search(args, profile, database, tasks, path)
+    with tune_search.measurer_of(args, profile, board) as measurer:
+        tuner = tune_search.tuner_of(args, profile, database, tasks, measurer, machine)
+        failures = tune_search.search(args, tuner, database, path)
     return {
         "database": str(path),
         "target": profile.name,
         "space": args.space,
+        "machine": machine,
         "threads": args.threads,
         "continued": continued,
         "seconds": round(time.monotonic() - started, 1),
@@ -151,39 +151,6 @@ def chosen(tasks: Sequence[Task], pattern: str | None) -> list[Task]:
     return found
 
 
-def _suiting(tasks: Sequence[Task], profile: TargetProfile) -> list[Task]:
-    """Give the layers that MetaSchedule's rule can tile.
-
-    Raises
-    ------
-    UsageError
-        If there is none.
-    """
-    from tvm_probq.kernels.x86.geometry import vector_unit
-    from tvm_probq.tuning.metaschedule import suits_metaschedule
-
-    target = profile.target()
-    found = [t for t in tasks if suits_metaschedule(t.spec, vector_unit(t.spec, target))]
-    if not found:
-        raise UsageError(
-            "none of the layers is in MetaSchedule's space", where="--space",
-            why="it holds dense layers of 8-bit weights and whole vectors of 16 channels, on a "
-            "target with vpdpbusd",
-            fix="use the templates' space, which holds every layer",
-        )  # fmt: skip
-    return found
-
-
-def _check_host(profile: TargetProfile) -> None:
-    if not profile.runs_here:
-        lacking = ", ".join(missing_features(profile.features)) or profile.architecture
-        raise TuningError(
-            f"kernels for {profile.name} cannot be timed here",
-            why=f"this machine lacks {lacking}",
-            fix="tune on a machine of that kind, or for another --target",
-        )
-
-
 def _tasks(args: argparse.Namespace, plan: Plan) -> list[Task]:
     """Import, calibrate and quantize the model; its distinct integer layers."""
     card = sources.card_of(args)
@@ -213,74 +180,6 @@ def _record(args: argparse.Namespace, card: Card | None, model: Model) -> Calibr
         source = samples.of_chance(form, SHAPE_SAMPLES, args.seed)
     record = calibrate.new_record(model, source)
     return calibrate.collect(model, source, record, None, quiet=True)
-
-
-def _search(
-    args: argparse.Namespace,
-    profile: TargetProfile,
-    database: Database,
-    tasks: Sequence[Task],
-    path: Path,
-) -> dict[str, str]:
-    """Run the search and save after every batch; why layers failed, by key."""
-    from tvm_probq.kernels.x86.geometry import vector_unit
-    from tvm_probq.tuning.machine import machine_name
-    from tvm_probq.tuning.measure import WorkerMeasurer
-    from tvm_probq.tuning.search import Tuner
-
-    target = profile.target()
-    failures: dict[str, str] = {}
-    end = time.monotonic() + 60 * args.minutes
-    with WorkerMeasurer(profile.tvm_target, args.threads, args.seed) as measurer:
-        tuner = Tuner(
-            tasks,
-            lambda spec: vector_unit(spec, target),
-            database,
-            measurer,
-            machine=machine_name(),
-            threads=args.threads,
-            seed=args.seed,
-            search_of=_search_of(args, target),
-        )
-        try:
-            for step in tuner.run(lambda: time.monotonic() >= end):
-                database.save(path)
-                if step.failure:
-                    failures[step.task.key] = step.failure
-                say(_line(step, end - time.monotonic()), quiet=args.quiet)
-        except KeyboardInterrupt:
-            kept = f"\nwhat was measured is in {path}; the same command continues"
-            say(kept, quiet=args.quiet)
-            raise
-    return failures
-
-
-def _search_of(args: argparse.Namespace, target: Any) -> SearchOf:
-    """The search over the space that the options name."""
-    if args.space == "template":
-        from tvm_probq.tuning.search import LayerSearch
-
-        return LayerSearch
-    from tvm_probq.tuning.metaschedule import TraceSearch
-
-    return functools.partial(TraceSearch, target=_with_cores(target), seed=args.seed)
-
-
-def _with_cores(target: Any) -> Any:
-    """The target with a number of cores, which MetaSchedule asks for."""
-    from tvm.target import Target
-
-    return Target({"num-cores": os.cpu_count() or 1, **target.export()})
-
-
-def _line(step: Step, left_s: float) -> str:
-    left = max(0, round(left_s))
-    head = f"{left // 60:3}:{left % 60:02} left  {step.task.key}"
-    if step.entry is None:
-        return f"{head}: {step.failure}"
-    entry = step.entry
-    times = f"{entry.default_us:.1f} -> {entry.tuned_us:.1f} us ({entry.ratio:.3f})"
-    return f"{head}: {times} after {len(entry.trials)} candidates"
 
 
 def _row(task: Task, database: Database, failure: str) -> dict[str, Any]:

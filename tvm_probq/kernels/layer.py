@@ -10,6 +10,7 @@ from tvm_probq.kernels.arm.maker import ArmMaker
 from tvm_probq.kernels.checks import check_spec
 from tvm_probq.kernels.codes import Codes, Packed, check_codes
 from tvm_probq.kernels.maker import Maker
+from tvm_probq.kernels.small.machine import is_arm
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.maker import X86Maker
@@ -104,7 +105,7 @@ def layer_maker(target: tvm.target.Target) -> Maker:
     """
     if target_has_features("sse2", target):
         return X86Maker(target)
-    if target_has_features("neon", target):
+    if is_arm(target):
         return ArmMaker(target)
     raise KernelError(
         "no integer kernels for this target",

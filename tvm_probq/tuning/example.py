@@ -45,7 +45,8 @@ def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
         zeros = rng.integers(0, 256, scales.shape)
         return np.stack([scales, zeros, np.full(scales.shape, 255)], 1)
 
-    weights = rng.integers(-largest, largest, (oc, *spec.kernel, spec.group_inputs))
+    smallest = 1 - largest if spec.symmetric else -largest
+    weights = rng.integers(smallest, largest, (oc, *spec.kernel, spec.group_inputs))
     found = {
         "X": rng.integers(0, 256, (n, spec.height, spec.width, spec.in_channels), np.uint8),
         "weights": weights.astype(np.int8),

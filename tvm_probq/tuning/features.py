@@ -8,16 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
-from tvm_probq.kernels.x86.tiles import default_tile
-from tvm_probq.tuning.space import scratch_bytes, task_count
+from tvm_probq.tuning.space import Space
 
 F32 = npt.NDArray[np.float32]
 
 
-def features(spec: LayerSpec, unit: VectorUnit, tiles: Sequence[Tile]) -> F32:
+def features(space: Space, tiles: Sequence[Tile]) -> F32:
     """Describe tiles of a layer.
 
     Each row holds the layer's size, the counts of the tile, and those of the default tile that
@@ -25,48 +22,46 @@ def features(spec: LayerSpec, unit: VectorUnit, tiles: Sequence[Tile]) -> F32:
 
     Parameters
     ----------
-    spec : LayerSpec
-        The layer.
-    unit : VectorUnit
-        What its kernel is generated for.
+    space : Space
+        Of the layer.
     tiles : sequence of Tile
-        From `tiles_of`.
+        Of the space.
 
     Returns
     -------
     ndarray of float32, shape [len(tiles), F]
     """
-    layer = _layer(spec, unit)
-    default = _tile(spec, unit, default_tile(spec, unit))
+    layer = _layer(space)
+    default = _tile(space, space.default)
     rows = []
     for tile in tiles:
-        counts = _tile(spec, unit, tile)
+        counts = _tile(space, tile)
         rows.append(layer + counts + [a - b for a, b in zip(counts, default, strict=True)])
     return np.array(rows, np.float32)
 
 
-def _layer(spec: LayerSpec, unit: VectorUnit) -> list[float]:
-    view = geometry(spec, unit)
+def _layer(space: Space) -> list[float]:
+    spec, view = space.spec, space.extent
     flags = [spec.depthwise, spec.groups > 1, spec.residual, spec.linear, spec.output == "codes"]
     sizes = [spec.macs, spec.in_channels, spec.out_channels, view.rows, view.columns]
-    sizes += [math.prod(view.reduction), spec.kernel[0], spec.strides[1], unit.step]
+    sizes += [view.reduction, spec.kernel[0], spec.strides[1], view.step]
     return [*map(float, flags), *(math.log2(s) for s in sizes), float(spec.weight_bits)]
 
 
-def _tile(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> list[float]:
-    view = geometry(spec, unit)
+def _tile(space: Space, tile: Tile) -> list[float]:
+    spec, view = space.spec, space.extent
     columns = spec.out_width if spec.depthwise else view.columns
     rows = spec.out_height if spec.depthwise else view.rows
     passes = -(-columns // tile.columns)
-    wanted = -(-spec.group_outputs // LANES) * (spec.groups if spec.depthwise else 1)
+    wanted = -(-spec.group_outputs // view.block) * (spec.groups if spec.depthwise else 1)
     channel_passes = -(-wanted // tile.blocks)
     padding = math.log2(channel_passes * tile.blocks / wanted)
-    tasks = task_count(spec, unit, tile)
+    tasks = space.task_count(tile)
     reuse = tile.rows * tile.columns * tile.column_tiles  # positions for which weights are read
     sums = tile.tile_rows * tile.columns * tile.blocks
     sizes = [
         tile.columns, tile.tile_rows, tile.blocks, sums, tile.rows, tile.column_tiles,
-        tile.channel_tasks, passes, channel_passes, tasks, scratch_bytes(spec, unit, tile), reuse,
+        tile.channel_tasks, passes, channel_passes, tasks, space.scratch_bytes(tile), reuse,
     ]  # fmt: skip
     last = columns % tile.columns / tile.columns
     loads = 1 / tile.columns + 1 / tile.blocks

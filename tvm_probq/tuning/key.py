@@ -9,7 +9,8 @@ def layer_key(spec: LayerSpec) -> str:
     """Name what decides a layer's speed.
 
     Left out is what costs a kernel next to nothing: the bounds of a clip, the slope of a leaky
-    ReLU, the correction, and whether parameters are of the tensor or of a channel.
+    ReLU, the correction, and whether parameters are of the tensor or of a channel; and whether a
+    weight is -128, which hardly one layer has.
 
     Parameters
     ----------

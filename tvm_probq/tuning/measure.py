@@ -50,7 +50,10 @@ class Measurer(Protocol):
     def measure(
         self, spec: LayerSpec, default: Tile, tiles: Sequence[Tile], rounds: int
     ) -> dict[Tile, Measured]:
-        """Build, check and time tiles; the default is in the result, with the ratio 1."""
+        """Build, check and time tiles; the default is in the result, with the ratio 1.
+
+        A tile that is not in the result was not measured, through no fault of its own.
+        """
 
 
 class WorkerMeasurer:
@@ -106,12 +109,7 @@ class WorkerMeasurer:
             if failure:
                 found[tile] = Measured(failure=failure)
         if default in found:
-            raise KernelError(
-                "the kernel of the default tile fails",
-                where=str(spec),
-                why=found[default].failure,
-                fix="report it; `--layers` leaves the layer out",
-            )
+            raise default_fails(spec, found[default].failure)
         good = [tile for tile in wanted if tile not in found]
         return found | self._times(spec, default, good, rounds)
 
@@ -137,10 +135,7 @@ class WorkerMeasurer:
         try:
             if self._spec != spec or not self._worker.running:
                 self._spec, self._built = None, set()
-                request = {
-                    "op": "layer", "spec": spec_to_json(spec), "target": self._target,
-                    "threads": self._threads, "seed": self._seed,
-                }  # fmt: skip
+                request = layer_request(spec, self._target, self._threads, self._seed)
                 failure = self._ask(request, LAYER_S).get("failure")
                 if failure:
                     return str(failure)
@@ -164,6 +159,24 @@ class WorkerMeasurer:
 
     def _ask(self, request: Mapping[str, Any], deadline_s: float) -> dict[str, Any]:
         return self._worker.ask(request, deadline_s)
+
+
+def layer_request(
+    spec: LayerSpec, target: Mapping[str, Any], threads: int, seed: int
+) -> dict[str, Any]:
+    """Make the request that tells a worker which layer is next."""
+    return {
+        "op": "layer", "spec": spec_to_json(spec), "target": dict(target), "threads": threads,
+        "seed": seed,
+    }  # fmt: skip
+
+
+def default_fails(spec: LayerSpec, why: str) -> KernelError:
+    """Make the error for a layer in which there is nothing to compare with."""
+    return KernelError(
+        "the kernel of the default tile fails", where=str(spec), why=why,
+        fix="report it; `--layers` leaves the layer out",
+    )  # fmt: skip
 
 
 def compared(times: Sequence[int], default: Sequence[int]) -> Measured:

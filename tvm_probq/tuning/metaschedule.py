@@ -21,16 +21,18 @@ import tvm
 from tvm import s_tir
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
+from tvm.target.codegen import target_has_features
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_workload import Workload, conv_workload
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, vector_unit
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.tuning.database import Entry
 from tvm_probq.tuning.measure import Measured
 from tvm_probq.tuning.model import CostModel
 from tvm_probq.tuning.search import BATCH, LayerSearch
+from tvm_probq.tuning.space import Space
 from tvm_probq.tuning.tasks import Task
 
 FOREIGN = ("cuda", "rocm", "metal", "hexagon", "riscv_cpu")
@@ -41,8 +43,11 @@ MOST_TRIALS = 100_000  # the time decides
 WARM_UP_SAMPLES = 16
 
 
-def suits_metaschedule(spec: LayerSpec, unit: VectorUnit) -> bool:
+def suits_metaschedule(spec: LayerSpec, target: tvm.target.Target) -> bool:
     """Whether the rule applies: dense, bytes, no padded channels, AVX-512 VNNI."""
+    if not target_has_features("sse2", target):
+        return False
+    unit = vector_unit(spec, target)
     dense = spec.groups == 1 and spec.weight_bits == 8 and spec.out_channels % 16 == 0
     return dense and unit.instruction == "vpdpbusd" and unit.lanes == LANES
 
@@ -54,8 +59,8 @@ class TraceSearch(LayerSearch):
     ----------
     task : Task
         A layer of `suits_metaschedule`.
-    unit : VectorUnit
-        What its kernel is generated for.
+    space : Space
+        Of the templates; its default decides the layout of weights.
     entry : Entry or None
         What is known of it; its traces are the first population.
     target : tvm.target.Target
@@ -67,13 +72,14 @@ class TraceSearch(LayerSearch):
     def __init__(
         self,
         task: Task,
-        unit: VectorUnit,
+        space: Space,
         entry: Entry | None,
         target: tvm.target.Target,
         seed: int = 0,
     ) -> None:
-        super().__init__(task, unit, entry)
+        super().__init__(task, space, entry)
         import_own_intrinsics()
+        unit = vector_unit(task.spec, target)
         work = conv_workload(task.spec, unit, self.default)
         self._module = IRModule({"main": work.func.with_attr("global_symbol", "main")})
         self._database = ms.database.MemoryDatabase()

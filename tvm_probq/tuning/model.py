@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
-from tvm_probq.kernels.x86.geometry import VectorUnit
 from tvm_probq.tuning.features import F32, features
+from tvm_probq.tuning.space import Space
 
 LEAST_SAMPLES = 24
 GROWTH = 1.2  # train anew when there is a fifth more to learn from
@@ -41,30 +40,24 @@ class CostModel:
         """Whether predictions mean something."""
         return len(self._logs) >= LEAST_SAMPLES
 
-    def learn(
-        self,
-        spec: LayerSpec,
-        unit: VectorUnit,
-        tiles: Sequence[Tile],
-        ratios: Sequence[float | None],
-    ) -> None:
+    def learn(self, space: Space, tiles: Sequence[Tile], ratios: Sequence[float | None]) -> None:
         """Add measured tiles.
 
         Parameters
         ----------
-        spec, unit, tiles
+        space, tiles
             As for `features`.
         ratios : sequence of float or None
             Time over the default tile's time; None for a tile that failed.
         """
         if not tiles:
             return
-        self._rows.append(features(spec, unit, tiles))
+        self._rows.append(features(space, tiles))
         for ratio in ratios:
             value = FAILED_RATIO if ratio is None else min(ratio, WORST_RATIO)
             self._logs.append(math.log(value))
 
-    def predict(self, spec: LayerSpec, unit: VectorUnit, tiles: Sequence[Tile]) -> F32:
+    def predict(self, space: Space, tiles: Sequence[Tile]) -> F32:
         """Predict the logarithm of each tile's time over the default's; see `ready`."""
         # Imported here: it takes as long as the rest of a command's start.
         import xgboost
@@ -77,5 +70,5 @@ class CostModel:
                 TREES,
             )
             self._trained_on = len(self._logs)
-        found: F32 = self._booster.predict(xgboost.DMatrix(features(spec, unit, tiles)))
+        found: F32 = self._booster.predict(xgboost.DMatrix(features(space, tiles)))
         return found

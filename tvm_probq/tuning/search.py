@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import tvm
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
-from tvm_probq.kernels.x86.geometry import VectorUnit
 from tvm_probq.tuning.database import Database, Entry
 from tvm_probq.tuning.measure import Measured, Measurer
 from tvm_probq.tuning.model import CostModel
-from tvm_probq.tuning.space import tiles_of
+from tvm_probq.tuning.space import Space, space_of
 from tvm_probq.tuning.tasks import Task
 
 BATCH = 12
@@ -61,16 +60,15 @@ class LayerSearch:
     ----------
     task : Task
         The layer.
-    unit : VectorUnit
-        What its kernel is generated for.
+    space : Space
+        Its tiles.
     entry : Entry or None
         What is known of it.
     """
 
-    def __init__(self, task: Task, unit: VectorUnit, entry: Entry | None) -> None:
-        self.task, self.unit, self.entry = task, unit, entry
-        self.space = tiles_of(task.spec, unit)
-        self.default = self.space[0]
+    def __init__(self, task: Task, space: Space, entry: Entry | None) -> None:
+        self.task, self.space, self.entry = task, space, entry
+        self.default, self._tiles = space.default, dict.fromkeys(space.tiles())
         known = {} if entry is None else entry.trials
         self.trials = {tile: ratio for tile, ratio in known.items() if self.owns(tile)}
         self.others = {tile: ratio for tile, ratio in known.items() if not self.owns(tile)}
@@ -78,7 +76,7 @@ class LayerSearch:
 
     def owns(self, tile: Tile) -> bool:
         """Whether a tile is of this space."""
-        return tile in set(self.space)
+        return tile in self._tiles
 
     @property
     def best(self) -> Tile | None:
@@ -118,7 +116,7 @@ class LayerSearch:
         order = rng.permutation(len(left))
         if not model.ready or len(left) <= BATCH:
             return [left[i] for i in order[:BATCH]]
-        scores = model.predict(self.task.spec, self.unit, left)
+        scores = model.predict(self.space, left)
         liked = list(np.argsort(scores, kind="stable")[: BATCH - EXPLORED])
         others = [i for i in order if i not in set(liked)]
         return [left[i] for i in (liked + others)[:BATCH]]
@@ -127,18 +125,18 @@ class LayerSearch:
         self, model: CostModel, tiles: Sequence[Tile], found: Mapping[Tile, Measured]
     ) -> None:
         """Tell the model what was measured."""
-        model.learn(self.task.spec, self.unit, tiles, [found[tile].ratio for tile in tiles])
+        model.learn(self.space, tiles, [found[tile].ratio for tile in tiles])
 
     def remind(self, model: CostModel) -> None:
         """Tell the model what an earlier run measured."""
-        model.learn(self.task.spec, self.unit, list(self.trials), list(self.trials.values()))
+        model.learn(self.space, list(self.trials), list(self.trials.values()))
 
     @property
     def _left(self) -> list[Tile]:
-        return [tile for tile in self.space[1:] if tile not in self.trials]
+        return [t for t in self._tiles if t != self.default and t not in self.trials]
 
 
-SearchOf = Callable[[Task, VectorUnit, Entry | None], LayerSearch]
+SearchOf = Callable[[Task, Space, Entry | None], LayerSearch]
 
 
 class Tuner:
@@ -148,8 +146,8 @@ class Tuner:
     ----------
     tasks : sequence of Task
         What to tune.
-    unit_of : callable
-        Gives the vector unit of a layer.
+    target : tvm.target.Target
+        What kernels are generated for.
     database : Database
         Continued, and changed after every batch.
     measurer : Measurer
@@ -167,7 +165,7 @@ class Tuner:
     def __init__(
         self,
         tasks: Sequence[Task],
-        unit_of: Callable[[LayerSpec], VectorUnit],
+        target: tvm.target.Target,
         database: Database,
         measurer: Measurer,
         *,
@@ -181,7 +179,8 @@ class Tuner:
         self._rng = np.random.default_rng(seed)
         self._model = CostModel(seed)
         self._searches = [
-            search_of(task, unit_of(task.spec), database.entries.get(task.key)) for task in tasks
+            search_of(task, space_of(task.spec, target), database.entries.get(task.key))
+            for task in tasks
         ]
         for search in self._searches:
             search.remind(self._model)
@@ -194,7 +193,8 @@ class Tuner:
     def run(self, enough: Callable[[], bool]) -> Iterator[Step]:
         """Measure batch after batch until `enough` says so or nothing is left.
 
-        Every step leaves the database consistent, so the caller may save it, or stop, at any.
+        Every step leaves the database consistent, so the caller may save it, or stop, at any; and
+        so does an error of the measurer, such as that no board is left.
         """
         while not enough():
             open_searches = [s for s in self._searches if not s.done]
@@ -211,14 +211,18 @@ class Tuner:
         spec, default = search.task.spec, search.default
         batch = search.propose(self._model, self._rng)
         found = self._measurer.measure(spec, default, batch, ROUNDS)
+        batch = [tile for tile in batch if tile in found]
         search.trials |= {tile: found[tile].ratio for tile in batch}
         search.learn(self._model, batch, found)
-        search.entry = self._entry(search, found[default])
+        self._keep(search, self._entry(search, found[default]))
         # The second look also corrects the ratio of a tile that it refuses.
         best = self._confirmed(search, found, batch)
-        search.entry = best or self._entry(search, found[default])
-        if search.entry is not None:
-            self._database.entries[search.task.key] = search.entry
+        self._keep(search, best or self._entry(search, found[default]))
+
+    def _keep(self, search: LayerSearch, entry: Entry | None) -> None:
+        search.entry = entry
+        if entry is not None:
+            self._database.entries[search.task.key] = entry
 
     def _entry(self, search: LayerSearch, default: Measured) -> Entry | None:
         """The entry with the new trials, its decision as before."""
@@ -243,11 +247,11 @@ class Tuner:
             return None
         rivals = [tile] if search.best is None else [tile, search.best]
         again = self._measurer.measure(search.task.spec, search.default, rivals, CONFIRMING_ROUNDS)
-        mine, default = again[tile], again[search.default]
+        mine, default = again.get(tile, Measured()), again[search.default]
         if mine.ratio is None:
             return None
         search.trials[tile] = mine.ratio
-        rival = again[search.best].ratio if search.best is not None else None
+        rival = again.get(search.best, Measured()).ratio if search.best is not None else None
         if mine.ratio > MOST_RATIO or mine.wins < LEAST_WINS:
             return None
         if rival is not None and mine.ratio > BETTER_RATIO * rival:

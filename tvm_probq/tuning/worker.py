@@ -11,11 +11,18 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
+from tvm_probq.build.linker import find_linker
 from tvm_probq.errors import ProbqError
 from tvm_probq.tuning.bench import Bench
+from tvm_probq.tuning.candidate import WEIGHTS
 from tvm_probq.tuning.wire import spec_from_json, tile_from_json, tile_to_json
+
+LIBRARY, OWN, SHARED, WANTED = "library.so", "own.npz", "shared.npz", "wanted"
 
 
 class Worker:
@@ -23,6 +30,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._bench: Bench | None = None
+        self._triple = ""
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a request asks; what goes wrong with a candidate is the answer's ``failure``."""
@@ -41,17 +49,33 @@ class Worker:
 
             spec, target = spec_from_json(request["spec"]), Target(dict(request["target"]))
             self._bench = Bench(spec, target, request["threads"], request["seed"])
+            self._triple = str(request["target"].get("mtriple", ""))
             return {}
         if self._bench is None:
             raise ValueError("no layer is set")
         if request["op"] == "build":
             return dict(self._bench.build(tile_from_json(request["tile"])))
+        if request["op"] == "link":
+            return self._link(self._bench, request)
         tiles = [tile_from_json(tile) for tile in request["tiles"]]
         if request["op"] == "keep":
             self._bench.keep(tiles)
             return {}
         times = self._bench.time(tiles, request["rounds"])
         return {"times": [[tile_to_json(tile), found] for tile, found in times.items()]}
+
+    def _link(self, bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a candidate's library, and its arguments, those of all tiles in another file."""
+        candidate = bench.candidates.build(tile_from_json(request["tile"]))
+        folder = Path(request["folder"])
+        candidate.library.export_library(
+            str(folder / LIBRARY), fcompile=find_linker(self._triple), workspace_dir=str(folder)
+        )
+        shared = {**candidate.arguments, WANTED: bench.candidates.wanted}
+        own = {WEIGHTS: shared.pop(WEIGHTS)}
+        np.savez(folder / OWN, allow_pickle=False, **own)
+        np.savez(folder / SHARED, allow_pickle=False, **shared)
+        return {"order": list(candidate.arguments), **candidate.facts}
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from .kernels import Kernels
 from .wire import notice_lost_clients
 
 GRACE_S = 2.0  # for a session whose client has left
@@ -135,4 +136,5 @@ def _answer(sock: socket.socket, number: int, folder: Path) -> None:
 
     tvm_ffi.register_global_func("probq.board.session", lambda: number, override=True)
     tvm_ffi.register_global_func("probq.board.sha256", sha256, override=True)
+    Kernels(folder).register()
     server._serve_loop(sock, "", work)

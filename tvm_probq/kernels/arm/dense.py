@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.arm.epilogue import Epilogue
 from tvm_probq.kernels.arm.packing import (
     INT32_BYTES,
     block_bytes,
     chunk_bytes,
     header_bytes,
-    packed_bytes,
     padded_channels,
 )
 from tvm_probq.kernels.arm.products import Products, products_of
@@ -24,29 +21,19 @@ from tvm_probq.kernels.arm.registers import load_codes
 from tvm_probq.kernels.arm.source import Source, source_of
 from tvm_probq.kernels.arm.unit import ArmUnit
 from tvm_probq.kernels.arm.view import Block, View, channel_blocks, narrow_runs
-from tvm_probq.kernels.small.emit import Argument, build_kernel, loop, view
+from tvm_probq.kernels.small.emit import loop, view
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 
 PARALLEL_MACS = 1 << 20
 
 
-def dense_kernel(spec: LayerSpec, layout: View, unit: ArmUnit, tile: Tile) -> tirx.PrimFunc:
-    """The kernel of a layer that sums over channels."""
-    dtype = "int8" if spec.weight_bits == 8 else "uint8"
-    shape = ((packed_bytes(spec, layout, tile.blocks),), dtype)
-    arguments = [Argument(*a) for a in argument_shapes(spec, shape)]
-
-    def body(sample: Any, *buffers: Any) -> None:
-        named = dict(zip([a.name for a in arguments], buffers, strict=True))
-        _Dense(spec, layout, unit, tile, named, sample).emit()
-
-    return build_kernel("layer", arguments, spec.batch, body)
-
-
 @dataclass(frozen=True)
-class _Dense:
-    """The statements of one sample."""
+class Dense:
+    """The statements of one sample of a layer that sums over channels.
+
+    `buffers` are the kernel's arguments by name.
+    """
 
     spec: LayerSpec
     layout: View

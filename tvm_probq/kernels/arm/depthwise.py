@@ -11,21 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from tvm_probq.kernels.arguments import argument_shapes
+from tvm_probq.kernels.arm.depthwise_packing import channel_vectors, depthwise_header_bytes
 from tvm_probq.kernels.arm.epilogue import Epilogue
-from tvm_probq.kernels.arm.packing import INT32_BYTES, as_packed
+from tvm_probq.kernels.arm.packing import INT32_BYTES
 from tvm_probq.kernels.arm.registers import half, load_codes, neon
 from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
 from tvm_probq.kernels.arm.unit import EIGHT, NARROW_SUMS, QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.arm.view import View
-from tvm_probq.kernels.codes import Codes, Packed, nibbles
 from tvm_probq.kernels.small.emit import (
-    Argument,
-    build_kernel,
     let,
     load,
     loop,
@@ -39,66 +35,9 @@ from tvm_probq.kernels.tile import Tile
 PARALLEL_MACS = 1 << 18
 
 
-def depthwise_bytes(spec: LayerSpec) -> int:
-    """Bytes of the kernel's argument W."""
-    taps = spec.kernel[0] * spec.kernel[1]
-    rows = taps if spec.weight_bits == 8 else -(-taps // 2)
-    return _header_bytes(spec) + rows * padded_channels(spec)
-
-
-def pack_depthwise(spec: LayerSpec, weights: Codes) -> Packed:
-    """Codes ``[C, KH, KW, 1]`` to vectors of channels > taps > channels, 16 channels or 8."""
-    taps, channels = spec.kernel[0] * spec.kernel[1], padded_channels(spec)
-    codes = np.zeros((taps + taps % 2, channels), np.int8)
-    codes[:taps, : spec.out_channels] = weights.reshape(spec.out_channels, taps).T
-    parts: list[npt.NDArray[np.uint8]] = [_padded_header(spec, weights)]
-    for first, lanes in _vectors(spec):
-        part = codes[:, first : first + lanes]
-        if spec.weight_bits == 8:
-            parts.append(np.ascontiguousarray(part[:taps]).view(np.uint8).reshape(-1))
-        else:
-            parts.append((nibbles(part[0::2], part[1::2]) ^ np.uint8(0x88)).reshape(-1))
-    return as_packed(spec, parts)
-
-
-def _header_bytes(spec: LayerSpec) -> int:
-    return padded_channels(spec) * INT32_BYTES if spec.output == "int32" else 0
-
-
-def _padded_header(spec: LayerSpec, weights: Codes) -> npt.NDArray[np.uint8]:
-    """`header` of the real channels, and zeros."""
-    found = np.zeros(_header_bytes(spec), np.uint8)
-    if len(found):
-        totals = weights.reshape(spec.out_channels, -1).sum(1, dtype=np.int32) * np.int32(128)
-        found[: spec.out_channels * INT32_BYTES] = np.frombuffer(
-            totals.astype("<i4").tobytes(), np.uint8
-        )
-    return found
-
-
-def _vectors(spec: LayerSpec) -> list[tuple[int, int]]:
-    """First channel and lanes of every vector."""
-    channels = padded_channels(spec)
-    whole = channels // VECTOR * VECTOR
-    found = [(c, VECTOR) for c in range(0, whole, VECTOR)]
-    return found + ([(whole, EIGHT)] if channels > whole else [])
-
-
-def depthwise_kernel(spec: LayerSpec, layout: View, unit: ArmUnit, tile: Tile) -> tirx.PrimFunc:
-    """The kernel of a depthwise layer."""
-    shape = ((depthwise_bytes(spec),), "int8" if spec.weight_bits == 8 else "uint8")
-    arguments = [Argument(*a) for a in argument_shapes(spec, shape)]
-
-    def body(sample: Any, *buffers: Any) -> None:
-        named = dict(zip([a.name for a in arguments], buffers, strict=True))
-        _Depthwise(spec, layout, unit, tile, named, sample).emit()
-
-    return build_kernel("layer", arguments, spec.batch, body)
-
-
 @dataclass(frozen=True)
-class _Depthwise:
-    """The statements of one sample."""
+class Depthwise:
+    """The statements of one sample of a depthwise layer; all else as for `Dense`."""
 
     spec: LayerSpec
     layout: View
@@ -139,14 +78,14 @@ class _Depthwise:
         size = taps if spec.weight_bits == 8 else -(-taps // 2)
 
         def vector(first: Any, lanes: int, real: int) -> None:
-            weights = _header_bytes(spec) + size * first
+            weights = depthwise_header_bytes(spec) + size * first
             self._vector(found, row, first, lanes, real, weights)
 
         whole = spec.out_channels // VECTOR
         if whole:
             with loop(whole) as i:
                 vector(i * VECTOR, VECTOR, VECTOR)
-        for first, lanes in _vectors(spec)[whole:]:
+        for first, lanes in channel_vectors(spec)[whole:]:
             vector(first, lanes, min(lanes, spec.out_channels - first))
 
     def _vector(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tvm
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.arm.dense import dense_kernel
-from tvm_probq.kernels.arm.depthwise import depthwise_bytes, depthwise_kernel, pack_depthwise
+from tvm_probq.kernels.arguments import argument_shapes
+from tvm_probq.kernels.arm.dense import Dense
+from tvm_probq.kernels.arm.depthwise import Depthwise
+from tvm_probq.kernels.arm.depthwise_packing import depthwise_bytes, pack_depthwise
 from tvm_probq.kernels.arm.packing import pack_dense, packed_bytes
 from tvm_probq.kernels.arm.tiles import check_tile, default_tile, depthwise_tile
 from tvm_probq.kernels.arm.unit import arm_unit
 from tvm_probq.kernels.arm.view import narrow_runs, view_of
 from tvm_probq.kernels.assembly import workspace
 from tvm_probq.kernels.codes import Codes, Packed
+from tvm_probq.kernels.small.emit import Argument, build_kernel
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.tile import Tile
 
@@ -47,8 +52,14 @@ class ArmMaker:
         unit = arm_unit(spec, self.target)
         layout = view_of(spec, unit)
         check_tile(spec, layout, tile)
-        make = depthwise_kernel if spec.depthwise else dense_kernel
-        func = make(spec, layout, unit, tile)
+        arguments = [Argument(*a) for a in argument_shapes(spec, self.packed_shape(spec, tile))]
+        statements = Depthwise if spec.depthwise else Dense
+
+        def body(sample: Any, *buffers: Any) -> None:
+            named = dict(zip([a.name for a in arguments], buffers, strict=True))
+            statements(spec, layout, unit, tile, named, sample).emit()
+
+        func = build_kernel("layer", arguments, spec.batch, body)
         chained = not spec.depthwise and narrow_runs(spec, layout, unit)
         return Kernel(func, "smlal" if chained else unit.instruction, *workspace(func))
 

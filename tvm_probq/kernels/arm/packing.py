@@ -52,7 +52,7 @@ def packed_bytes(spec: LayerSpec, view: View, quads: int) -> int:
 
 def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads: int) -> Packed:
     """Codes OHWI to groups > blocks of channels > taps > chunks, in the order of the products."""
-    parts: list[npt.NDArray[np.uint8]] = [header(spec, weights)]
+    parts: list[npt.NDArray[np.uint8]] = [header(spec, weights, spec.groups, padded_channels(spec))]
     runs = weights.reshape(spec.groups, spec.group_outputs, view.steps, -1)
     room = [(0, 0), (0, QUAD - 1), (0, 0), (0, view.padded - view.run)]
     padded = np.pad(runs, room)
@@ -82,13 +82,15 @@ def blocks_in_turn(channels: int, quads: int) -> Iterator[tuple[int, Block]]:
         yield count * whole.quads * QUAD, left
 
 
-def header(spec: LayerSpec, weights: Codes) -> npt.NDArray[np.uint8]:
-    """128 times the sum of each channel's weights, int32, if raw sums are wanted."""
+def header(
+    spec: LayerSpec, weights: Codes, groups: int, channels: int
+) -> npt.NDArray[np.uint8]:  # fmt: skip
+    """128 times the sum of each channel's weights, int32 ``[groups, channels]``, for raw sums."""
     if spec.output != "int32":
         return np.zeros(0, np.uint8)
-    sums = np.zeros((spec.groups, padded_channels(spec)), np.int32)
+    sums = np.zeros((groups, channels), np.int32)
     totals = weights.reshape(spec.out_channels, -1).sum(1, dtype=np.int32)
-    sums[:, : spec.group_outputs] = SIGNED * totals.reshape(spec.groups, -1)
+    sums[:, : spec.out_channels // groups] = SIGNED * totals.reshape(groups, -1)
     return np.frombuffer(sums.astype("<i4").tobytes(), np.uint8)
 
 

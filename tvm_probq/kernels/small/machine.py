@@ -17,7 +17,7 @@ ACCUMULATORS, ACCUMULATORS_ON_ARM = 16, 4  # running vectors of 16 lanes that do
 def on_arm() -> bool:
     """Whether kernels are made for 64-bit ARM."""
     target = Target.current(allow_none=True)
-    return target is not None and _is_arm(str(target))
+    return target is not None and is_arm(target)
 
 
 def wide() -> int:
@@ -30,6 +30,12 @@ def accumulators() -> int:
     return ACCUMULATORS_ON_ARM if on_arm() else ACCUMULATORS
 
 
+def is_arm(target: Target) -> bool:
+    """Whether a target is 64-bit ARM with NEON; the names of its features do not tell 32 bits."""
+    return _is_arm(str(target))
+
+
 @functools.cache
 def _is_arm(target: str) -> bool:
-    return bool(target_has_features("neon", Target(target)))
+    made = Target(target)
+    return bool(made.features.is_aarch64) and bool(target_has_features("neon", made))
