@@ -96,7 +96,7 @@ class QuantizeWeights:
         samples = max(self.record.samples, 1)
         shift = static_correction(weights, real, geometry, tensor.tap_means / samples)
         if plan.rounding_correction == "predicted":
-            directions = correction_directions(tensor.basis, plan.weight_bits)
+            directions = correction_directions(tensor.basis, fine=plan.corrects_finely)
             predicted = predicted_correction(weights, real, geometry, directions)
             if predicted is not None:
                 shift = shift - predicted.shift(tensor.mean / samples)

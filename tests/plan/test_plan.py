@@ -52,6 +52,20 @@ def test_the_text_is_short_and_readable() -> None:
     assert layer == '[layers."conv1/a"]\nmode = "float"\n'
 
 
+def test_a_layer_like_the_default_says_only_what_differs() -> None:
+    plan = Plan(LayerPlan(), {"a": LayerPlan(weight_bits=4, reason="small")})
+    assert plan.to_toml().endswith('\n\n[layers."a"]\nweight_bits = 4\nreason = "small"\n')
+
+
+def test_the_leading_correction_is_predicted_from_small_tables() -> None:
+    leading, fine = LayerPlan(4, correction="leading"), LayerPlan(4)
+    assert leading.rounding_correction == fine.rounding_correction == "predicted"
+    assert fine.corrects_finely
+    assert not leading.corrects_finely
+    assert not LayerPlan(8).corrects_finely
+    assert not LayerPlan(4, mode="static").corrects_finely
+
+
 def test_layers_take_the_default() -> None:
     plan = Plan.from_toml("[default]\nweight_bits = 4\n[layers.a]\nactivation_bits = 6\n")
     assert plan.layer("a") == LayerPlan(4, 6)

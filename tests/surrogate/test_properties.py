@@ -272,8 +272,8 @@ def test_rounded_directions_lead_back_to_the_means_in_their_span() -> None:
 
 def test_few_channels_are_corrected_one_by_one() -> None:
     basis = np.eye(32)
-    assert correction_directions(None, 8) is None
-    wide, coarse = correction_directions(basis, 8), correction_directions(basis, 6)
+    assert correction_directions(None, fine=False) is None
+    wide, coarse = correction_directions(basis, fine=False), correction_directions(basis, fine=True)
     assert wide is not None
     assert wide.codes.shape == (32, EIGHT_BIT_RANK)
     assert coarse is None

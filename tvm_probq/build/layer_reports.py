@@ -8,6 +8,7 @@ from tvm.ir import IRModule
 
 from tvm_probq import ops
 from tvm_probq.build.compiled import LayerReport
+from tvm_probq.build.memory import constant_bytes
 from tvm_probq.build.proofs import accumulator_proofs
 from tvm_probq.calibration.fit import choose_fit
 from tvm_probq.calibration.marked import PAIRS, Marked, marked_tensors
@@ -50,6 +51,18 @@ def layer_reports(
     reports += [_float_report(m, plan.layer(m.name).reason) for m in left]
     order = list(marked)
     return tuple(sorted(reports, key=lambda report: order.index(report.name)))
+
+
+def layer_constants(lowered: IRModule) -> dict[str, int]:
+    """Bytes of the constants of each layer's kernels, by layer name, of a graph of kernel calls."""
+    definitions = Definitions(lowered["main"])
+    found = {}
+    for name, call in _markers(definitions).items():
+        calls = [call]
+        if kernel_kind(lowered, call) in TAILS:
+            calls.append(definitions.made_by(arguments(call)[0]))
+        found[name] = constant_bytes(calls)
+    return found
 
 
 def _float_report(m: Marked, reason: str) -> LayerReport:

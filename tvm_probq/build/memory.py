@@ -1,5 +1,6 @@
 """Bytes of live activations and of constants, from the graph of kernel calls."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tvm import relax
@@ -81,11 +82,13 @@ class _Memory:
 
 def parameter_bytes(mod: IRModule) -> int:
     """Bytes of all constant tensors of ``main``."""
-    constants = {}
-    for binding in bindings(mod["main"]):
-        for constant in _constants(binding.value):
-            constants[constant] = constant_value(constant).nbytes
-    return sum(constants.values())
+    return constant_bytes([binding.value for binding in bindings(mod["main"])])
+
+
+def constant_bytes(expressions: Iterable[Any]) -> int:
+    """Bytes of the constant tensors in some expressions, each counted once."""
+    found = {c: constant_value(c).nbytes for expr in expressions for c in _constants(expr)}
+    return sum(found.values())
 
 
 def _constants(expr: Any) -> list[Any]:

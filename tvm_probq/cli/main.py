@@ -24,6 +24,7 @@ from tvm_probq.cli import (
     evaluation,
     inspection,
     options,
+    planning,
     run,
     targets,
     tune,
@@ -57,6 +58,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "demo": demo,
     "calibrate": calibrate,
+    "plan": planning,
     "compile": compilation,
     "run": run,
     "deploy": deploy,

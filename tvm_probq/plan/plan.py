@@ -12,11 +12,12 @@ from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.errors import PlanError
 
 MODES = ("predicted", "static", "dynamic", "float")
-CORRECTIONS = ("auto", "none", "static", "predicted")
+CORRECTIONS = ("auto", "none", "static", "predicted", "leading")
 SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
 ROUNDINGS = ("feedback", "nearest")
 CLIPS = ("auto", "none", "mse")
+FINE_WEIGHT_BITS = 8  # weights of fewer bits are corrected finely
 SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
 
@@ -42,6 +43,8 @@ class LayerPlan:
         squared error (``mse``); ``auto`` is ``mse`` at 5 bits and fewer.
     correction : str
         Of the weights' rounding; ``auto`` is ``predicted`` unless the mode is ``static``.
+        ``leading`` predicts from the few leading directions of 8-bit weights also for fewer bits:
+        smaller tables.
     observer : str
         Static range, see `OBSERVERS`.
     per_channel : bool
@@ -92,10 +95,16 @@ class LayerPlan:
             )
 
     @property
+    def corrects_finely(self) -> bool:
+        """Whether a predicted correction reads more than the few leading directions."""
+        predicted = self.rounding_correction == "predicted"
+        return predicted and self.weight_bits < FINE_WEIGHT_BITS and self.correction != "leading"
+
+    @property
     def rounding_correction(self) -> str:
         """``none``, ``static`` or ``predicted``."""
         if self.correction != "auto":
-            return self.correction
+            return "predicted" if self.correction == "leading" else self.correction
         return "static" if self.mode == "static" else "predicted"
 
 
@@ -133,7 +142,7 @@ class Plan:
 
     def to_toml(self) -> str:
         """Readable text, the same for equal plans."""
-        lines = ["[default]", *_lines(self.default, LayerPlan())]
+        lines = ["[default]", *_lines(self.default, None)]
         for name, layer in self.layers.items():
             lines += ["", f"[layers.{_toml(name)}]", *_lines(layer, self.default)]
         return "\n".join(lines) + "\n"
@@ -236,14 +245,13 @@ def _layer_plan(base: LayerPlan, given: Any, where: str) -> LayerPlan:
         raise PlanError(error.what, where=where, why=error.why, fix=error.fix) from error
 
 
-def _lines(layer: LayerPlan, base: LayerPlan) -> list[str]:
-    """Keys that differ from `base`, or all of them for a default."""
-    everything = base == LayerPlan()
-    lines = []
-    for name, value in asdict(layer).items():
-        if everything or value != getattr(base, name):
-            lines.append(f"{name} = {_toml(value)}")
-    return lines
+def _lines(layer: LayerPlan, base: LayerPlan | None) -> list[str]:
+    """Keys that differ from `base`, or all of them without."""
+    return [
+        f"{name} = {_toml(value)}"
+        for name, value in asdict(layer).items()
+        if base is None or value != getattr(base, name)
+    ]
 
 
 def _toml(value: Any) -> str:

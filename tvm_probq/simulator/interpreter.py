@@ -1,6 +1,6 @@
 """Run a Relax function in NumPy, before or after any pass: the simulator of compiled modules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tvm_probq.ir.expressions import (
     is_constant,
     op_name,
 )
-from tvm_probq.ir.rewrite import variables_of
+from tvm_probq.ir.rewrite import bindings, variables_of
 from tvm_probq.simulator.arithmetic import Array
 from tvm_probq.simulator.float_ops import FLOAT_OPS
 from tvm_probq.simulator.quantized_ops import QUANTIZED_OPS
@@ -72,6 +72,20 @@ class Simulator:
             inputs, None, lambda var, value: kept.update({var: value}) if var in names else None
         )
         return [kept[v] if isinstance(v, relax.Var) else constant_value(v) for v in wanted]
+
+    def resume(self, known: Mapping[Any, Any]) -> Any:
+        """Outputs from the values of the variables `known`; only what lies behind them is run."""
+        steps = bindings(self.func)
+        result = self.func.body.body
+        needed = set(variables_of(result)) - set(known)
+        for binding in reversed(steps):
+            if binding.var in needed:
+                needed.update(v for v in variables_of(binding.value) if v not in known)
+        env = dict(known)
+        for binding in steps:
+            if binding.var in needed:
+                env[binding.var] = self._evaluate(binding.value, env, None)
+        return self._evaluate(result, env, None)
 
     def _evaluate(self, expr: Any, env: dict[Any, Any], watch: Watch | None) -> Any:
         if isinstance(expr, relax.Var):

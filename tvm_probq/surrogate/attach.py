@@ -36,18 +36,16 @@ from tvm_probq.surrogate.sampling import (
 
 Pair = tuple[Any, Any]
 FINE_POSITIONS = 4096
-FINE_WEIGHT_BITS = 8
 
 
 def sums_sampling(codes: Any, plan: Plan) -> Sampling:
-    """Sampling of the sums of a tensor of codes: finer where weights are rounded coarsely.
+    """Sampling of the sums of a tensor of codes: finer where they correct coarse weights.
 
     The correction of coarse weights is the larger for it: at 6 bits 0.3 dB of the logits' signal on
     MobileNet v1 lay between 256 and 1024 positions.
     """
-    layers = [plan.default, *plan.layers.values()]
-    coarse = any(layer.weight_bits < FINE_WEIGHT_BITS for layer in layers)
-    return sampling(shape_of(codes), FINE_POSITIONS if coarse else MAX_SAMPLED_POSITIONS)
+    fine = any(layer.corrects_finely for layer in (plan.default, *plan.layers.values()))
+    return sampling(shape_of(codes), FINE_POSITIONS if fine else MAX_SAMPLED_POSITIONS)
 
 
 def sums_of(rewriter: Rewriter, codes: Any, plan: Plan) -> Any:
@@ -87,7 +85,7 @@ def attach_correction(
     None for weights that rounding does not change.
     """
     rounded = round_layer(layer.weights, tensor, plan)
-    directions = correction_directions(tensor.basis, plan.weight_bits)
+    directions = correction_directions(tensor.basis, fine=plan.corrects_finely)
     found = predicted_correction(layer.weights, rounded.real(), layer.geometry, directions)
     if found is None:
         return None

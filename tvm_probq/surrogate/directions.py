@@ -54,12 +54,12 @@ def surrogate_directions(basis: Array | None) -> Directions | None:
     return None if basis is None else Directions.of(basis[:, :SURROGATE_RANK])
 
 
-def correction_directions(basis: Array | None, weight_bits: int) -> Directions | None:
-    """The directions that a correction reads: more for coarser weights, which shift more.
+def correction_directions(basis: Array | None, *, fine: bool) -> Directions | None:
+    """The directions that a correction reads: more, `fine`, for coarse weights, which shift more.
 
     None, for the channels themselves, where that is not less.
     """
-    rank = EIGHT_BIT_RANK if weight_bits >= 8 else BASIS_RANK
+    rank = BASIS_RANK if fine else EIGHT_BIT_RANK
     if basis is None or rank >= len(basis):
         return None
     return Directions.of(basis[:, :rank])

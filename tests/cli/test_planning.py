@@ -1,0 +1,153 @@
+"""``plan`` keeps its budget, says why, repeats byte for byte, and compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tvm_probq.demo.digits import MODEL_PATH
+from tvm_probq.errors import PlanError
+from tvm_probq.plan.plan import Plan
+from tvm_probq.planning.study import Study
+
+Run = Callable[..., Any]
+TARGET = ("--target", "x86-64")
+
+
+@pytest.fixture(scope="module")
+def planned(digits: Path, record_path: Path) -> Path:
+    """A plan of the bundled network at 0.8 of its size, measured on eight samples."""
+    from tvm_probq.cli.main import main
+
+    path = digits / "plan.toml"
+    options = ["--card", str(digits / "card.toml"), "--calibration", str(record_path), "--quiet"]
+    options += ["--samples", "8", "--budget", "size=0.8", *TARGET, "-o", str(path)]
+    assert main(["plan", *options]) == 0
+    return path
+
+
+def again(run: Run, planned: Path, output: Path, *extra: str, budget: str = "size=0.8") -> Any:
+    """Plan once more from the sensitivities of `planned`."""
+    folder = planned.parent
+    return run(
+        "plan", "--card", folder / "card.toml", "--calibration", folder / "record.json",
+        "--samples", "8", "--budget", budget, *TARGET, "-o", output,
+        "--cache", planned.with_suffix(".sensitivity.json"), *extra,
+    )  # fmt: skip
+
+
+def test_a_plan_compiles_to_what_it_promises(
+    run: Run, planned: Path, digits: Path, tmp_path: Path
+) -> None:
+    text = planned.read_text(encoding="utf-8")
+    assert text.startswith("# budget size=0.8, target x86-64, mode predicted, least noise")
+    plan = Plan.load(planned)
+    assert {layer.weight_bits for layer in plan.layers.values()} == {4, 8}
+    assert all(" bytes, adds " in layer.reason for layer in plan.layers.values())
+    options = ["--calibration", digits / "record.json", *TARGET]
+    sizes = {}
+    for name, more in {"plan": ["--plan", planned], "uniform": ["--scheme", "w8a8"]}.items():
+        done = run("compile", MODEL_PATH, *options, *more, "-o", tmp_path / f"{name}.probq")
+        assert done.status == 0, done.error
+        sizes[name] = done.json["parameter_bytes"]
+    assert sizes["plan"] <= 0.8 * sizes["uniform"]
+    assert f"# measured: {sizes['plan']} bytes" in text
+    assert f"# uniform w8a8: {sizes['uniform']} bytes" in text
+
+
+def test_prediction_and_measurement_agree(run: Run, planned: Path, tmp_path: Path) -> None:
+    done = again(run, planned, tmp_path / "again.toml")
+    predicted, real = done.json["predicted"], done.json["measured"]
+    assert predicted["parameter_bytes"] == real["parameter_bytes"]
+    assert abs(predicted["sqnr_db"] - real["sqnr_db"]) < 2
+    assert real["sqnr_db"] < done.json["uniform"]["sqnr_db"]
+    assert done.json["gap"] < 1e-6
+    shares = [row["share"] for row in done.json["front"]]
+    assert shares[0] == 1.0
+    assert shares == sorted(shares, reverse=True)
+    for said in ("measured: ", "predicted: ", "depthwise", "same class as float"):
+        assert said in done.out
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    run: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached, anew = tmp_path / "cached.toml", tmp_path / "anew.toml"
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "alone", None)  # nothing is measured again
+        assert again(run, planned, cached).status == 0
+    other = tmp_path / "sensitivity.json"
+    assert again(run, planned, anew, "--cache", str(other)).status == 0
+    assert cached.read_bytes() == anew.read_bytes() == planned.read_bytes()
+    assert other.read_bytes() == planned.with_suffix(".sensitivity.json").read_bytes()
+
+
+def test_the_fewest_bytes_within_a_drop(run: Run, planned: Path, tmp_path: Path) -> None:
+    shares = []
+    for drop in ("0.5", "10", "30"):
+        done = again(run, planned, tmp_path / "drop.toml", budget=f"drop={drop}")
+        lost = done.json["uniform"]["sqnr_db"] - done.json["predicted"]["sqnr_db"]
+        assert 0 <= lost <= float(drop) + 1e-6
+        shares.append(done.json["predicted"]["share"])
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1]
+
+
+def test_other_losses_options_and_layers(run: Run, planned: Path, tmp_path: Path) -> None:
+    extra = ["--loss", "kl", "--option", "w4a8:correction=static"]
+    by_kl = again(run, planned, tmp_path / "kl.toml", *extra)
+    assert by_kl.json["loss"] == "kl"
+    assert {row["option"] for row in by_kl.json["layers"]} == {"w8a8", extra[-1]}
+    cache = str(tmp_path / "skipped.json")
+    extra = ["--skip", "stem", "--cache", cache, "--option", "w4a8:correction=static"]
+    skipped = again(run, planned, tmp_path / "skipped.toml", *extra, budget="size=0.9")
+    assert "stem" not in {row["name"] for row in skipped.json["layers"]}
+    assert Plan.load(tmp_path / "skipped.toml").layer("stem").mode == "float"
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [("size=0.1", "the smallest options take"), ("size=x", "is no budget"),
+     ("speed=2", "is no budget")],
+)  # fmt: skip
+def test_bad_budgets(run: Run, planned: Path, tmp_path: Path, budget: str, said: str) -> None:
+    done = again(run, planned, tmp_path / "bad.toml", budget=budget)
+    assert done.status == 2
+    assert said in done.error
+    assert "What to do" in done.error
+    assert not (tmp_path / "bad.toml").exists()
+
+
+def test_other_samples_need_another_cache(run: Run, planned: Path, tmp_path: Path) -> None:
+    done = again(run, planned, tmp_path / "other.toml", "--samples", "4")
+    assert done.status == 2
+    assert "its samples differ" in done.error
+    assert "--cache" in done.error
+
+
+def test_samples_that_the_record_has_not_seen(
+    run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The set has 40: after a record of 30 there are ten more, after one of 38 two."""
+    taken: list[Any] = []
+
+    def reference(study: Study) -> Any:
+        taken.append(np.concatenate([x for (x,) in study.samples]))
+        raise PlanError("seen enough")
+
+    monkeypatch.setattr(Study, "reference", reference)
+    for count, first in ((30, 30), (38, 36), (40, 36)):
+        record = tmp_path / f"{count}.json"
+        data = ["--data", digits / "inputs.npz"]
+        run("calibrate", MODEL_PATH, *data, "--samples", str(count), "-o", record)
+        done = run(
+            "plan", MODEL_PATH, *data, "--calibration", record, "--samples", "4",
+            "--budget", "size=0.8", *TARGET, "-o", tmp_path / "plan.toml",
+        )  # fmt: skip
+        assert "seen enough" in done.error
+        with np.load(digits / "inputs.npz") as arrays:
+            np.testing.assert_array_equal(taken[-1], arrays["image"][first : first + 4])

@@ -1,0 +1,32 @@
+"""Options by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tvm_probq.errors import PlanError
+from tvm_probq.plan.plan import LayerPlan
+from tvm_probq.planning.options import Option, default_options, options_of
+
+
+def test_a_scheme_and_a_correction() -> None:
+    layer = Option.parse("w4a6:correction=static").layer(LayerPlan(mode="dynamic"))
+    assert layer == LayerPlan(4, 6, "dynamic", correction="static")
+    assert Option.parse("w4a8").layer(LayerPlan(correction="none")).correction == "none"
+
+
+def test_the_reference_comes_first_and_once() -> None:
+    assert [o.name for o in options_of(["w4a8", "w8a8", "w4a8"])] == ["w8a8", "w4a8"]
+
+
+def test_static_networks_have_no_correction_to_choose() -> None:
+    assert default_options("static") == ["w8a8", "w4a8"]
+    assert len(default_options("predicted")) == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["", "w9a8", "w4", "w4a8s", "w4a8:correction=x", "w4a8:mode=static"]
+)
+def test_mistakes(text: str) -> None:
+    with pytest.raises(PlanError):
+        Option.parse(text)

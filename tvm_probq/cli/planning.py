@@ -1,0 +1,252 @@
+"""``tvm-probq plan``: bits of every layer under a budget, to a readable plan."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_probq.cli import options, planning_subject, plans
+from tvm_probq.cli.progress import progress, say
+from tvm_probq.errors import PlanError, UsageError
+from tvm_probq.files import check_writable, write_file
+from tvm_probq.plan.plan import MODES, LayerPlan, Plan
+from tvm_probq.target import profile as profiles
+
+if TYPE_CHECKING:
+    from tvm_probq.cli.planning_subject import Subject
+    from tvm_probq.planning.allocate import Allocation
+    from tvm_probq.planning.budget import Budget
+    from tvm_probq.planning.options import Option
+    from tvm_probq.planning.planner import Prices
+    from tvm_probq.planning.study import Sensitivity
+    from tvm_probq.planning.table import SensitivityTable
+
+HELP = "pick the bits of every layer under a budget of size or accuracy, to a readable plan"
+WHAT = "the plan"
+SAMPLES = 32
+POINTS = 9
+LOSSES = ("noise", "kl")
+# A plan that takes more than its options alone promise is made again, this often.
+RETRIES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.add_model(parser)
+    parser.add_argument(
+        "--calibration", type=Path, required=True, metavar="RECORD",
+        help="what `tvm-probq calibrate` wrote",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, metavar="NPZ", help="ready inputs by input name")
+    parser.add_argument(
+        "--samples", type=int, default=SAMPLES, metavar="N",
+        help="measure on N calibration samples, those that the record has not seen as far as "
+        "there are any (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--target", help="a hardware profile (default: the best for this machine)")
+    parser.add_argument(
+        "--budget", action="append", default=[], metavar="KIND=NUMBER",
+        help="size=0.6: parameter bytes, as a share of those of w8a8 everywhere; size=150000: in "
+        "bytes; drop=0.5: signal-to-noise of the outputs below that of w8a8, in dB; size and drop "
+        "may both be given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="SCHEME[:correction=C]",
+        help="offer this to every layer instead of the default ones, such as w4a8 or "
+        "w4a8:correction=static; may be given again; w8a8 is always offered",
+    )  # fmt: skip
+    parser.add_argument(
+        "--loss", choices=LOSSES, default=LOSSES[0],
+        help="what to keep least: noise of the outputs, or divergence of class scores "
+        "(default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--mode", choices=MODES[:3], default=MODES[0], help="of all layers")
+    parser.add_argument(
+        "--skip", action="append", default=[], metavar="LAYERS",
+        help="layers that stay float, by name or pattern; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=options.positive, default=1, metavar="N",
+        help="processes that measure (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=Path, metavar="FILE",
+        help="measured sensitivities, written after each and continued (default: the plan's name "
+        "with .sensitivity.json)",
+    )  # fmt: skip
+    options.add_output(parser, "PLAN", "the plan (TOML) to write, for `compile --plan`")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure what is not measured yet, choose, check and write."""
+    from tvm_probq.planning.budget import Budget
+    from tvm_probq.planning.options import default_options, options_of
+    from tvm_probq.planning.planner import prices
+
+    cache = args.cache or args.output.with_suffix(".sensitivity.json")
+    for path in (args.output, cache):
+        check_writable(path, what=WHAT, kind=PlanError)
+    budget = Budget.parse(args.budget)
+    offered = options_of(args.option or default_options(args.mode))
+    profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
+    for option in offered:
+        plans.check_target(Plan(option.layer(LayerPlan())), profile)
+    subject = planning_subject.load(args, profile.target())
+    table = _measured(args, subject, offered, cache)
+    say("sizing", quiet=args.quiet)
+    found = prices(*subject.sizes(offered), table.measured, _reference(table))
+    if args.loss == "kl" and found.reference.kl is None:
+        raise UsageError(
+            "--loss kl is given, but the outputs are no class scores",
+            where=subject.model.source, fix="leave it out",
+        )  # fmt: skip
+    allocation, plan, size = _chosen(args.loss, subject, found, budget)
+    say("measuring the plan", quiet=args.quiet)
+    result = {
+        "plan": str(args.output), "model": subject.model.source, "target": profile.name,
+        "mode": args.mode, "budget": str(budget), "samples": subject.key["samples"],
+        **_figures(args.loss, found, allocation, size, subject.study.of_plan(plan)),
+        "cache": str(cache),
+    }  # fmt: skip
+    text = _header(result) + plan.to_toml()
+    write_file(args.output, text.encode(), what=WHAT, kind=PlanError)
+    return result
+
+
+def show(result: dict[str, Any]) -> str:
+    """Lay out the layers, the Pareto front, and what was promised beside what came of it."""
+    from tvm_probq.report.tables import Cell, table
+
+    rows: list[list[Cell]] = [
+        [row["name"], row["option"], row["parameter_bytes"], row["added_noise"], row["added_kl"]]
+        for row in result["layers"]
+    ]
+    front: list[list[Cell]] = [
+        [f"{row['share']:.3f}", row["parameter_bytes"], f"{row['sqnr_db']:.2f} dB", row["added_kl"],
+         ", ".join(f"{count} {name}" for name, count in row["options"].items())]
+        for row in result["front"]
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            table(["layer", "option", "bytes", "added noise", "added kl"], rows),
+            "",
+            table(["size", "bytes", "predicted", "added kl", "layers"], front),
+            "",
+            *_summary(result),
+            f"{result['plan']}: for `tvm-probq compile --plan`",
+        ]
+    )
+
+
+def _measured(
+    args: argparse.Namespace, subject: Subject, offered: list[Option], cache: Path
+) -> SensitivityTable:
+    """The table with every option of every layer, measured where it was not."""
+    from tvm_probq.planning.measure import measure
+    from tvm_probq.planning.options import REFERENCE
+    from tvm_probq.planning.table import SensitivityTable
+
+    table = SensitivityTable.load(cache, subject.key)
+    names = [option.name for option in offered if option.name != REFERENCE]
+    tasks = table.missing(subject.study.layers, names)
+    if table.measured and tasks:
+        say(f"continuing {cache}, {len(tasks)} left to measure", quiet=args.quiet)
+    work = measure(subject.study, table, tasks, cache, args.jobs)
+    for _ in progress(work, len(tasks), "measuring", quiet=args.quiet):
+        pass
+    return table
+
+
+def _reference(table: SensitivityTable) -> Sensitivity:
+    if table.reference is None:
+        raise PlanError("the reference was not measured", fix="report it")
+    return table.reference
+
+
+def _chosen(
+    loss: str, subject: Subject, found: Prices, budget: Budget
+) -> tuple[Allocation, Plan, int]:
+    """An allocation, its plan and the bytes that the plan really takes, within the budget."""
+    from tvm_probq.planning.planner import choose, plan_of_allocation
+
+    limit, margin = budget.size_bytes(found.uniform_bytes), 0
+    for _ in range(RETRIES):
+        allocation = choose(found, budget, loss, margin)
+        plan = plan_of_allocation(subject.study.plan, found, allocation, loss)
+        size = subject.bytes_of(plan)
+        if limit is None or size <= limit:
+            return allocation, plan, size
+        margin += math.ceil(size - limit)
+    raise PlanError(
+        f"no plan within {limit:.0f} bytes was found", where="--budget",
+        why="together the layers take more than each alone", fix="allow less, so that more is left",
+    )  # fmt: skip
+
+
+def _figures(
+    loss: str, found: Prices, allocation: Allocation, size: int, real: Sensitivity
+) -> dict[str, Any]:
+    """What is predicted of an allocation, and what is measured of its plan."""
+    from tvm_probq.planning.allocate import pareto_front
+    from tvm_probq.planning.budget import BYTES, KL, NOISE
+    from tvm_probq.planning.distance import decibels
+
+    def figures(one: Allocation) -> dict[str, Any]:
+        bytes_ = found.size_bytes(one)
+        return {
+            "parameter_bytes": bytes_,
+            "share": bytes_ / found.uniform_bytes,
+            "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
+            "added_kl": one.totals.get(KL),
+        }
+
+    front = pareto_front(found.choices, loss, BYTES, POINTS)
+    layers = [
+        {"name": name, "option": option, "parameter_bytes": int(costs[BYTES]),
+         "added_noise": costs[NOISE], "added_kl": costs.get(KL)}
+        for name, option in allocation.chosen.items()
+        for costs in [found.choices[name][option]]
+    ]  # fmt: skip
+    return {
+        "loss": loss,
+        "gap": allocation.gap,
+        "uniform": {
+            "parameter_bytes": found.uniform_bytes,
+            "share": 1.0,
+            "sqnr_db": decibels(found.reference.noise),
+            "agreement": found.reference.agreement,
+        },
+        "predicted": figures(allocation),
+        "measured": {
+            "parameter_bytes": size,
+            "share": size / found.uniform_bytes,
+            "sqnr_db": decibels(real.noise),
+            "added_kl": real.added_kl,
+            "agreement": real.agreement,
+        },
+        "layers": layers,
+        "front": [{**figures(one), "options": Counter(one.chosen.values())} for one in front],
+    }
+
+
+def _summary(result: dict[str, Any]) -> list[str]:
+    rows = {"uniform w8a8": result["uniform"], "predicted": result["predicted"]}
+    rows["measured"] = real = result["measured"]
+    what = f"target {result['target']}, mode {result['mode']}, least {result['loss']}"
+    lines = [f"budget {result['budget']}, {what}, gap of the optimum {result['gap']:.1e}"]
+    for name, row in rows.items():
+        size = f"{row['parameter_bytes']} bytes ({row['share']:.3f})"
+        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB")
+    if real["agreement"] is not None:
+        lines[-1] += (
+            f", same class as float {100 * real['agreement']:.1f} % "
+            f"(uniform {100 * result['uniform']['agreement']:.1f} %)"
+        )
+    return lines
+
+
+def _header(result: dict[str, Any]) -> str:
+    return "".join(f"# {line}\n" for line in _summary(result)) + "\n"

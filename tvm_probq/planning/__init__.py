@@ -1,0 +1,1 @@
+"""Bits picked by layer: sensitivity, sizes, and the best allocation under a budget."""

@@ -1,0 +1,76 @@
+"""What a layer may be given: its bits, and how the rounding of its weights is corrected."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_probq.errors import PlanError
+from tvm_probq.plan.plan import CORRECTIONS, LayerPlan, Plan, scheme_fields
+
+REFERENCE = "w8a8"
+# Kernels store weights of 5 to 8 bits in a byte and those of up to 4 in half of one: other widths
+# cost what these do.  The tables of a predicted correction may cost more than 4 bits save.
+SCHEMES = ("w8a8", "w4a8")
+CORRECTION = ":correction="
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to quantize a layer.
+
+    Attributes
+    ----------
+    name : str
+        A scheme such as ``w4a8``, or with a correction ``w4a8:correction=static``.
+    changes : Mapping
+        The fields of a `LayerPlan` that it sets.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, text: str) -> "Option":
+        """Read a name.
+
+        Raises
+        ------
+        PlanError
+            When it names no scheme or no correction.
+        """
+        scheme, colon, correction = text.partition(CORRECTION)
+        fields = scheme_fields(scheme)
+        if "mode" in fields:
+            raise PlanError(
+                f"the option {text!r} names a mode",
+                fix=f"leave out its last letter, {scheme[:-1]}; the mode is that of all layers",
+            )
+        if colon and correction not in CORRECTIONS:
+            raise PlanError(
+                f"the option {text!r} names no correction",
+                fix=f"use one of {', '.join(CORRECTIONS)}",
+            )
+        return cls(text, {**fields, "correction": correction} if colon else fields)
+
+    def layer(self, base: LayerPlan) -> LayerPlan:
+        """The plan of a layer with this option."""
+        return Plan(base).override(["layer"], **self.changes).layer("layer")
+
+
+def options_of(names: Sequence[str]) -> list[Option]:
+    """Read names, each once; the reference, w8a8, is always the first.
+
+    Raises
+    ------
+    PlanError
+        When one is no option.
+    """
+    return [Option.parse(name) for name in dict.fromkeys([REFERENCE, *names])]
+
+
+def default_options(mode: str) -> list[str]:
+    """Names of the options that cost different numbers of bytes, in a mode."""
+    if mode == "static":  # its correction is a part of the bias
+        return list(SCHEMES)
+    corrected = [f"{scheme}{CORRECTION}static" for scheme in SCHEMES]
+    return [*SCHEMES, *corrected, f"{SCHEMES[1]}{CORRECTION}leading"]
