@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from tvm_probq.board.sockets import left
 from tvm_probq.board.tracker import borrow
 from tvm_probq.board.wire import Arrays
 from tvm_probq.board.words import DIED, EXPIRED, NO_KEY
+from tvm_probq.closing import Closing
 from tvm_probq.errors import BoardError
 
 TIMEOUT_S = 60.0
@@ -31,7 +31,7 @@ RESERVE_S, RESERVE_SHARE = 2.0, 0.25
 Check = Callable[[BoardFacts], None]
 
 
-class BoardSession:
+class BoardSession(Closing):
     """A board that is ours until `close`.
 
     Parameters
@@ -68,19 +68,6 @@ class BoardSession:
         self._history: list[tuple[dict[str, Any], Mapping[str, Any]]] = []
         self._process: WorkerProcess | None = None
         self._open()
-
-    def __enter__(self) -> Self:
-        """Give the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the session."""
-        self.close()
 
     def load(self, name: str, library: bytes) -> None:
         """Upload a shared library and load it under a name."""

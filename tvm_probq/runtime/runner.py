@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import tvm
@@ -16,12 +15,13 @@ from tvm import relax
 
 from tvm_probq.build.artefact import LIBRARY, Artefact
 from tvm_probq.build.manifest import TensorForm
+from tvm_probq.closing import Closing
 from tvm_probq.errors import ArtefactError
 from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.runtime.batching import Arrays, by_name, check_exact, check_forms, run_batches
 
 
-class ArtefactRunner(ABC):
+class ArtefactRunner(Closing):
     """A loaded artefact, here or on a board.
 
     Attributes
@@ -42,19 +42,6 @@ class ArtefactRunner(ABC):
         self.batch = artefact.manifest.batch
         self.counts = counted_samples((*self.inputs, *self.outputs)) is not None
         self.path = artefact.path
-
-    def __enter__(self) -> Self:
-        """Give the runner itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go of the library."""
-        self.close()
 
     @abstractmethod
     def close(self) -> None:

@@ -6,7 +6,6 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from tvm_probq.board.address import Address
 from tvm_probq.board.check import check_board
@@ -15,6 +14,7 @@ from tvm_probq.board.kernels import KernelSession
 from tvm_probq.board.session import TIMEOUT_S
 from tvm_probq.board.tracker import count_boards
 from tvm_probq.build.manifest import TargetNeeds, current_versions
+from tvm_probq.closing import Closing
 from tvm_probq.errors import BoardError, TuningError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -28,7 +28,7 @@ LEAST_TILES = 3  # of a job, beside the default that each job times again
 Results = queue.SimpleQueue[tuple[Job, Outcome | BaseException]]
 
 
-class FleetMeasurer:
+class FleetMeasurer(Closing):
     """`tvm_probq.tuning.measure.Measurer` of one board, or of all that a tracker lends.
 
     Parameters
@@ -61,19 +61,6 @@ class FleetMeasurer:
         self._builder = Builder(profile.tvm_target, seed)
         self._sessions = weakref.WeakSet[KernelSession]()
         self._closed = False
-
-    def __enter__(self) -> FleetMeasurer:
-        """Give the measurer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End everything."""
-        self.close()
 
     def close(self) -> None:
         """End the worker that builds, and every session, also those in use by threads."""

@@ -6,9 +6,9 @@ import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol
 
+from tvm_probq.closing import Closing
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -56,7 +56,7 @@ class Measurer(Protocol):
         """
 
 
-class WorkerMeasurer:
+class WorkerMeasurer(Closing):
     """Measures in a worker process on this machine.
 
     Parameters
@@ -74,17 +74,6 @@ class WorkerMeasurer:
         self._worker = WorkerProcess(threads)
         self._spec: LayerSpec | None = None
         self._built: set[Tile] = set()
-
-    def __enter__(self) -> WorkerMeasurer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the worker."""
