@@ -8,6 +8,7 @@ from tvm import s_tir
 from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
+from tvm_probq.kernels.planes import GROUPS
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
@@ -17,6 +18,7 @@ from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.narrow import pack_codes
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS
+from tvm_probq.kernels.x86.unpacking import place_unpacking, unpacks_on_the_way
 
 
 def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> IRModule:
@@ -54,6 +56,9 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, co)
+    on_the_way = unpacks_on_the_way(spec, unit, tile)
+    if spec.weight_bits < 8 and not on_the_way:
+        place_unpacking(sch, unit, co)
     if work.padded:
         block = sch.get_sblock("pad")
         sch.compute_at(block, task, preserve_unit_loops=True)
@@ -74,7 +79,7 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         cut = Cut.of(geometry(spec, unit), tile.tile_rows, tile.columns, tile.blocks)
         func = use_tiles(sch.mod["main"], cut)
     else:
-        _inner(sch, spec, unit, conv)
+        (_inner_unpacking if on_the_way else _inner)(sch, spec, unit, conv)
         sch.unroll(wi)
         func = sch.mod["main"]
     return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
@@ -143,17 +148,40 @@ def hide_centre(sch: s_tir.Schedule, sums: Any) -> None:
         sch.unsafe_hide_buffer_access(sums, "read", [reads.index("centre")])
 
 
-def _inner(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
+def _inner(sch: s_tir.Schedule, _spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
     g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
     sch.reorder(g, h, kh, kw, ks, w, o, lane, ki)
     for loop in (w, o):
         sch.unroll(loop)
-    init = sch.decompose_reduction(conv, kh)
-    hide_centre(sch, conv)
+    _start(sch, conv, kh)
     sch.blockize(o)
+    _products(sch, unit, lane)
+
+
+def _inner_unpacking(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
+    """The same, each channel block's weights unpacked for a group of steps right before."""
+    g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+    ks, register = sch.split(ks, [None, GROUPS[spec.weight_bits]])
+    sch.reorder(g, h, kh, kw, ks, o, register, w, lane, ki)
+    for loop in (o, register, w):
+        sch.unroll(loop)
+    _start(sch, conv, kh)
+    place_unpacking(sch, unit, o)
+    sch.blockize(lane)
+    _products(sch, unit, lane)
+
+
+def _start(sch: s_tir.Schedule, conv: Any, loop: Any) -> None:
+    """Start the sums before `loop`."""
+    init = sch.decompose_reduction(conv, loop)
+    hide_centre(sch, conv)
+    for each in sch.get_loops(init)[-3:-1]:
+        sch.unroll(each)
+    sch.vectorize(sch.get_loops(init)[-1])
+
+
+def _products(sch: s_tir.Schedule, unit: VectorUnit, lane: Any) -> None:
+    """One instruction for each register of sums."""
     register, lane = sch.split(lane, [None, unit.lanes])
     sch.unroll(register)
-    sch.tensorize(lane, dot_intrinsic(unit, spec.weight_bits))
-    for loop in sch.get_loops(init)[-3:-1]:
-        sch.unroll(loop)
-    sch.vectorize(sch.get_loops(init)[-1])
+    sch.tensorize(lane, dot_intrinsic(unit, 8))

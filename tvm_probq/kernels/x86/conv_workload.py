@@ -15,6 +15,7 @@ from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.narrow import packed_positions
 from tvm_probq.kernels.x86.tiles import channel_blocks
+from tvm_probq.kernels.x86.unpacking import Weights, byte_shape, packed_weights
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,6 @@ class Workload:
     packed: int = 0
 
 
-def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the packed weights: blocks of 16 channels, kernel, steps, lanes, bytes.
-
-    Four-bit codes (plus 8) share a byte with the next one of their channel.
-    """
-    kernel_rows, kernel_columns, steps = geometry(spec, unit).reduction
-    blocks = spec.groups * channel_blocks(spec.group_outputs, tile.blocks)
-    outer = (blocks, kernel_rows, kernel_columns, steps)
-    if unit.tiles:
-        chunks = Chunks.of(steps)
-        return (*outer[:3], chunks.count, chunks.length, LANES, unit.step), "int8"
-    if spec.weight_bits == 8:
-        return (*outer, LANES, unit.step), "int8"
-    return (*outer, LANES, unit.step // 2), "uint8"
-
-
 def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     """The workload of `spec` with the channel padding of `tile`."""
     view = geometry(spec, unit)
@@ -66,8 +51,9 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     epilogue = Epilogue(spec, channels)
     x = te.placeholder((spec.batch, view.in_rows, view.row_bytes), "uint8", "X")
     weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
+    shape = byte_shape(spec, unit, tile)
     source = _source(spec, unit, tile, x, epilogue)
-    total = _total(spec, unit, view, source, weights)
+    total = _total(spec, unit, view, source, Weights.of(spec, weights, shape))
     out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
     packed = 0
     if view.columns % tile.columns == 0:
@@ -134,10 +120,10 @@ def _gathered(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
 
 
 def _total(
-    spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: te.Tensor
+    spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: Weights
 ) -> te.Tensor:
     """The exact integer sums, ``[N, G, blocks, rows, columns, 16]``."""
-    blocks = int(weights.shape[0]) // spec.groups
+    blocks = weights.shape[0] // spec.groups
     if unit.tiles:
         return _chunked_total(spec, view, source, weights)
     kh, kw, ks = (
@@ -146,25 +132,20 @@ def _total(
     )
     ki = te.reduce_axis((0, unit.step), "ki")
 
-    def weight(o: Any, lane: Any) -> Any:
-        if spec.weight_bits == 8:
-            return weights[o, kh, kw, ks, lane, ki].astype("int32")
-        pair, shift = weights[o, kh, kw, ks, lane, ki // 2], ki % 2 * 4
-        return ((pair >> shift.astype("uint8")) & tirx.const(15, "uint8")).astype("int32") - 8
-
     def product(n: Any, g: Any, o: Any, h: Any, w: Any, lane: Any) -> Any:
         row = h * spec.strides[0] + kh * spec.dilation[0]
         pixel = w * spec.strides[1] + kw * spec.dilation[1]
         byte = pixel * spec.in_channels + g * spec.group_inputs + ks * unit.step + ki
         code = source[n, row, byte].astype("int32")
-        return te.sum(code * weight(g * blocks + o, lane), [kh, kw, ks, ki])
+        weight = weights.at(g * blocks + o, kh, kw, ks, lane, ki)
+        return te.sum(code * weight, [kh, kw, ks, ki])
 
     shape = (spec.batch, spec.groups, blocks, view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")
 
 
 def _chunked_total(
-    spec: LayerSpec, view: Geometry, source: te.Tensor, weights: te.Tensor
+    spec: LayerSpec, view: Geometry, source: te.Tensor, weights: Weights
 ) -> te.Tensor:
     """The exact integer sums of a layer without groups, each kernel row in `Chunks`."""
     chunks = Chunks.of(view.reduction[2])
@@ -188,8 +169,7 @@ def _chunked_total(
             pixel = w * spec.strides[1] + kw * spec.dilation[1]
             code = source[n, row, pixel * spec.in_channels + byte]
         code = code.astype("int32")
-        weight = weights[o, kh, kw, kc, ks, lane, ki].astype("int32")
-        return te.sum(code * weight, [kh, kw, kc, ks, ki])
+        return te.sum(code * weights.at(o, kh, kw, kc, ks, lane, ki), [kh, kw, kc, ks, ki])
 
     shape = (spec.batch, 1, weights.shape[0], view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")
