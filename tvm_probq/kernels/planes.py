@@ -2,13 +2,14 @@
 
 Unpacking is loads one behind the other, shifts and masks, whatever the length of a register:
 
-========  =========  ==================================================================
-bits      registers  planes
-========  =========  ==================================================================
-4         2          the first register in the lower halves of the bytes, then the second
-2         4          two bits of each register, the first in the lowest
-6         4          lower halves: two planes as for 4 bits; upper parts: one as for 2 bits
-========  =========  ==================================================================
+====  =========  =================================================================================
+bits  registers  planes of two's complement
+====  =========  =================================================================================
+4     2          one: the first register in the lower halves of the bytes, the second in the upper
+2     4          one: two bits of each register, the first in the lowest
+6     4          three: each has a register in its upper six bits; the fourth one has its two
+                 highest bits at the bottom of the first plane, then of the second, of the third
+====  =========  =================================================================================
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def grouped(registers: int, bits: int) -> int:
     return -(-registers // GROUPS[bits])
 
 
-def pack_planes(codes: Codes, bits: int, signed: bool) -> Bytes:
+def pack_planes(codes: Codes, bits: int) -> Bytes:
     """Put registers of codes into planes.
 
     Parameters
@@ -44,8 +45,6 @@ def pack_planes(codes: Codes, bits: int, signed: bool) -> Bytes:
         Codes of `bits` bits; zeros are added up to whole groups.
     bits : int
         6, 4 or 2.
-    signed : bool
-        Two's complement, else each code plus ``2 ** (bits - 1)``.
 
     Returns
     -------
@@ -56,18 +55,13 @@ def pack_planes(codes: Codes, bits: int, signed: bool) -> Bytes:
     missing = grouped(registers, bits) * group - registers
     room = [(0, 0)] * len(outer) + [(0, missing), (0, 0)]
     split = np.pad(codes, room).reshape(*outer, -1, group, size)
-    values = (split if signed else split + (1 << bits - 1)).astype(np.uint8)
-    values &= np.uint8((1 << bits) - 1)
+    values = split.astype(np.uint8) & np.uint8((1 << bits) - 1)
+    found = np.zeros((*values.shape[:-2], planes_of(bits), size), np.uint8)
     if bits in (HALF, PART):
-        return _joined(values, bits)
-    low, high = values & np.uint8(15), values >> np.uint8(HALF)
-    halves = [_joined(low[..., i : i + 2, :], HALF) for i in (0, 2)]
-    return np.concatenate([*halves, _joined(high, PART)], -2)
-
-
-def _joined(parts: Bytes, bits: int) -> Bytes:
-    """Registers ``[..., n, size]`` of `bits` bits in one, ``[..., 1, size]``."""
-    found = np.zeros_like(parts[..., :1, :])
-    for i in range(parts.shape[-2]):
-        found |= parts[..., i : i + 1, :] << np.uint8(bits * i)
+        for i in range(group):
+            found[..., 0, :] |= values[..., i, :] << np.uint8(bits * i)
+        return found
+    for i in range(planes_of(bits)):
+        last = values[..., 3, :] >> np.uint8(HALF - PART * i) & np.uint8(3)
+        found[..., i, :] = values[..., i, :] << np.uint8(PART) | last
     return found

@@ -18,7 +18,11 @@ from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.narrow import pack_codes
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS
-from tvm_probq.kernels.x86.unpacking import place_unpacking, unpacks_on_the_way
+from tvm_probq.kernels.x86.unpacking import (
+    place_unpacking,
+    unpacks_ahead,
+    unpacks_on_the_way,
+)
 
 
 def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> IRModule:
@@ -31,10 +35,7 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         check_whole_tiles(spec, geometry(spec, unit), tile)
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
-    if work.vectors and unit.tiles:
-        sch.compute_inline(sch.get_sblock("centred"))  # tiles start quicker with zeros
-    elif work.vectors:
-        sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
+    place_centre(sch, unit, work)
     loops = sch.get_loops(value)
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     co, cn, cv = sch.split(c, [None, tile.blocks, LANES])
@@ -56,17 +57,10 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, co)
-    on_the_way = unpacks_on_the_way(spec, unit, tile)
-    if spec.weight_bits < 8 and not on_the_way:
+    if unpacks_ahead(spec, unit, tile):
         place_unpacking(sch, unit, co)
     if work.padded:
-        block = sch.get_sblock("pad")
-        sch.compute_at(block, task, preserve_unit_loops=True)
-        last = sch.get_loops(block)[-1]
-        if geometry(spec, unit).gathered:
-            sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
-        else:
-            sch.annotate(last, "pragma_loop_partition_hint", 1)
+        place_pad(sch, geometry(spec, unit), task)
     if work.packed:
         sch.fuse(cn, cv)
         sch.blockize(wp)
@@ -79,10 +73,22 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         cut = Cut.of(geometry(spec, unit), tile.tile_rows, tile.columns, tile.blocks)
         func = use_tiles(sch.mod["main"], cut)
     else:
-        (_inner_unpacking if on_the_way else _inner)(sch, spec, unit, conv)
+        inner = _inner_unpacking if unpacks_on_the_way(spec, unit, tile) else _inner
+        inner(sch, spec, unit, conv)
         sch.unroll(wi)
         func = sch.mod["main"]
     return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
+
+
+def place_pad(sch: s_tir.Schedule, view: Geometry, task: Any) -> None:
+    """Copy the input of a task at its start."""
+    block = sch.get_sblock("pad")
+    sch.compute_at(block, task, preserve_unit_loops=True)
+    last = sch.get_loops(block)[-1]
+    if view.gathered:
+        sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
+    else:
+        sch.annotate(last, "pragma_loop_partition_hint", 1)
 
 
 def check_whole_tiles(spec: LayerSpec, view: Geometry, tile: Tile) -> None:
@@ -102,6 +108,16 @@ def check_whole_tiles(spec: LayerSpec, view: Geometry, tile: Tile) -> None:
             f"{tile.tile_rows} x {tile.columns}",
             fix="choose rows and columns that divide them",
         )
+
+
+def place_centre(sch: s_tir.Schedule, unit: VectorUnit, work: Workload) -> None:
+    """Let sums start with the zero-point's share, or add it where they are read."""
+    if work.scaled:
+        sch.compute_inline(sch.get_sblock("descaled"))
+    if work.vectors and (unit.tiles or work.scaled):
+        sch.compute_inline(sch.get_sblock("centred"))  # tiles start quicker with zeros
+    elif work.vectors:
+        sch.fuse_reduction_epilogue(sch.get_sblock("conv"), sch.get_sblock("centred"))
 
 
 def place_codes(sch: s_tir.Schedule, loop: Any, task: Any) -> None:

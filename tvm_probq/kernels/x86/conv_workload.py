@@ -15,7 +15,7 @@ from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.narrow import packed_positions
 from tvm_probq.kernels.x86.tiles import channel_blocks
-from tvm_probq.kernels.x86.unpacking import Weights, byte_shape, packed_weights
+from tvm_probq.kernels.x86.unpacking import Weights, packed_weights, scaled_bits
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Workload:
         Blocks of the vectors of `Epilogue`.
     packed : int
         Output positions whose codes are packed together, by a block "codes" and one "floor".
+    scaled : bool
+        Whether there is a block "descaled", which shifts sums to the right.
     """
 
     func: tirx.PrimFunc
@@ -41,6 +43,7 @@ class Workload:
     channels: Channels
     vectors: tuple[str, ...]
     packed: int = 0
+    scaled: bool = False
 
 
 def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
@@ -51,16 +54,19 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     epilogue = Epilogue(spec, channels)
     x = te.placeholder((spec.batch, view.in_rows, view.row_bytes), "uint8", "X")
     weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
-    shape = byte_shape(spec, unit, tile)
     source = _source(spec, unit, tile, x, epilogue)
-    total = _total(spec, unit, view, source, Weights.of(spec, weights, shape))
+    total = _total(spec, unit, view, source, Weights.of(spec, unit, tile, weights))
+    scaled = scaled_bits(spec, unit, tile)
+    if scaled:
+        total = _descaled(total, scaled)
     out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
     packed = 0
     if view.columns % tile.columns == 0:
         packed = packed_positions(spec, unit, channels, tile.columns, tile.blocks)
     out = (packed_stages if packed else output_stages)(total, epilogue, out_view)
     func = te.create_prim_func([x, weights, *epilogue.arguments, out])
-    return Workload(func, source is not x, channels, tuple(epilogue.vectors), packed)
+    vectors = tuple(epilogue.vectors)
+    return Workload(func, source is not x, channels, vectors, packed, scaled > 0)
 
 
 def _source(
@@ -142,6 +148,13 @@ def _total(
 
     shape = (spec.batch, spec.groups, blocks, view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")
+
+
+def _descaled(total: te.Tensor, bits: int) -> te.Tensor:
+    """Sums of codes that were left in the upper bits of their bytes, `bits` too far up."""
+    return te.compute(
+        total.shape, lambda *at: total[at] >> tirx.const(bits, "int32"), name="descaled"
+    )
 
 
 def _chunked_total(

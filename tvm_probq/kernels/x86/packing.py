@@ -35,7 +35,7 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     if spec.weight_bits == 8:
         return found
     registers = found.reshape(shape[0], -1, LANES * shape[-1])
-    return pack_planes(registers, spec.weight_bits, signed=False)
+    return pack_planes(registers, spec.weight_bits)
 
 
 def _pack_steps(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Codes:

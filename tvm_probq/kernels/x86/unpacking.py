@@ -13,7 +13,7 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from tvm_probq.kernels.planes import GROUPS, HALF, PART, grouped, planes_of
+from tvm_probq.kernels.planes import BYTE, GROUPS, HALF, PART, grouped, planes_of
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import Chunks
@@ -21,6 +21,7 @@ from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
 from tvm_probq.kernels.x86.tiles import channel_blocks
 
 UNPACK = "unpack"  # the block
+PLANES = planes_of(6)
 
 
 def byte_shape(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[int, ...]:
@@ -36,7 +37,7 @@ def byte_shape(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[int, ...]
 def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of the kernel's argument W: bytes, or blocks, groups, planes, bytes."""
     shape = byte_shape(spec, unit, tile)
-    if spec.weight_bits == 8:
+    if spec.weight_bits == BYTE:
         return shape, "int8"
     groups = grouped(math.prod(shape[1:-2]), spec.weight_bits)
     return (shape[0], groups, planes_of(spec.weight_bits), LANES * unit.step), "uint8"
@@ -44,7 +45,7 @@ def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple
 
 def unpacks_on_the_way(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
     """Whether weights are unpacked for each register tile: there is one, of whole groups."""
-    if spec.weight_bits == 8 or unit.tiles or tile.rows * tile.column_tiles > 1:
+    if spec.weight_bits == BYTE or unit.tiles or tile.rows * tile.column_tiles > 1:
         return False
     return geometry(spec, unit).reduction[2] % GROUPS[spec.weight_bits] == 0
 
@@ -65,11 +66,12 @@ class Weights:
     shape: tuple[int, ...]
 
     @staticmethod
-    def of(spec: LayerSpec, argument: te.Tensor, shape: tuple[int, ...]) -> Weights:
+    def of(spec: LayerSpec, unit: VectorUnit, tile: Tile, argument: te.Tensor) -> Weights:
         """The weights that the kernel's argument holds."""
-        if spec.weight_bits < 8:
-            argument = unpacked(argument, spec.weight_bits, shape[-1])
-        return Weights(argument, shape)
+        if spec.weight_bits < BYTE:
+            scaled = scaled_bits(spec, unit, tile) > 0
+            argument = unpacked(argument, spec.weight_bits, unit.step, scaled)
+        return Weights(argument, byte_shape(spec, unit, tile))
 
     def at(self, block: Any, *indices: Any) -> Any:
         """The weight, int32, at indices of the shape."""
@@ -82,32 +84,57 @@ class Weights:
         return self.tensor[block, number // group, number % group, lane, ki].astype("int32")
 
 
-def unpacked(weights: te.Tensor, bits: int, step: int) -> te.Tensor:
-    """A block int8 ``[blocks, groups, registers, lanes, step]`` of the codes in `weights`."""
+def unpacks_ahead(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
+    """Whether weights are unpacked for all register tiles of a channel block."""
+    return spec.weight_bits < BYTE and not unpacks_on_the_way(spec, unit, tile)
+
+
+def scaled_bits(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
+    """Bits by which sums are too large, as codes are left in the upper bits of their bytes.
+
+    That saves instructions, which pays where weights are unpacked for each register tile; two
+    products of such codes exceed the 16 bits of VPMADDUBSW.
+    """
+    fits = unit.instruction != "vpmaddubsw" and unpacks_on_the_way(spec, unit, tile)
+    return BYTE - spec.weight_bits if fits else 0
+
+
+def unpacked(weights: te.Tensor, bits: int, step: int, scaled: bool) -> te.Tensor:
+    """A block int8 ``[blocks, groups, registers, lanes, step]`` of the codes in `weights`.
+
+    They are in the upper bits of their bytes if they are `scaled`.
+    """
     blocks, groups = (int(n) for n in weights.shape[:2])
 
     def value(o: Any, g: Any, register: Any, lane: Any, ki: Any) -> Any:
         def plane(number: Any) -> Any:
             return weights[o, g, number, lane * step + ki]
 
-        code = _code(plane, bits, register).astype("int8")
-        return code - tirx.const(1 << bits - 1, "int8")
+        code = _code(plane, bits, register)
+        if scaled:
+            return code.astype("int8")
+        sign = _byte(1 << bits - 1)
+        code = (code >> _byte(BYTE - bits)) ^ sign
+        return code.astype("int8") - sign.astype("int8")
 
     shape = (blocks, groups, GROUPS[bits], LANES, step)
     return te.compute(shape, value, name=UNPACK)
 
 
 def _code(plane: Any, bits: int, register: Any) -> Any:
-    """The bits of a register's code, uint8."""
+    """A register's code in the upper bits of a byte, uint8."""
     if bits in (HALF, PART):
-        return _part(plane(0), bits, register)
-    low = _part(plane(register // 2), HALF, register % 2)
-    return low | (_part(plane(2), PART, register) << tirx.const(HALF, "uint8"))
+        shift = (BYTE - bits * (register + 1)).astype("uint8")
+        return (plane(0) << shift) & _byte(256 - (1 << BYTE - bits))
+    last = _byte(0)
+    for i in range(PLANES):
+        last = last | ((plane(i) & _byte(3)) << _byte(BYTE - PART * (i + 1)))
+    own = plane(tirx.min(register, PLANES - 1)) & _byte(0xFC)
+    return tirx.if_then_else(register < PLANES, own, last)
 
 
-def _part(byte: Any, bits: int, number: Any) -> Any:
-    shift = (number * bits).astype("uint8")
-    return (byte >> shift) & tirx.const((1 << bits) - 1, "uint8")
+def _byte(value: int) -> Any:
+    return tirx.const(value, "uint8")
 
 
 def place_unpacking(sch: s_tir.Schedule, unit: VectorUnit, loop: Any) -> None:
