@@ -8,7 +8,7 @@ from tvm import s_tir
 from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.planes import GROUPS
+from tvm_probq.kernels.planes import BYTE, GROUPS
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
@@ -70,7 +70,8 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if unit.tiles:
         sch.blockize(sch.get_loops(conv)[-len(LOOPS)])
         sch.annotate(task, TASK, 1)
-        cut = Cut.of(geometry(spec, unit), tile.tile_rows, tile.columns, tile.blocks)
+        view, unpacked = geometry(spec, unit), spec.weight_bits < BYTE
+        cut = Cut.of(view, tile.tile_rows, tile.columns, tile.blocks, unpacked)
         func = use_tiles(sch.mod["main"], cut)
     else:
         inner = _inner_unpacking if unpacks_on_the_way(spec, unit, tile) else _inner
