@@ -213,12 +213,12 @@ def _spec(
     strides, dilation = ((1, 1), (1, 1)) if flat else (ints(a.strides), ints(a.dilation))
     y_qparams = None if args is None else args.y_qparams
     x_qparams = _input_qparams(values, acc) if args is None else args.x_qparams
-    groups = 1 if flat else int(a.groups)  # type: ignore[arg-type]
+    groups = 1 if flat else int(a.groups)
     depthwise = 1 < groups == shape[-1] == weights.shape[0]
     return LayerSpec(
         batch=shape[0], height=height, width=width, in_channels=shape[-1],
         out_channels=weights.shape[0], kernel=weights.shape[1:3], strides=strides,  # type: ignore[arg-type]
-        pads=_pads(values, acc), dilation=dilation, groups=groups,
+        pads=_pads(values, acc), dilation=dilation, groups=groups,  # type: ignore[arg-type]
         weight_bits=stored_bits(weights, depthwise),
         activation="none" if args is None else args.activation, output=output,
         correction=args is not None and args.correction is not None,
