@@ -18,6 +18,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.insert_ticks import InsertTicks
 from tvm_probq.passes.keep_parameters import KeepParameters
 from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
@@ -80,12 +81,8 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     return [_for_target(target, change) for change in passes]
 
 
-def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passes:
-    """Phase 4: TVM's own lowering of what remains, and of memory.
-
-    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
-    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.
-    """
+def fusing_passes(target: tvm.target.Target) -> Passes:
+    """Phase 4, first half: TVM's own kernels for what remains."""
     return [
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
@@ -94,6 +91,21 @@ def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passe
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
         relax.transform.RewriteDataflowReshape(),
+    ]
+
+
+def build_passes(
+    target: tvm.target.Target, folder: Path | None = None, *, ticks: bool = False
+) -> Passes:
+    """Phase 4: TVM's own lowering of what remains, and of memory.
+
+    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
+    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.  With `ticks` the
+    results are followed by the time of each kernel (`InsertTicks`).
+    """
+    return [
+        *fusing_passes(target),
+        *([InsertTicks(target)] if ticks else []),
         *([] if folder is None else [LowerToAot(folder), ShareCode()]),
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
