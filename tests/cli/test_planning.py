@@ -66,10 +66,19 @@ def test_prediction_and_measurement_agree(run: Run, planned: Path, tmp_path: Pat
     assert abs(predicted["sqnr_db"] - real["sqnr_db"]) < 2
     assert real["sqnr_db"] < done.json["uniform"]["sqnr_db"]
     assert done.json["gap"] < 1e-6
+    greedy = done.json["greedy"]
+    assert greedy["added_noise"] >= predicted["added_noise"] * (1 - 1e-9)
+    assert greedy["share"] <= 0.8
     shares = [row["share"] for row in done.json["front"]]
     assert shares[0] == 1.0
     assert shares == sorted(shares, reverse=True)
-    for said in ("measured: ", "predicted: ", "depthwise", "same class as float"):
+    for said in (
+        "measured: ",
+        "predicted: ",
+        "a greedy choice: ",
+        "depthwise",
+        "same class as float",
+    ):
         assert said in done.out
 
 

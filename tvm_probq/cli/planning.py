@@ -6,7 +6,7 @@ import argparse
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvm_probq.cli import options, planning_subject, plans
 from tvm_probq.cli.progress import progress, say
@@ -31,6 +31,13 @@ POINTS = 9
 LOSSES = ("noise", "kl")
 # A plan that takes more than its options alone promise is made again, this often.
 RETRIES = 4
+
+
+class Chosen(NamedTuple):
+    """The optimum, and what a greedy choice finds, if anything."""
+
+    best: Allocation
+    greedy: Allocation | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,12 +110,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "--loss kl is given, but the outputs are no class scores",
             where=subject.model.source, fix="leave it out",
         )  # fmt: skip
-    allocation, plan, size = _chosen(args.loss, subject, found, budget)
+    chosen, plan, size = _chosen(args.loss, subject, found, budget)
     say("measuring the plan", quiet=args.quiet)
     result = {
         "plan": str(args.output), "model": subject.model.source, "target": profile.name,
         "mode": args.mode, "budget": str(budget), "samples": subject.key["samples"],
-        **_figures(args.loss, found, allocation, size, subject.study.of_plan(plan)),
+        **_figures(args.loss, found, chosen, size, subject.study.of_plan(plan)),
         "cache": str(cache),
     }  # fmt: skip
     text = _header(result) + plan.to_toml()
@@ -166,11 +173,9 @@ def _reference(table: SensitivityTable) -> Sensitivity:
     return table.reference
 
 
-def _chosen(
-    loss: str, subject: Subject, found: Prices, budget: Budget
-) -> tuple[Allocation, Plan, int]:
-    """An allocation, its plan and the bytes that the plan really takes, within the budget."""
-    from tvm_probq.planning.planner import choose, plan_of_allocation
+def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> tuple[Chosen, Plan, int]:
+    """Allocations, the plan and the bytes that the plan really takes, within the budget."""
+    from tvm_probq.planning.planner import choose, choose_greedily, plan_of_allocation
 
     limit, margin = budget.size_bytes(found.uniform_bytes), 0
     for _ in range(RETRIES):
@@ -178,7 +183,8 @@ def _chosen(
         plan = plan_of_allocation(subject.study.plan, found, allocation, loss)
         size = subject.bytes_of(plan)
         if limit is None or size <= limit:
-            return allocation, plan, size
+            greedy = choose_greedily(found, budget, loss, margin)
+            return Chosen(allocation, greedy), plan, size
         margin += math.ceil(size - limit)
     raise PlanError(
         f"no plan within {limit:.0f} bytes was found", where="--budget",
@@ -187,7 +193,7 @@ def _chosen(
 
 
 def _figures(
-    loss: str, found: Prices, allocation: Allocation, size: int, real: Sensitivity
+    loss: str, found: Prices, chosen: Chosen, size: int, real: Sensitivity
 ) -> dict[str, Any]:
     """What is predicted of an allocation, and what is measured of its plan."""
     from tvm_probq.planning.allocate import pareto_front
@@ -200,6 +206,7 @@ def _figures(
             "parameter_bytes": bytes_,
             "share": bytes_ / found.uniform_bytes,
             "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
+            "added_noise": one.totals[NOISE],
             "added_kl": one.totals.get(KL),
         }
 
@@ -207,19 +214,20 @@ def _figures(
     layers = [
         {"name": name, "option": option, "parameter_bytes": int(costs[BYTES]),
          "added_noise": costs[NOISE], "added_kl": costs.get(KL)}
-        for name, option in allocation.chosen.items()
+        for name, option in chosen.best.chosen.items()
         for costs in [found.choices[name][option]]
     ]  # fmt: skip
     return {
         "loss": loss,
-        "gap": allocation.gap,
+        "gap": chosen.best.gap,
         "uniform": {
             "parameter_bytes": found.uniform_bytes,
             "share": 1.0,
             "sqnr_db": decibels(found.reference.noise),
             "agreement": found.reference.agreement,
         },
-        "predicted": figures(allocation),
+        "predicted": figures(chosen.best),
+        "greedy": None if chosen.greedy is None else figures(chosen.greedy),
         "measured": {
             "parameter_bytes": size,
             "share": size / found.uniform_bytes,
@@ -234,6 +242,8 @@ def _figures(
 
 def _summary(result: dict[str, Any]) -> list[str]:
     rows = {"uniform w8a8": result["uniform"], "predicted": result["predicted"]}
+    if result["greedy"] is not None:
+        rows["a greedy choice"] = result["greedy"]
     rows["measured"] = real = result["measured"]
     what = f"target {result['target']}, mode {result['mode']}, least {result['loss']}"
     lines = [f"budget {result['budget']}, {what}, gap of the optimum {result['gap']:.1e}"]

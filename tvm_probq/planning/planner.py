@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.allocate import Allocation, Choices, allocate
 from tvm_probq.planning.budget import BYTES, KL, NOISE, Budget
+from tvm_probq.planning.greedy import allocate_greedily
 from tvm_probq.planning.options import REFERENCE, Option
 from tvm_probq.planning.study import RUINED, Sensitivity
 
@@ -65,10 +66,12 @@ def choose(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocat
     `margin` are bytes to stay below the budget by.
     """
     budget.check(found.choices, found.uniform_bytes, found.other_bytes)
-    limits = budget.limits(found.uniform_bytes, found.other_bytes, found.reference.noise)
-    if BYTES in limits:
-        limits[BYTES] -= margin
-    return allocate(found.choices, loss if BYTES in limits else BYTES, limits)
+    return allocate(found.choices, *_problem(found, budget, loss, margin))
+
+
+def choose_greedily(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocation | None:
+    """The same by steps, to check with; None where the steps end outside the budget."""
+    return allocate_greedily(found.choices, *_problem(found, budget, loss, margin))
 
 
 def plan_of_allocation(base: Plan, found: Prices, allocation: Allocation, loss: str) -> Plan:
@@ -78,6 +81,14 @@ def plan_of_allocation(base: Plan, found: Prices, allocation: Allocation, loss: 
         changed = Option.parse(name).layer(base.layer(layer))
         layers[layer] = replace(changed, reason=_reason(found.choices[layer], name, loss))
     return Plan(base.default, layers)
+
+
+def _problem(found: Prices, budget: Budget, loss: str, margin: int) -> tuple[str, dict[str, float]]:
+    """What is to be least, and the limits of the rest."""
+    limits = budget.limits(found.uniform_bytes, found.other_bytes, found.reference.noise)
+    if BYTES in limits:
+        limits[BYTES] -= margin
+    return loss if BYTES in limits else BYTES, limits
 
 
 def _costs(size: int, found: Sensitivity | None, reference: Sensitivity) -> dict[str, float]:
