@@ -23,18 +23,16 @@ class Prices:
         By layer and option: the bytes of parameters, and what the outputs lose.
     uniform_bytes : int
         Parameters of the network with w8a8 everywhere.
+    other_bytes : int
+        Parameters of no layer.
     reference : Sensitivity
-        Of that network.
+        Of the network with w8a8 everywhere.
     """
 
     choices: Choices
     uniform_bytes: int
+    other_bytes: int
     reference: Sensitivity
-
-    @property
-    def other_bytes(self) -> int:
-        """Parameters of no layer."""
-        return self.uniform_bytes - int(sum(o[REFERENCE][BYTES] for o in self.choices.values()))
 
     def size_bytes(self, allocation: Allocation) -> int:
         """Parameters of the network with an allocation."""
@@ -57,11 +55,12 @@ def prices(
         for option, size in options.items():
             if option != REFERENCE and measured[layer][option].added_noise < RUINED:
                 choices[layer][option] = _costs(size, measured[layer][option], reference)
-    return Prices(choices, uniform_bytes, reference)
+    of_layers = sum(options[REFERENCE] for options in sizes.values())
+    return Prices(choices, uniform_bytes, uniform_bytes - of_layers, reference)
 
 
 def choose(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocation:
-    """The least loss within a budget of size, or the fewest bytes within one of the drop alone.
+    """The least loss within a budget, or the fewest bytes within one of the drop without a size.
 
     `margin` are bytes to stay below the budget by.
     """
@@ -88,7 +87,7 @@ def _problem(found: Prices, budget: Budget, loss: str, margin: int) -> tuple[str
     limits = budget.limits(found.uniform_bytes, found.other_bytes, found.reference.noise)
     if BYTES in limits:
         limits[BYTES] -= margin
-    return loss if BYTES in limits else BYTES, limits
+    return BYTES if NOISE in limits and BYTES not in limits else loss, limits
 
 
 def _costs(size: int, found: Sensitivity | None, reference: Sensitivity) -> dict[str, float]:
