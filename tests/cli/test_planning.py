@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tvm_probq.cli.planning_subject import Subject
 from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import Plan
+from tvm_probq.planning import cluster
 from tvm_probq.planning.options import Option
 from tvm_probq.planning.study import Study
 
@@ -229,3 +231,31 @@ def test_a_budget_of_activations(
     assert f"activations take {peak} bytes at their peak, the budget is 1000" in done.error
     assert "alive together are " in done.error
     assert not (tmp_path / "small.toml").exists()
+
+
+def test_workers_are_processes_or_those_of_dask(
+    run: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "plan.toml"
+    both = again(run, planned, output, "--jobs", "2", "--dask", "tcp://127.0.0.1:1")
+    assert both.status == 2
+    assert "--jobs and --dask are both given" in both.error
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    missing = again(run, planned, output, "--dask", "tcp://127.0.0.1:1")
+    assert missing.status != 0
+    assert "pip install 'tvm_probq[cluster]'" in missing.error
+
+
+def test_an_unreachable_scheduler_loses_nothing(
+    run: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="the cluster's scheduler")
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
+    cache = tmp_path / "cache.json"
+    cache.write_bytes(planned.with_suffix(".sensitivity.json").read_bytes())
+    extra = ("--dask", "tcp://127.0.0.1:1", "--option", "w5a8", "--cache", cache)
+    done = again(run, planned, tmp_path / "plan.toml", *extra)
+    assert done.status == 2
+    assert "--dask tcp://127.0.0.1:1: the Dask scheduler cannot be reached" in done.error
+    assert again(run, planned, tmp_path / "plan.toml", "--cache", cache).status == 0
+    assert (tmp_path / "plan.toml").read_bytes() == planned.read_bytes()

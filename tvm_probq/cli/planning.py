@@ -85,6 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that measure (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--dask", default="", metavar="ADDRESS",
+        help="measure on the workers of this Dask scheduler, such as tcp://host:8786",
+    )  # fmt: skip
+    parser.add_argument(
         "--cache", type=Path, metavar="FILE",
         help="measured sensitivities, written after each and continued (default: the plan's name "
         "with .sensitivity.json)",
@@ -107,6 +111,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cache = args.cache or args.output.with_suffix(".sensitivity.json")
     for path in (args.output, cache, *([args.plot] if args.plot else [])):
         check_writable(path, what=WHAT, kind=PlanError)
+    _check_workers(args)
     budget = Budget.parse(args.budget)
     offered = options_of(args.option or default_options(args.mode))
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
@@ -169,6 +174,18 @@ def show(result: dict[str, Any]) -> str:
     )
 
 
+def _check_workers(args: argparse.Namespace) -> None:
+    from tvm_probq.planning.cluster import check_installed
+
+    if not args.dask:
+        return
+    if args.jobs > 1:
+        raise UsageError(
+            "--jobs and --dask are both given", fix="leave one out: the workers are processes"
+        )
+    check_installed()
+
+
 def _sized(
     args: argparse.Namespace,
     subject: Subject,
@@ -200,7 +217,7 @@ def _measure(
     tasks = table.missing(subject.study.layers, names)
     if table.measured and tasks:
         say(f"continuing {cache}, {len(tasks)} left to measure", quiet=args.quiet)
-    work = measure(subject.study, table, tasks, cache, args.jobs)
+    work = measure(subject.study, table, tasks, cache, args.jobs, args.dask)
     for _ in progress(work, len(tasks), "measuring", quiet=args.quiet):
         pass
 
