@@ -32,17 +32,24 @@ def circles(root: ElementTree.Element) -> list[tuple[float, float]]:
 def test_points_lie_as_their_values() -> None:
     root = drawn(FRONT)
     places = circles(root)
-    assert len(places) == 3
+    assert len(places) == 4  # the plan is between two
+    del places[1]
     assert places == sorted(places)  # larger is further right,
     assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)  # better is up
     (line,) = of_class(root, "polyline", "line")
-    assert line.attrib["points"].split() == [f"{x:.1f},{y:.1f}" for x, y in places]
+    assert line.attrib["points"].split() == [f"{x:.1f},{y:.1f}" for x, y in circles(root)]
     (width, height) = places[2][0] - places[0][0], places[0][1] - places[2][1]
     assert (places[1][0] - places[0][0]) / width == pytest.approx(7 / 12, abs=1e-3)
     assert (places[0][1] - places[1][1]) / height == pytest.approx(6 / 14, abs=1e-3)
     for x, y in places:
         assert 0 < x < WIDTH
         assert 0 < y < HEIGHT
+
+
+def test_a_plan_that_is_not_the_best_is_not_on_the_front() -> None:
+    worse = drawn(FRONT, plan=Point(260_000.0, 23.0))
+    assert len(circles(worse)) == 3
+    assert len(of_class(worse, "polygon", "plan")) == 1
 
 
 def test_what_is_marked_says_its_values() -> None:
@@ -53,7 +60,7 @@ def test_what_is_marked_says_its_values() -> None:
     texts = {e.text for e in root.iter(SVG + "text")}
     assert {"ResNet <20> & more", "parameters (kB)", "predicted signal-to-noise (dB)"} <= texts
     assert {"180", "200", "300", "20", "30"} <= texts
-    assert any(text and text.startswith("the plan: 199040 bytes") for text in texts)
+    assert {"the plan: 199 kB, 21.3 dB", "uniform w8a8: 300 kB, 32.0 dB"} <= texts
 
 
 def test_it_is_readable_in_light_and_dark() -> None:
@@ -67,8 +74,7 @@ def test_it_is_readable_in_light_and_dark() -> None:
 
 @pytest.mark.parametrize("front", [[], FRONT[:1], [Point(5.0, math.inf)]])
 def test_few_points(front: list[Point]) -> None:
-    root = drawn(front, plan=FRONT[0])
-    assert len(circles(root)) == len([p for p in front if math.isfinite(p.decibels)])
+    assert len(circles(drawn(front, plan=FRONT[0]))) == 1  # the plan, once
     nothing = drawn(front[:0], Point(1.0, math.inf), Point(1.0, math.inf))
     assert not list(nothing.iter(SVG + "polygon"))
 

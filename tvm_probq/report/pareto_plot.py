@@ -44,7 +44,7 @@ def pareto_plot(title: str, front: Sequence[Point], uniform: Point, plan: Point)
     title : str
         Above the drawing.
     front : sequence of Point
-        The best allocations.
+        The best allocations; the plan, where none of these is better, is one more.
     uniform, plan : Point
         Marked, with their values.
 
@@ -55,6 +55,8 @@ def pareto_plot(title: str, front: Sequence[Point], uniform: Point, plan: Point)
         out.
     """
     front = sorted(point for point in front if math.isfinite(point.decibels))
+    if math.isfinite(plan.decibels) and not any(_is_better(point, plan) for point in front):
+        front = sorted([*front, plan])
     marked = {"uniform": ("uniform w8a8", uniform), "plan": ("the plan", plan)}
     marked = {name: (text, p) for name, (text, p) in marked.items() if math.isfinite(p.decibels)}
     points = [*front, *(point for _, point in marked.values())]
@@ -67,7 +69,7 @@ def pareto_plot(title: str, front: Sequence[Point], uniform: Point, plan: Point)
         _line(x, y, front),
         *(_circle(x, y, point) for point in front),
         *(_mark(x, y, name, *what) for name, what in marked.items()),
-        *_legend(marked),
+        *_legend(x, marked),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
@@ -75,6 +77,11 @@ def pareto_plot(title: str, front: Sequence[Point], uniform: Point, plan: Point)
         + "\n".join(parts)
         + "\n</svg>\n"
     )
+
+
+def _is_better(one: Point, other: Point) -> bool:
+    """Whether the other is nowhere better; equal ones count."""
+    return one.size <= other.size and one.decibels >= other.decibels
 
 
 def _grid(x: Axis, y: Axis) -> list[str]:
@@ -123,11 +130,12 @@ def _tip(point: Point, text: str = "") -> str:
     return f"<title>{said}{point.size:.0f} bytes, {point.decibels:.2f} dB</title>"
 
 
-def _legend(marked: dict[str, tuple[str, Point]]) -> list[str]:
+def _legend(x: Axis, marked: dict[str, tuple[str, Point]]) -> list[str]:
     """One entry for what is drawn, in a line above the grid."""
     entries = [("front", "Pareto front")]
     for name, (text, point) in marked.items():
-        entries.append((name, f"{text}: {point.size:.0f} bytes, {point.decibels:.1f} dB"))
+        size = f"{point.size / x.scale:.4g} {x.unit}"
+        entries.append((name, f"{text}: {size}, {point.decibels:.1f} dB"))
     parts, at = [], float(LEFT)
     for name, text in entries:
         parts.append(f'<circle class="{name}" cx="{at + 5:.1f}" cy="40" r="5"/>')
