@@ -15,7 +15,8 @@ from tvm_probq.planning.study import Study
 from tvm_probq.planning.table import SensitivityTable
 from tvm_probq.target.profile import load_profile
 
-TARGET = load_profile("x86-64").target()
+PROFILE = load_profile("x86-64")
+TARGET = PROFILE.target()
 KEY = {"model": "a"}
 
 
@@ -40,7 +41,7 @@ def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
 def test_they_are_those_of_what_is_compiled(study: Study) -> None:
     plan = study.plan.override(["block1", "logits"], weight_bits=4)
     parameters, peak = plan_bytes(study.model, plan, study.record, TARGET)
-    compiled = compile_model(study.model, plan, study.record, TARGET)
+    compiled = compile_model(study.model, plan, study.record, PROFILE)
     assert (parameters, peak.total) == (compiled.parameter_bytes, compiled.peak_activation_bytes)
 
 
