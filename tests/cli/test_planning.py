@@ -74,6 +74,7 @@ def test_prediction_and_measurement_agree(run: Run, planned: Path, tmp_path: Pat
     greedy = done.json["greedy"]
     assert greedy["added_noise"] >= predicted["added_noise"] * (1 - 1e-9)
     assert greedy["share"] <= 0.8
+    assert f"dB, adds {greedy['added_noise']:.4g} noise" in done.out
     shares = [row["share"] for row in done.json["front"]]
     assert shares[0] == 1.0
     assert shares == sorted(shares, reverse=True)

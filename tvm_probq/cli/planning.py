@@ -285,6 +285,7 @@ def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dic
             "parameter_bytes": chosen.parameter_bytes,
             "share": chosen.parameter_bytes / found.uniform_bytes,
             "sqnr_db": decibels(real.noise),
+            "added_noise": real.added_noise,
             "added_kl": real.added_kl,
             "agreement": real.agreement,
         },
@@ -302,7 +303,9 @@ def _summary(result: dict[str, Any]) -> list[str]:
     lines = [f"budget {result['budget']}, {what}, gap of the optimum {result['gap']:.1e}"]
     for name, row in rows.items():
         size = f"{row['parameter_bytes']} bytes ({row['share']:.3f})"
-        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB")
+        loss = row.get(f"added_{result['loss']}")
+        adds = "" if loss is None else f", adds {loss:.4g} {result['loss']}"
+        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB{adds}")
     if real["agreement"] is not None:
         lines[-1] += (
             f", same class as float {100 * real['agreement']:.1f} % "
