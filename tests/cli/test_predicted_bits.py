@@ -74,7 +74,7 @@ def test_a_plan_file_and_inspect(run: Any, card: Path, tmp_path: Path) -> None:
     assert run("compile", "--card", card, "-o", artefact, "--plan", plan).status == 0
     done = run("inspect", artefact)
     bits = {layer["name"]: layer["bits"] for layer in done.json["layers"] if layer["macs"]}
-    assert bits == {"Conv_0": "4,6,8", "Conv_2": "", "Gemm_5": ""}
+    assert bits == {"Conv_0": "4,6,8", "Conv_2": "", "Gemm_6": ""}
     assert "8/4,6,8" in done.out
 
 
