@@ -51,7 +51,9 @@ def test_a_plan_compiles_to_what_it_promises(
     text = planned.read_text(encoding="utf-8")
     assert text.startswith("# budget size=0.8, target x86-64, mode predicted, least noise")
     plan = Plan.load(planned)
-    assert {layer.weight_bits for layer in plan.layers.values()} == {4, 8}
+    widths = {layer.weight_bits for layer in plan.layers.values()}
+    assert widths <= {4, 6, 8}
+    assert min(widths) < 8
     assert all(" bytes, adds " in layer.reason for layer in plan.layers.values())
     options = ["--calibration", digits / "record.json", *TARGET]
     sizes = {}
