@@ -26,6 +26,18 @@ __device__ inline float rint(float v) { return ::rintf(v); }
 __device__ inline float of_bits(int bits) { return __int_as_float(bits); }
 __device__ inline float power(int exponent) { return of_bits((exponent + 127) << 23); }
 
+// Memory that the threads of a block share: BYTES in all, of which a buffer starts at OFFSET.
+template <int BYTES>
+__device__ inline byte* block_memory() {
+  __shared__ alignas(16) byte memory[BYTES];
+  return memory;
+}
+
+template <class T, int BYTES, int OFFSET>
+__device__ inline T* scratch() {
+  return (T*)(block_memory<BYTES>() + OFFSET);
+}
+
 // Parameters [N, 3, RANGES] of a tensor: scale, zero-point and largest code of a channel.
 template <int RANGES>
 struct Parameters {
