@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Any
+
+import tvm_ffi
 
 from tvm_probq.kernels.cuda.smooth import smooth_source
 
+CALLBACK = "tvm_callback_cuda_postproc"
+HEADERS = "#ifndef __CUDACC_RTC__\n#include <cstdint>\n#endif"
 BEFORE = ("instructions", "steps")
-BEHIND = ("epilogue", "layer", "dense", "vector", "depthwise", "sums")
+BEHIND = ("epilogue", "layer", "dense", "vector", "depthwise", "sums", "images")
 
 
 @cache
@@ -20,10 +25,19 @@ def device_source() -> str:
 
 
 def whole_source(code: str) -> str:
-    """Generated code with the device code that it calls before it."""
-    return code if "namespace probq" in code else f"{_includes(code)}\n{device_source()}\n{code}"
+    """Generated code, behind the device code if it calls it."""
+    needs = "probq::" in code and "namespace probq" not in code
+    return f"{HEADERS}\n{device_source()}\n{code}" if needs else code
 
 
-def _includes(code: str) -> str:
-    """What device code needs of what generated code includes below."""
-    return "#ifndef __CUDACC_RTC__\n#include <cstdint>\n#endif"
+def register() -> None:
+    """Have TVM's code generator add the device code; what was registered before runs first."""
+    before = tvm_ffi.get_global_func(CALLBACK, allow_missing=True)
+
+    def finish(code: str, target: Any) -> str:
+        return whole_source(code if before is None else str(before(code, target)))
+
+    tvm_ffi.register_global_func(CALLBACK, finish, override=True)
+
+
+register()

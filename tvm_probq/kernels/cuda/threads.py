@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import tvm_ffi
 from tvm import tirx
 from tvm.ir import PointerType, PrimType, Range
 from tvm.s_tir import SBlock, SBlockRealize
@@ -68,7 +67,7 @@ class _Threads:
     def body(self) -> tirx.Stmt:
         """Everything, with its threads."""
         declared = self._shared_memory()
-        inner: Any = tirx.SeqStmt([*declared, *self._visit(self._samples.body)])
+        inner = _in_order([*declared, *self._visit(self._samples.body)])
         sample = self._samples.loop_var
         count = self._memory.extent(self._samples.extent)
         if count is None:
@@ -171,27 +170,32 @@ class _Threads:
         self._barriers.again(self._memory.accesses(stmt.body))
         extent = self._memory.extent(stmt.extent)
         if stmt not in self._split or extent is None:
-            body = tirx.SeqStmt(self._visit(stmt.body))
+            body = _in_order(self._visit(stmt.body))
             length = self._lanes.of(stmt.extent)
             return [tirx.For(stmt.loop_var, stmt.min, length, tirx.ForKind.SERIAL, body)]
         self._inside = True
         turn = tirx.Var("turn", stmt.loop_var.ty)
         index = tirx.Cast(str(stmt.loop_var.ty.dtype), self._block) + turn * self._blocks
         place = tirx.Bind(stmt.loop_var, index)
-        code = tirx.SeqStmt(self._visit(stmt.body))
+        code = _in_order(self._visit(stmt.body))
         self._inside = False
         bounded = tirx.IfThenElse(stmt.loop_var < extent, code, None)
         turns = tirx.const(-(-extent // self._blocks), str(turn.ty.dtype))
         zero = tirx.const(0, str(turn.ty.dtype))
-        whole = tirx.SeqStmt([place, bounded])
+        whole = _in_order([place, bounded])
         return [tirx.For(turn, zero, turns, tirx.ForKind.SERIAL, whole)]
 
     def _branch(self, stmt: tirx.IfThenElse) -> list[tirx.Stmt]:
         before = self._barriers.before(self._memory.accesses(stmt.condition))
         condition = self._lanes.of(stmt.condition)
         start = set(self._barriers.pending)
-        then = tirx.SeqStmt(self._visit(stmt.then_case))
+        then = _in_order(self._visit(stmt.then_case))
         self._barriers.pending |= start
         if stmt.else_case is not None:
             raise KernelError("a kernel has no form for CUDA", why="it has an else")
         return [*before, tirx.IfThenElse(condition, then, None)]
+
+
+def _in_order(statements: list[tirx.Stmt]) -> Any:
+    """Statements one after the other."""
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
