@@ -5,6 +5,7 @@ from typing import Any
 
 from tvm.ir import IRModule
 
+from tvm_probq.build.device_code import DeviceCode
 from tvm_probq.ir.islands import Island
 
 
@@ -86,6 +87,8 @@ class Compiled:
         integers.
     islands : tuple of Island
         What stays float, and why.
+    device : DeviceCode, optional
+        For a CUDA device.
     """
 
     executable: Any
@@ -101,3 +104,4 @@ class Compiled:
     macs: int = 0
     integer_macs: int = 0
     islands: tuple[Island, ...] = ()
+    device: DeviceCode | None = None

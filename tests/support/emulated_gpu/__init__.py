@@ -12,12 +12,17 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 import tvm
 import tvm_ffi
+
+from tvm_probq.build.device_code import CALLBACK
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
@@ -41,9 +46,39 @@ def _build(output: Path, *arguments: str) -> Path:
     return output
 
 
+@dataclass(frozen=True)
+class Device:
+    """The emulated libcuda and libcudart; the first one loaded serves for both."""
+
+    driver: ctypes.CDLL
+
+    @property
+    def launches(self) -> int:
+        """Kernels started so far."""
+        return int(self.driver.emulated_launches())
+
+    @contextmanager
+    def memory(self, size_bytes: int) -> Iterator[None]:
+        """A device with less memory."""
+        self.driver.emulated_set_memory(ctypes.c_size_t(size_bytes))
+        try:
+            yield
+        finally:
+            self.driver.emulated_set_memory(ctypes.c_size_t(8 << 30))
+
+    @contextmanager
+    def capability(self, major: int, minor: int) -> Iterator[None]:
+        """A device of another architecture."""
+        self.driver.emulated_set_capability(major, minor)
+        try:
+            yield
+        finally:
+            self.driver.emulated_set_capability(9, 0)
+
+
 @cache
-def device() -> ctypes.CDLL:
-    """The driver, loaded; TVM's CUDA runtime runs on it from then on.
+def device() -> Device:
+    """The device, loaded; TVM's CUDA runtime runs on it from then on.
 
     Skips where TVM was built without CUDA, or found a real device first.
     """
@@ -53,12 +88,13 @@ def device() -> ctypes.CDLL:
     if tvm_ffi.get_global_func("device_api.cuda", allow_missing=True) is not None:
         pytest.skip("a real CUDA driver is loaded: the emulated GPU is for machines without one")
     source, script = str(HERE / "driver.cc"), f"-Wl,--version-script={HERE / 'versions.map'}"
+    loaded = []
     for name in ("libcuda.so.1", "libcudart.so.13"):
         path = _build(_folder() / name, source, script, f"-Wl,-soname,{name}", "-ldl")
-        loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        loaded.append(ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL))
     ctypes.CDLL(str(runtime))
-    tvm_ffi.register_global_func("tvm_callback_cuda_compile", compile_source, override=True)
-    return loaded
+    tvm_ffi.register_global_func(CALLBACK, compile_source, override=True)
+    return Device(loaded[0])
 
 
 def compile_source(code: str) -> bytes:

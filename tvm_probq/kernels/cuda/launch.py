@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as ir
 
+from tvm_probq.kernels.cuda.source import register
 from tvm_probq.kernels.small.emit import OPAQUE, Argument
 
 Grid = tuple[int, int, int]
@@ -53,3 +54,6 @@ def launch_kernel(
             ):
                 ir.evaluate(tirx.call_extern("int32", function, *pointers))
     return builder.get().without_attr("global_symbol")
+
+
+register()  # calls of device code need its definition

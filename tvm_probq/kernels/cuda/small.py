@@ -18,6 +18,7 @@ from tvm_probq.kernels.small.emit import Argument
 from tvm_probq.kernels.small.specs import shapes_of, sums_strides
 
 SUM_WARPS, RANGE_THREADS, IMAGE_THREADS = 8, 512, 128
+ORDERED = ("pad",)  # written with the padding first, then with what it surrounds
 
 
 def on_cuda() -> bool:
@@ -49,7 +50,7 @@ def cuda_kernel(name: str, call: Any, make: Callable[[Any], tirx.PrimFunc]) -> t
         return _observe(call)
     if name == "quantize" and call.attrs["layout"] == "NCHW":
         return _quantize_planes(call)
-    return to_threads(make(call))
+    return to_threads(make(call), ordered=name in ORDERED)
 
 
 def _sums(call: Any) -> tirx.PrimFunc:

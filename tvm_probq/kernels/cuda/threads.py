@@ -27,13 +27,15 @@ THREAD_INDEX = 1  # of IterVar.ThreadIndex
 ALIGNED = 16
 
 
-def to_threads(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
+def to_threads(kernel: tirx.PrimFunc, *, ordered: bool = False) -> tirx.PrimFunc:
     """A small kernel of a CPU as a kernel of a GPU, with the same parameters and results.
 
     Parameters
     ----------
     kernel : tirx.PrimFunc
         From :mod:`tvm_probq.kernels.small`.
+    ordered : bool, optional
+        Whether it writes an element more than once, and the last value counts.
 
     Raises
     ------
@@ -42,6 +44,8 @@ def to_threads(kernel: tirx.PrimFunc) -> tirx.PrimFunc:
     """
     samples = kernel.body.block.body
     memory = Memory.of(kernel)
+    if ordered:
+        memory.both |= set(memory.params)
     made = _Threads(memory, samples)
     body = SBlockRealize([], True, SBlock([], [], [], "root", made.body()))
     return tirx.PrimFunc(kernel.params, body, kernel.ret_type, kernel.attrs)
