@@ -14,11 +14,13 @@ from tvm_probq.build import tir_pipeline
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.layer_reports import float_reports, layer_reports
 from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
+from tvm_probq.build.device_code import device_code
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import CalibrationError, KernelError, PlanError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.islands import float_islands
 from tvm_probq.ir.macs import float_macs
+from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.gate import check_instructions
 from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.passes.lower_layers import Tiles
@@ -79,14 +81,15 @@ def compile_model(
     lowered = tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
     executable = build(lowered, target)
     is_float = not plan.quantizes
-    if not is_float:
+    device = device_code(lowered, executable, target) if is_cuda(target) else None
+    if not is_float and device is None:
         check_instructions(lowered, executable)
     reports = float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
     integer_macs = 0 if is_float else max(0, model.macs - float_macs(integer))
     return Compiled(
         executable, integer, reports, peak_activation_bytes(lowered), parameter_bytes(lowered),
         plan.default.mode, "float32" if is_float else plan.scheme, model.inputs, model.outputs,
-        profile.name, model.macs, integer_macs, () if is_float else float_islands(integer),
+        profile.name, model.macs, integer_macs, () if is_float else float_islands(integer), device,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from tvm.ir import IRModule
 
+from tvm_probq.build.device_code import DeviceCode
 from tvm_probq.ir.islands import Island
 
 
@@ -89,6 +90,8 @@ class Compiled:
         integers.
     islands : tuple of Island
         What stays float, and why.
+    device : DeviceCode, optional
+        For a CUDA device.
     """
 
     executable: Any
@@ -104,3 +107,4 @@ class Compiled:
     macs: int = 0
     integer_macs: int = 0
     islands: tuple[Island, ...] = ()
+    device: DeviceCode | None = None
