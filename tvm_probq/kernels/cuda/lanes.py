@@ -108,4 +108,3 @@ def _intrinsic(number: Any) -> str:
     from tvm.target.codegen import llvm_get_intrinsic_name
 
     return str(llvm_get_intrinsic_name(int(number)))
-
