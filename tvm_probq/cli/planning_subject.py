@@ -130,7 +130,7 @@ def _held_out(
 
 
 def _base(args: argparse.Namespace, model: Model) -> Plan:
-    given = argparse.Namespace(scheme=[], mode=[], skip=args.skip)
+    given = argparse.Namespace(scheme=[], mode=[], bits=[], skip=args.skip)
     return plans.override_layers(plan_of("w8a8", args.mode), given, sources.layer_names(model))
 
 
