@@ -13,9 +13,9 @@ from tvm_probq.planning.planner import (
     Prices,
     choose,
     choose_greedily,
-    no_slower,
     plan_of_allocation,
     prices,
+    with_measured_times,
 )
 from tvm_probq.planning.sizes import NetworkSizes
 from tvm_probq.planning.study import RUINED, Sensitivity
@@ -76,9 +76,23 @@ def test_the_shortest_time_within_a_drop(found: Prices) -> None:
 
 
 def test_what_is_slower_than_the_reference_is_not_offered(found: Prices) -> None:
-    assert list(no_slower(found, 0.03).choices["a"]) == ["w8a8", "w4a8"]
-    assert list(no_slower(found, 0.03).choices["b"]) == ["w8a8"]
-    assert list(no_slower(found, 0.3).choices["b"]) == ["w8a8", "w4a8"]
+    strict = with_measured_times(found, 0.03).choices
+    assert list(strict["a"]) == ["w8a8", "w4a8"]
+    assert list(strict["b"]) == ["w8a8"]
+    allowed = with_measured_times(found, 0.03, slower=True).choices
+    assert allowed["b"]["w4a8"]["latency_us"] == 25.0
+
+
+def test_a_difference_within_the_noise_is_none(found: Prices) -> None:
+    near = with_measured_times(found, 0.3).choices
+    assert near["b"]["w4a8"]["latency_us"] == near["b"]["w8a8"]["latency_us"] == 20.0
+    assert near["a"]["w4a8"]["latency_us"] == 10.0
+
+
+def test_what_gains_nothing_loses_nothing(found: Prices) -> None:
+    same = with_measured_times(found, 0.3)
+    budget = Budget.parse(["drop=6"], "latency_us")
+    assert set(choose(same, budget, "noise").chosen.values()) == {"w8a8"}
 
 
 def test_nothing_is_said_of_time_where_nothing_is_known() -> None:

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tvm_probq.planning.options import REFERENCE, default_options, options_of
     from tvm_probq.planning.peak import check_peak, restricted, within_peak
     from tvm_probq.latency.estimator import estimator_of
-    from tvm_probq.planning.planner import no_slower, prices
+    from tvm_probq.planning.planner import prices, with_measured_times
     from tvm_probq.planning.table import SensitivityTable
 
     cache = args.cache or args.output.with_suffix(".sensitivity.json")
@@ -150,8 +150,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _measure(args, subject, offered, table, cache)
     uniform = networks[REFERENCE]
     found = prices(subject.study.layers, networks, table.measured, _reference(table))
-    if estimator is not None and estimator.measured and not args.allow_slower:
-        found = no_slower(found, SAME)
+    if estimator is not None and estimator.measured:
+        found = with_measured_times(found, SAME, slower=args.allow_slower)
     if args.loss == "kl" and found.reference.kl is None:
         raise UsageError(
             "--loss kl is given, but the outputs are no class scores",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tvm_probq.plan.plan import Plan
-from tvm_probq.planning.allocate import Allocation, Choices, allocate
+from tvm_probq.planning.allocate import Allocation, Choices, Costs, allocate
 from tvm_probq.planning.budget import BYTES, KL, NOISE, US, Budget, Uniform
 from tvm_probq.planning.greedy import allocate_greedily
 from tvm_probq.planning.options import REFERENCE, Option
@@ -78,24 +78,29 @@ def prices(
     return Prices(choices, whole, reference)
 
 
-def no_slower(found: Prices, tolerance: float) -> Prices:
-    """Prices without the options that make a layer slower than the reference's does.
+def with_measured_times(found: Prices, tolerance: float, *, slower: bool = False) -> Prices:
+    """Prices whose times are measured, and so have noise.
+
+    An option whose time hardly differs from the reference's has the reference's; one that takes
+    longer is none, or with `slower` keeps its time.
 
     Parameters
     ----------
     found : Prices
         With times.
     tolerance : float
-        Share of a layer's time that counts as none.
+        Share of a layer's time that counts as no difference.
+    slower : bool, optional
+        Whether to keep options that make a layer slower than the reference's does.
     """
-    choices = {
-        layer: {
-            option: costs
+    choices: dict[str, dict[str, Costs]] = {}
+    for layer, options in found.choices.items():
+        us = options[REFERENCE][US]
+        choices[layer] = {
+            option: {**costs, US: us} if abs(costs[US] - us) <= tolerance * us else costs
             for option, costs in options.items()
-            if costs[US] <= options[REFERENCE][US] * (1 + tolerance)
+            if slower or costs[US] <= us * (1 + tolerance)
         }
-        for layer, options in found.choices.items()
-    }
     return replace(found, choices=choices)
 
 
@@ -105,7 +110,13 @@ def choose(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocat
     `margin` are bytes to stay below the budget by.
     """
     budget.check(found.choices, found.uniform)
-    return allocate(found.choices, *_problem(found, budget, loss, margin))
+    least, limits = _problem(found, budget, loss, margin)
+    best = allocate(found.choices, least, limits)
+    if least == loss:
+        return best
+    # Of all that cost as little, the one that loses least.
+    limits = {**limits, least: best.totals[least]}
+    return replace(allocate(found.choices, loss, limits), gap=best.gap)
 
 
 def choose_greedily(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocation | None:
