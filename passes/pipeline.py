@@ -7,8 +7,10 @@ import tvm
 from tvm import relax
 
 from tvm_probq.calibration.record import CalibrationRecord
+from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.passes.annotate_kept import AnnotateKept
 from tvm_probq.passes.annotate_layers import AnnotateLayers
+from tvm_probq.passes.bind_threads import BindThreads
 from tvm_probq.passes.convert_layout import ConvertLayout
 from tvm_probq.passes.drop_unused_tuples import DropUnusedTuples
 from tvm_probq.passes.equalize_channels import EqualizeChannels
@@ -18,6 +20,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.insert_ticks import InsertTicks
 from tvm_probq.passes.keep_parameters import KeepParameters
 from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
@@ -70,22 +73,16 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 
 def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
-    passes = [
-        FusePredictions(target),
-        LowerLayers(target, tiles),
-        GroupPredictions(),
-        PackConstants(),
-        ReuseResiduals(),
-    ]
+    layers, reuse = LowerLayers(target, tiles), ReuseResiduals()
+    if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
+        passes = [layers, reuse]
+    else:
+        passes = [FusePredictions(target), layers, GroupPredictions(), PackConstants(), reuse]
     return [_for_target(target, change) for change in passes]
 
 
-def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passes:
-    """Phase 4: TVM's own lowering of what remains, and of memory.
-
-    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
-    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.
-    """
+def fusing_passes(target: tvm.target.Target) -> Passes:
+    """Phase 4, first half: TVM's own kernels for what remains."""
     return [
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
@@ -94,7 +91,25 @@ def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passe
         relax.transform.FuseOps(),
         relax.transform.FuseTIR(),
         relax.transform.RewriteDataflowReshape(),
-        *([] if folder is None else [LowerToAot(folder), ShareCode()]),
+        *([BindThreads(target)] if is_cuda(target) else []),
+    ]
+
+
+def build_passes(
+    target: tvm.target.Target, folder: Path | None = None, *, ticks: bool = False
+) -> Passes:
+    """Phase 4: TVM's own lowering of what remains, and of memory.
+
+    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
+    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.  A CUDA device gets
+    its launches from the virtual machine in any case.  With `ticks` the results are followed by
+    the time of each kernel (`InsertTicks`).
+    """
+    ahead = [] if folder is None or is_cuda(target) else [LowerToAot(folder), ShareCode()]
+    return [
+        *fusing_passes(target),
+        *([InsertTicks(target)] if ticks else []),
+        *ahead,
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),
         relax.transform.CallTIRRewrite(),

@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 PLAN = "plan.toml"
 CALIBRATION = "calibration.json"
 LIBRARY = "library.so"
+DEVICE_SOURCE, DEVICE_IMAGE = "kernels.cu", "kernels.fatbin"
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,12 @@ def save_artefact(
     ArtefactError
         If the file cannot be written.
     """
-    library = link_library(compiled, str(profile.tvm_target.get("mtriple", "")))
+    library = link_library(compiled, str(profile.host.get("mtriple", "")))
     members = {PLAN: plan.to_toml().encode(), LIBRARY: library}
+    if compiled.device is not None:
+        members[DEVICE_SOURCE] = compiled.device.source.encode()
+        if compiled.device.image:
+            members[DEVICE_IMAGE] = compiled.device.image
     if record is not None:
         members[CALIBRATION] = record_bytes(record)
     hashes = {name: _sha256(members[name]) for name in sorted(members)}

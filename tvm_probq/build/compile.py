@@ -14,11 +14,13 @@ from tvm_probq.build import tir_pipeline
 from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.layer_reports import float_reports, layer_reports
 from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
+from tvm_probq.build.device_code import device_code
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import CalibrationError, KernelError, PlanError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.islands import float_islands
 from tvm_probq.ir.macs import float_macs
+from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.gate import check_instructions
 from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.passes.lower_layers import Tiles
@@ -79,14 +81,15 @@ def compile_model(
     lowered = tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
     executable = build(lowered, target)
     is_float = not plan.quantizes
-    if not is_float:
+    device = device_code(lowered, executable, target) if is_cuda(target) else None
+    if not is_float and device is None:
         check_instructions(lowered, executable)
     reports = float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
     integer_macs = 0 if is_float else max(0, model.macs - float_macs(integer))
     return Compiled(
         executable, integer, reports, peak_activation_bytes(lowered), parameter_bytes(lowered),
         plan.default.mode, "float32" if is_float else plan.scheme, model.inputs, model.outputs,
-        profile.name, model.macs, integer_macs, () if is_float else float_islands(integer),
+        profile.name, model.macs, integer_macs, () if is_float else float_islands(integer), device,
     )  # fmt: skip
 
 
@@ -128,7 +131,9 @@ def in_units(model: Model, record: CalibrationRecord | None) -> IRModule:
     return equalize(model.mod)
 
 
-def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
+def build(
+    lowered: IRModule, target: Any, *, ahead_of_time: bool = True, ticks: bool = False
+) -> Any:
     """TVM's code generator on a graph of kernel calls.
 
     The kernels do not check their arguments, which only the graph gives them: each check reads
@@ -143,6 +148,8 @@ def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
     ahead_of_time : bool
         Whether one function calls all kernels (`LowerToAot`); without, the virtual machine calls
         each, and can be asked to report it.
+    ticks : bool
+        Whether ``main`` also returns the time of each kernel (`InsertTicks`).
     """
     context = PassContext.current()
     config = {**context.config, "tirx.disable_assert": True}
@@ -150,7 +157,7 @@ def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
         context.opt_level, context.required_pass, context.disabled_pass, context.instruments, config
     )
     with _folder() as folder, changed:
-        passes = build_passes(target, folder if ahead_of_time else None)
+        passes = build_passes(target, folder if ahead_of_time else None, ticks=ticks)
         pipeline = tvm.transform.Sequential(passes)
         try:
             return tvm.compile(

@@ -5,6 +5,7 @@ from typing import Any
 
 from tvm.ir import IRModule
 
+from tvm_probq.build.device_code import DeviceCode
 from tvm_probq.ir.islands import Island
 
 
@@ -37,6 +38,8 @@ class LayerReport:
         Multiply-accumulates of one sample.
     reason : str
         Why the layer is as it is, where that needs saying.
+    bits : str
+        Widths that a prediction picks from for each input, such as ``2-8``; empty for a fixed one.
     """
 
     name: str
@@ -53,6 +56,7 @@ class LayerReport:
     stored_bytes: int = 0
     macs: int = 0
     reason: str = ""
+    bits: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -86,6 +90,8 @@ class Compiled:
         integers.
     islands : tuple of Island
         What stays float, and why.
+    device : DeviceCode, optional
+        For a CUDA device.
     """
 
     executable: Any
@@ -101,3 +107,4 @@ class Compiled:
     macs: int = 0
     integer_macs: int = 0
     islands: tuple[Island, ...] = ()
+    device: DeviceCode | None = None

@@ -9,6 +9,8 @@ from tvm_probq.errors import KernelError
 from tvm_probq.kernels.arm.maker import ArmMaker
 from tvm_probq.kernels.checks import check_spec
 from tvm_probq.kernels.codes import Codes, Packed, check_codes
+from tvm_probq.kernels.cuda.maker import CudaMaker
+from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.maker import Maker
 from tvm_probq.kernels.small.machine import is_arm
 from tvm_probq.kernels.spec import Kernel, LayerSpec
@@ -24,7 +26,7 @@ def layer_kernel(spec: LayerSpec, target: tvm.target.Target, tile: Tile | None =
     spec : LayerSpec
         The layer.
     target : tvm.target.Target
-        A CPU, x86 or 64-bit ARM.
+        A CPU, x86 or 64-bit ARM, or a CUDA device.
     tile : Tile, optional
         Loop sizes; without them a fixed rule decides.
 
@@ -103,6 +105,8 @@ def layer_maker(target: tvm.target.Target) -> Maker:
     KernelError
         For a target of an architecture without integer kernels.
     """
+    if is_cuda(target):
+        return CudaMaker(target)
     if target_has_features("sse2", target):
         return X86Maker(target)
     if is_arm(target):
@@ -110,6 +114,6 @@ def layer_maker(target: tvm.target.Target) -> Maker:
     raise KernelError(
         "no integer kernels for this target",
         where=str(target),
-        why="its instruction set is neither x86 nor 64-bit ARM",
+        why="its instruction set is neither x86 nor 64-bit ARM, nor that of a CUDA device",
         fix='use a target such as {"kind": "llvm", "mcpu": "znver4"}',
     )

@@ -1,6 +1,7 @@
-"""What each option of a layer costs in bytes: those that the kernels of a target store."""
+"""What each option of a layer costs: the bytes of a target's kernels, and their time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import tvm
@@ -8,44 +9,121 @@ from tvm.ir import IRModule
 
 from tvm_probq.build.compile import quantized
 from tvm_probq.build.layer_reports import layer_constants
-from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
+from tvm_probq.build.memory import Peak, parameter_bytes, peak_of
+from tvm_probq.calibration.marked import marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model
+from tvm_probq.latency.estimator import Estimator
+from tvm_probq.latency.network import NetworkLatency, network_latency
+from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.passes.pipeline import kernel_passes
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.options import Option
 
+BY_LAYER = ("layers", "layers_us")
+DIGITS = 6
 
-def lowered(model: Model, plan: Plan, record: CalibrationRecord, target: Any) -> IRModule:
+
+@dataclass(frozen=True)
+class NetworkSizes:
+    """Bytes and time of a network, all of whose layers have one option.
+
+    What is of no layer, and what layers have beside, is the same with every option.
+
+    Attributes
+    ----------
+    layers : dict
+        Parameter bytes by layer.
+    parameters : int
+        Of the whole network.
+    peak : int
+        Largest sum of activations that are alive together.
+    layers_us : dict
+        Estimated microseconds by layer; empty where nothing is known of the target.
+    us : float
+        Of the whole network.
+    """
+
+    layers: dict[str, int]
+    parameters: int
+    peak: int
+    layers_us: dict[str, float] = field(default_factory=dict)
+    us: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, layers in the order of their names."""
+        by_layer = {name: dict(sorted(getattr(self, name).items())) for name in BY_LAYER}
+        return {**asdict(self), **by_layer}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "NetworkSizes":
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        ValueError, TypeError, AttributeError
+            For anything else.
+        """
+        found = cls(**data)
+        for value in (*found.layers.values(), found.parameters, found.peak):
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{value!r} is no number of bytes")
+        for us in (*found.layers_us.values(), found.us):
+            if isinstance(us, bool) or not isinstance(us, int | float) or not us >= 0:
+                raise ValueError(f"{us!r} is no time")
+        return found
+
+
+def lowered(
+    model: Model, plan: Plan, record: CalibrationRecord, target: Any, tiles: Tiles | None
+) -> IRModule:
     """The calls of kernels that `compile_model` builds."""
     integer = quantized(model, plan, record)
-    return tvm.transform.Sequential(kernel_passes(target))(integer)
+    return tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
 
 
-def network_bytes(
-    model: Model, plan: Plan, record: CalibrationRecord, target: Any
-) -> tuple[int, int]:
-    """Parameter bytes of a network, and its peak of activation bytes."""
-    mod = lowered(model, plan, record, target)
-    return parameter_bytes(mod), peak_activation_bytes(mod)
-
-
-def layer_bytes(
+def plan_costs(
     model: Model,
     plan: Plan,
     record: CalibrationRecord,
     target: Any,
-    names: Sequence[str],
-    options: Iterable[Option],
-) -> dict[str, dict[str, int]]:
-    """Parameter bytes of each layer of `names` by option; all have the same option at once.
+    tiles: Tiles | None,
+    estimator: Estimator | None,
+) -> tuple[int, Peak, float]:
+    """Parameter bytes of a network with any plan, its peak of activations, its microseconds."""
+    mod = lowered(model, plan, record, target, tiles)
+    return parameter_bytes(mod), peak_of(mod), _latency(model, mod, target, estimator).total
 
-    What is of no layer, and what layers have beside, is the same with every option.
-    """  # fmt: skip
-    found: dict[str, dict[str, int]] = {name: {} for name in names}
-    for option in options:
-        mod = lowered(model, plan.override(names, **option.changes), record, target)
-        for name, size in layer_constants(mod).items():
-            if name in found:
-                found[name][option.name] = size
-    return found
+
+def option_costs(
+    model: Model,
+    plan: Plan,
+    record: CalibrationRecord,
+    target: Any,
+    tiles: Tiles | None,
+    estimator: Estimator | None,
+    names: Sequence[str],
+    option: Option,
+) -> NetworkSizes:
+    """Bytes and time with an option for all layers of `names` at once."""
+    mod = lowered(model, plan.override(names, **option.changes), record, target, tiles)
+    found = layer_constants(mod)
+    layers = {name: found[name] for name in names if name in found}
+    latency = _latency(model, mod, target, estimator)
+    us = {name: _digits(latency.layers[name]) for name in names if name in latency.layers}
+    sizes = (layers, parameter_bytes(mod), peak_of(mod).total)
+    return NetworkSizes(*sizes, us, _digits(latency.total))
+
+
+def _latency(
+    model: Model, mod: IRModule, target: Any, estimator: Estimator | None
+) -> NetworkLatency:
+    if estimator is None:
+        return NetworkLatency({}, 0.0)
+    marked = marked_tensors(model.mod).items()
+    macs = {name: float(m.layer.geometry.macs) for name, m in marked if m.layer is not None}
+    return network_latency(mod, target, estimator, macs)
+
+
+def _digits(us: float) -> float:
+    return float(f"{us:.{DIGITS}g}")

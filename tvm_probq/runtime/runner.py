@@ -19,6 +19,7 @@ from tvm_probq.closing import Closing
 from tvm_probq.errors import ArtefactError
 from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.runtime.batching import Arrays, by_name, check_exact, check_forms, run_batches
+from tvm_probq.runtime.cuda import explained, is_for_cuda, open_device
 
 
 class ArtefactRunner(Closing):
@@ -92,6 +93,8 @@ class Runner(ArtefactRunner):
     ------
     ArtefactError
         If the library cannot be loaded.
+    EnvironmentProblem
+        If it needs a CUDA device, and none can be used.
 
     Examples
     --------
@@ -101,7 +104,10 @@ class Runner(ArtefactRunner):
 
     def __init__(self, artefact: Artefact) -> None:
         super().__init__(artefact)
-        self._function: Any = load_library(artefact.library, artefact.path)["main"]
+        self._device: Any = open_device(artefact) if is_for_cuda(artefact) else tvm.cpu()
+        with explained(self.path):
+            machine = load_library(artefact.library, artefact.path, self._device)
+        self._function: Any = machine["main"]
 
     def close(self) -> None:
         """Let go of the library and its memory; the runner cannot be used any more."""
@@ -113,19 +119,21 @@ class Runner(ArtefactRunner):
 
     def prepare(self, arrays: Arrays) -> list[tvm.runtime.Tensor]:
         """Copy one batch of checked arrays to where the compiled code reads it."""
-        return [tvm.runtime.tensor(arrays[name]) for name, _, _ in self.inputs]
+        with explained(self.path):
+            return [tvm.runtime.tensor(arrays[n], device=self._device) for n, _, _ in self.inputs]
 
     def invoke(self, tensors: Sequence[tvm.runtime.Tensor]) -> list[NDArray[Any]]:
         """Run what `prepare` gave; what latency measurements time."""
         if self._function is None:
             raise ValueError("this Runner was closed")
-        result = self._function(*tensors)
-        outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-        return [np.asarray(output.numpy()) for output in outputs]
+        with explained(self.path):
+            result = self._function(*tensors)
+            outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+            return [np.asarray(output.numpy()) for output in outputs]
 
 
-def load_library(library: bytes, source: Path) -> relax.VirtualMachine:
-    """Load a shared library from memory into a virtual machine on the CPU.
+def load_library(library: bytes, source: Path, device: Any = None) -> relax.VirtualMachine:
+    """Load a shared library from memory into a virtual machine, on the CPU by default.
 
     Raises
     ------
@@ -137,7 +145,7 @@ def load_library(library: bytes, source: Path) -> relax.VirtualMachine:
         with tempfile.TemporaryDirectory(prefix="tvm-probq-") as folder:
             path = Path(folder, LIBRARY)
             path.write_bytes(library)
-            return relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+            return relax.VirtualMachine(tvm.runtime.load_module(str(path)), device or tvm.cpu())
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         raise ArtefactError(
             "the artefact's library cannot be loaded",

@@ -11,7 +11,7 @@ from tvm_probq.errors import TargetError
 
 T = TypeVar("T")
 
-DEFAULTS = {"threads": 0}
+DEFAULTS: dict[str, Any] = {"threads": 0, "roofline": {}}
 KNOWN = (
     "description",
     "tvm_target",
@@ -20,6 +20,7 @@ KNOWN = (
     "weight_bits",
     "activation_bits",
     "threads",
+    "roofline",
 )
 
 
@@ -29,7 +30,7 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     Parameters
     ----------
     data : mapping
-        Keys as the fields; only ``threads`` may be missing.
+        Keys as the fields; only ``threads`` and ``roofline`` may be missing.
     where : str
         What to call the source in messages.
 
@@ -55,6 +56,7 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         "weight_bits": _bits(data, "weight_bits", where),
         "activation_bits": _bits(data, "activation_bits", where),
         "threads": _value(data, "threads", int, where),
+        "roofline": dict(_value(data, "roofline", dict, where)),
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_probq.errors import TargetError
 from tvm_probq.target.check import checked_fields, read_toml
+from tvm_probq.target.cuda import device_problem
 from tvm_probq.target.host import architecture_named, host_architecture, missing_features
 from tvm_probq.target.llvm import check_cpu, check_features
 
@@ -39,6 +40,8 @@ class TargetProfile:
         Widths that have kernels.
     threads : int
         Cores that kernels are shaped for; 0 for those of the machine.
+    roofline : dict
+        Peak figures of the data sheet, for hardware that nobody measured.
     """
 
     name: str
@@ -49,17 +52,29 @@ class TargetProfile:
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
     threads: int = 0
+    roofline: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is a CUDA device, with a processor that starts its kernels."""
+        return self.tvm_target.get("kind") == "cuda"
+
+    @property
+    def host(self) -> dict[str, Any]:
+        """The processor's target: that of the device's host, or the target itself."""
+        return dict(self.tvm_target.get("host", self.tvm_target))
 
     @property
     def architecture(self) -> str:
         """The first part of the target's triple, such as ``x86_64``; the host's without one."""
-        triple = str(self.tvm_target.get("mtriple", ""))
+        triple = str(self.host.get("mtriple", ""))
         return architecture_named(triple.split("-")[0]) or host_architecture()
 
     @property
     def runs_here(self) -> bool:
         """Whether this machine can run what is compiled for the profile."""
-        return self.architecture == host_architecture() and not missing_features(self.features)
+        here = self.architecture == host_architecture() and not missing_features(self.features)
+        return here and not (self.is_cuda and device_problem())
 
     def target(self) -> Target:
         """Make the TVM target.
@@ -76,9 +91,9 @@ class TargetProfile:
         config = dict(self.tvm_target)
         if self.threads:
             config.setdefault("num-cores", self.threads)
-        where, is_llvm = f"target profile {self.name}", config.get("kind") == "llvm"
+        where, is_llvm = f"target profile {self.name}", self.host.get("kind") == "llvm"
         if is_llvm:
-            check_cpu(config, where)
+            check_cpu(self.host, where)
         try:
             target = Target(config)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -89,7 +104,7 @@ class TargetProfile:
                 fix="correct [tvm_target] in the profile",
             ) from error
         if is_llvm:
-            check_features(self.features, target, where)
+            check_features(self.features, target.host or target, where)
         return target
 
     def require_bits(self, weight_bits: int, activation_bits: int, *, where: str = "") -> None:
@@ -152,7 +167,8 @@ def host_profile() -> TargetProfile:
     TargetError
         If no shipped profile fits, as on another architecture.
     """
-    fitting = [p for p in map(load_profile, _shipped_names()) if p.runs_here]
+    shipped = map(load_profile, _shipped_names())
+    fitting = [p for p in shipped if not p.is_cuda and p.runs_here]
     if not fitting:
         raise TargetError(
             f"no shipped target profile fits this machine ({host_architecture()})",

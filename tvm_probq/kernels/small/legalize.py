@@ -7,6 +7,7 @@ from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm.relax.transform.legalize_ops.common import register_legalize
 
+from tvm_probq.kernels.cuda.small import cuda_kernel, on_cuda
 from tvm_probq.kernels.merge import RESIDUAL
 from tvm_probq.kernels.small.accumulator import (
     dequantize_accumulator_kernel,
@@ -191,13 +192,21 @@ KERNELS: dict[str, Make] = {
 }
 
 
-def _rule(make: Make) -> Callable[[relax.BlockBuilder, Call], relax.Expr]:
-    return lambda builder, call: call_kernel(builder, make(call), list(call.args), call.ty)
+def kernel_of_call(name: str, call: Call) -> tirx.PrimFunc:
+    """The kernel of an operator, without prefix, for the target in force."""
+    make = KERNELS[name]
+    return cuda_kernel(name, call, make) if on_cuda() else make(call)
+
+
+def _rule(name: str) -> Callable[[relax.BlockBuilder, Call], relax.Expr]:
+    return lambda builder, call: call_kernel(
+        builder, kernel_of_call(name, call), list(call.args), call.ty
+    )
 
 
 def register_rules() -> None:
     """Register every rule; doing it again replaces them."""
-    rules = {name: _rule(make) for name, make in KERNELS.items()}
+    rules = {name: _rule(name) for name in KERNELS}
     rules["layer"] = lambda _builder, call: call.args[0]
     for name, rule in rules.items():
         Op.get(PREFIX + name).reset_attr("FLegalize")

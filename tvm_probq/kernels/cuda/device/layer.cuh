@@ -1,0 +1,94 @@
+// Shapes of layers, and how their weights lie in memory.
+namespace probq {
+
+template <int N_, int H_, int W_, int C_, int OH_, int OW_, int OC_, int KH_, int KW_, int SH_,
+          int SW_, int TOP_, int LEFT_, int DH_, int DW_, int GROUPS_, int BITS_>
+struct Shape {
+  static constexpr int samples = N_, height = H_, width = W_, channels = C_;
+  static constexpr int out_height = OH_, out_width = OW_, out_channels = OC_;
+  static constexpr int kernel_height = KH_, kernel_width = KW_;
+  static constexpr int stride_height = SH_, stride_width = SW_, top = TOP_, left = LEFT_;
+  static constexpr int dilation_height = DH_, dilation_width = DW_;
+  static constexpr int groups = GROUPS_, bits = BITS_;
+  static constexpr int inputs = C_ / GROUPS_, outputs = OC_ / GROUPS_;  // of a group
+  static constexpr int positions = OH_ * OW_;
+  static constexpr int taps = KH_ * KW_;
+  static constexpr int length = taps * inputs;              // of a sum
+  static constexpr int padded = (length + 15) / 16 * 16;    // in packed weights
+  static constexpr bool pads = TOP_ || LEFT_ || (OH_ - 1) * SH_ + (KH_ - 1) * DH_ - TOP_ >= H_ ||
+                               (OW_ - 1) * SW_ + (KW_ - 1) * DW_ - LEFT_ >= W_;
+};
+
+struct Sixteen {
+  unsigned words[4];
+};
+
+__device__ inline Sixteen sixteen(const void* address) {
+  const uint4 found = *(const uint4*)address;
+  return {{found.x, found.y, found.z, found.w}};
+}
+
+// Codes of one output channel, 16 from `first` on; rows of packed weights have S::padded codes.
+// Of 4 bits, the lower halves of 4 bytes are the first four codes plus 8, the upper the next four.
+template <class S>
+__device__ inline Sixteen weights_of(const void* weights, long row, int first) {
+  if constexpr (S::bits == 8) {
+    return sixteen((const byte*)weights + row * S::padded + first);
+  } else {
+    const uint2 packed = *(const uint2*)((const byte*)weights + (row * S::padded + first) / 2);
+    const unsigned low = 0x0f0f0f0fu, eight = 0x08080808u;
+    return {{__vsub4(packed.x & low, eight), __vsub4(packed.x >> 4 & low, eight),
+             __vsub4(packed.y & low, eight), __vsub4(packed.y >> 4 & low, eight)}};
+  }
+}
+
+// Where the receptive field of an output position starts.
+struct Place {
+  int sample, row, column;
+  bool real;
+};
+
+template <class S>
+__device__ inline Place place_of(int sample, int position, bool real) {
+  const int row = position / S::out_width, column = position % S::out_width;
+  return {sample, row * S::stride_height - S::top, column * S::stride_width - S::left, real};
+}
+
+// Address of code `k` of a sum, in the order tap, channel; null outside of the image.
+template <class S>
+__device__ inline const byte* code_at(const byte* x, const Place& place, int group, int k) {
+  const int tap = k / S::inputs, channel = k % S::inputs;
+  const int row = place.row + tap / S::kernel_width * S::dilation_height;
+  const int column = place.column + tap % S::kernel_width * S::dilation_width;
+  if (S::pads && (row < 0 || row >= S::height || column < 0 || column >= S::width)) return nullptr;
+  const long pixel = ((long)place.sample * S::height + row) * S::width + column;
+  return x + pixel * S::channels + group * S::inputs + channel;
+}
+
+// Codes k .. k + 15 of the sum at a position; `zero` is the code of real zero.
+template <class S>
+__device__ inline Sixteen codes_of(const byte* x, const Place& place, int group, int k, byte zero) {
+  Sixteen found = {};
+  if (!place.real) return found;
+  if constexpr (S::inputs % 16 == 0) {
+    if (k >= S::length) return found;
+    const byte* at = code_at<S>(x, place, group, k);
+    if (at) return sixteen(at);
+    for (int i = 0; i < 4; ++i) found.words[i] = zero * 0x01010101u;
+  } else if constexpr (S::inputs % 4 == 0) {
+    for (int i = 0; i < 4; ++i) {
+      if (k + 4 * i >= S::length) break;
+      const byte* at = code_at<S>(x, place, group, k + 4 * i);
+      found.words[i] = at ? *(const unsigned*)at : zero * 0x01010101u;
+    }
+  } else {
+    for (int i = 0; i < 16; ++i) {
+      if (k + i >= S::length) break;
+      const byte* at = code_at<S>(x, place, group, k + i);
+      found.words[i / 4] |= (unsigned)(at ? *at : zero) << 8 * (i % 4);
+    }
+  }
+  return found;
+}
+
+}  // namespace probq

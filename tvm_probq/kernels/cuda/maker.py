@@ -1,0 +1,91 @@
+"""Kernels of layers for CUDA."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import tirx
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.arguments import argument_shapes
+from tvm_probq.kernels.codes import Codes, Packed
+from tvm_probq.kernels.cuda.launch import Grid, launch_kernel
+from tvm_probq.kernels.cuda.names import shape_name, tail_name, template, tile_name
+from tvm_probq.kernels.cuda.packing import pack, packed_shape
+from tvm_probq.kernels.cuda.tiles import (
+    WARP,
+    BlockTile,
+    blocks_of,
+    by_vectors,
+    check_tile,
+    default_tile,
+)
+from tvm_probq.kernels.cuda.unit import cuda_unit
+from tvm_probq.kernels.small.emit import Argument
+from tvm_probq.kernels.spec import Kernel, LayerSpec
+from tvm_probq.kernels.tile import Tile
+
+ORDER = ("X", "W", "T", "WS", "B", "XQ", "CORR", "YQ", "R", "RQ", "OUT")
+WARPS = 4  # of a block with a warp for each channel
+THREADS = 128  # of a block of depthwise positions
+LANES = 4  # channels of such a thread
+
+
+class CudaMaker:
+    """`tvm_probq.kernels.maker.Maker` of a CUDA device.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        Its ``arch`` decides the instructions.
+    """
+
+    def __init__(self, target: tvm.target.Target) -> None:
+        self.unit = cuda_unit(target)
+
+    def default_tile(self, spec: LayerSpec) -> Tile:
+        """A sound tile without any search."""
+        return default_tile(spec)
+
+    def kernel(self, spec: LayerSpec, tile: Tile) -> Kernel:
+        """The kernel of a layer."""
+        if tile.trace:
+            raise KernelError(
+                "a schedule of MetaSchedule is for x86", where=str(spec),
+                why="kernels for CUDA are not made by schedules", fix="tune with --space template",
+            )  # fmt: skip
+        if spec.depthwise:
+            return Kernel(_depthwise(spec), "", 0, 0)
+        if by_vectors(spec):
+            return Kernel(_vector(spec), "dp4a", 0, 0)
+        block, tensor = BlockTile.of(tile), self.unit.tensor(spec)
+        check_tile(spec, block)
+        many = spec.out_height * spec.out_width == 1
+        parts = (shape_name(spec), tail_name(spec), tile_name(block, tensor), many)
+        func = _function(spec, template("dense", *parts), blocks_of(spec, block), block.threads)
+        return Kernel(func, "mma.sync" if tensor else "dp4a", 0, block.shared_bytes)
+
+    def packed_shape(self, spec: LayerSpec, tile: Tile) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of its argument W, the same for all tiles."""
+        return packed_shape(spec)
+
+    def pack(self, spec: LayerSpec, weights: Codes, tile: Tile) -> Packed:
+        """Codes in that shape."""
+        return pack(spec, weights)
+
+
+def _function(spec: LayerSpec, function: str, grid: Grid, threads: int) -> tirx.PrimFunc:
+    arguments = [Argument(*a) for a in argument_shapes(spec, packed_shape(spec))]
+    return launch_kernel("layer", arguments, function, ORDER, grid, threads)
+
+
+def _depthwise(spec: LayerSpec) -> tirx.PrimFunc:
+    lanes = LANES if spec.out_channels % LANES == 0 else 1
+    items = spec.out_height * spec.out_width * spec.out_channels // lanes
+    name = template("depthwise", shape_name(spec), tail_name(spec), lanes, THREADS)
+    return _function(spec, name, (-(-items // THREADS), 1, spec.batch), THREADS)
+
+
+def _vector(spec: LayerSpec) -> tirx.PrimFunc:
+    name = template("vector", shape_name(spec), tail_name(spec), WARPS)
+    grid = (-(-spec.group_outputs // WARPS), spec.groups, spec.batch)
+    return _function(spec, name, grid, WARPS * WARP)
