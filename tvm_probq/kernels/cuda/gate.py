@@ -50,7 +50,9 @@ def check_program(expected: dict[str, str], source: str, program: Program | None
             _check_uses(name, program.uses.get(f"{name}_kernel"))
     found = {}
     for name, mnemonic in expected.items():
-        found[name] = bodies.get(f"{name}_kernel", "").count(marks.get(mnemonic, mnemonic) or "probq::")
+        found[name] = bodies.get(f"{name}_kernel", "").count(
+            marks.get(mnemonic, mnemonic) or "probq::"
+        )
         if not found[name]:
             raise KernelError(
                 f"no {mnemonic} in the device code of the kernel {name}",
