@@ -30,7 +30,7 @@ SHAPES = (
     (56, 144, 0, 3, 1), (112, 96, 0, 3, 2), (14, 576, 0, 3, 1), (14, 672, 0, 5, 1),
 )  # fmt: skip
 TURN_NS = 2_000_000  # each turn repeats a layer for about so long
-LIMITS = {8: 128, 7: 64, 6: 32, 4: 8}  # largest weights by bits
+LIMITS = {8: 128, 7: 64, 6: 32, 4: 8, 2: 2}  # largest weights by bits
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     rows = []
     for shape in SHAPES:
         spec = _spec(*shape, args.weight_bits)
-        calls = {p.name: _repeated(_caller(spec, p, args.weight_bits)) for p in profiles}
+        calls = {p.name: repeated(caller(spec, p, args.weight_bits)) for p in profiles}
         times = timing.interleaved({n: call for n, (call, _) in calls.items()}, args.turns)
         ms = {n: times[n].ms("thread_cpu") / count for n, (_, count) in calls.items()}
         rows.append([str(spec), *(f"{spec.macs / t * 1e-6:.0f}" for t in ms.values())])
@@ -66,14 +66,21 @@ def _spec(size: int, inputs: int, outputs: int, kernel: int, stride: int, bits: 
     spec = LayerSpec(
         batch=1, height=size, width=size, in_channels=inputs, out_channels=outputs or inputs,
         kernel=(kernel, kernel), strides=(stride, stride), pads=(kernel // 2,) * 4,
-        dilation=(1, 1), groups=1 if outputs else inputs, weight_bits=4 if bits == 4 else 8,
+        dilation=(1, 1), groups=1 if outputs else inputs, weight_bits=_stored(bits, not outputs),
         activation="none", output="codes", correction=False, residual=False, in_ranges=1,
         out_ranges=1,
     )  # fmt: skip
     return replace(spec, small_weights=bits < 8)
 
 
-def _caller(spec: LayerSpec, profile: TargetProfile, bits: int) -> Callable[[], object]:
+def _stored(bits: int, depthwise: bool) -> int:
+    """Bits that a weight of so many bits takes."""
+    from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS, WIDTHS
+
+    return min(w for w in (DEPTHWISE_WIDTHS if depthwise else WIDTHS) if w >= bits)
+
+
+def caller(spec: LayerSpec, profile: TargetProfile, bits: int) -> Callable[[], object]:
     """One call of the layer's kernel on random arguments."""
     import numpy as np
     import tvm
@@ -99,7 +106,7 @@ def _caller(spec: LayerSpec, profile: TargetProfile, bits: int) -> Callable[[], 
     return lambda: main(*arguments)
 
 
-def _repeated(call: Callable[[], object]) -> tuple[Callable[[], None], int]:
+def repeated(call: Callable[[], object]) -> tuple[Callable[[], None], int]:
     """A call repeated, so that the clock is read rarely; and how often."""
     once = timing.interleaved({"once": call}, 3)["once"].ms("thread_cpu") / timing.MS_PER_NS
     count = max(1, round(TURN_NS / once))

@@ -20,6 +20,7 @@ from tvm_probq.ir.expressions import (
 from tvm_probq.ir.layers import PRODUCTS, Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.calls import RESIDUAL
+from tvm_probq.kernels.codes import stored_bits
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -27,7 +28,6 @@ from tvm_probq.quantization.accumulator import prove_accumulator
 from tvm_probq.simulator.arithmetic import Array
 
 OPAQUE = 8  # op_pattern kOpaque: fusion must leave a scheduled kernel alone
-INT4_LIMIT = 7
 INT8_LIMIT = 128
 TAILS = ("probq.requantize", "probq.dequantize_accumulator")
 TILE = "probq.tile"  # attribute of a layer kernel: its loop sizes, where they were given
@@ -213,11 +213,13 @@ def _spec(
     strides, dilation = ((1, 1), (1, 1)) if flat else (ints(a.strides), ints(a.dilation))
     y_qparams = None if args is None else args.y_qparams
     x_qparams = _input_qparams(values, acc) if args is None else args.x_qparams
+    groups = 1 if flat else int(a.groups)
+    depthwise = 1 < groups == shape[-1] == weights.shape[0]
     return LayerSpec(
         batch=shape[0], height=height, width=width, in_channels=shape[-1],
         out_channels=weights.shape[0], kernel=weights.shape[1:3], strides=strides,  # type: ignore[arg-type]
-        pads=_pads(values, acc), dilation=dilation, groups=1 if flat else int(a.groups),  # type: ignore[arg-type]
-        weight_bits=4 if np.abs(weights.astype(np.int32)).max(initial=0) <= INT4_LIMIT else 8,
+        pads=_pads(values, acc), dilation=dilation, groups=groups,  # type: ignore[arg-type]
+        weight_bits=stored_bits(weights, depthwise),
         activation="none" if args is None else args.activation, output=output,
         correction=args is not None and args.correction is not None,
         residual=args is not None and args.residual is not None,

@@ -20,6 +20,7 @@ from tvm_probq.passes.fuse_predictions import FusePredictions
 from tvm_probq.passes.group_predictions import GroupPredictions
 from tvm_probq.passes.insert_requantize import InsertRequantize
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
+from tvm_probq.passes.insert_ticks import InsertTicks
 from tvm_probq.passes.keep_parameters import KeepParameters
 from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
@@ -80,14 +81,8 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     return [_for_target(target, change) for change in passes]
 
 
-def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passes:
-    """Phase 4: TVM's own lowering of what remains, and of memory.
-
-    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
-    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.  A CUDA device gets
-    its launches from the virtual machine in any case.
-    """
-    ahead = [] if folder is None or is_cuda(target) else [LowerToAot(folder), ShareCode()]
+def fusing_passes(target: tvm.target.Target) -> Passes:
+    """Phase 4, first half: TVM's own kernels for what remains."""
     return [
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
@@ -97,6 +92,23 @@ def build_passes(target: tvm.target.Target, folder: Path | None = None) -> Passe
         relax.transform.FuseTIR(),
         relax.transform.RewriteDataflowReshape(),
         *([BindThreads(target)] if is_cuda(target) else []),
+    ]
+
+
+def build_passes(
+    target: tvm.target.Target, folder: Path | None = None, *, ticks: bool = False
+) -> Passes:
+    """Phase 4: TVM's own lowering of what remains, and of memory.
+
+    With a `folder` one function calls the kernels, ahead of time (`LowerToAot`), which needs our
+    TIR pipeline (:mod:`tvm_probq.build.tir_pipeline`); without, any will do.  A CUDA device gets
+    its launches from the virtual machine in any case.  With `ticks` the results are followed by
+    the time of each kernel (`InsertTicks`).
+    """
+    ahead = [] if folder is None or is_cuda(target) else [LowerToAot(folder), ShareCode()]
+    return [
+        *fusing_passes(target),
+        *([InsertTicks(target)] if ticks else []),
         *ahead,
         relax.transform.ToNonDataflow(),
         relax.transform.RemovePurityChecking(),

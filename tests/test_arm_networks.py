@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulation import EmulatedBoard
-from networks import NETS, Case, arrays, assert_same_bits, case_of
+from networks import NETS, Case, arrays, assert_same_bits, case_of, picked_widths
 
 from tvm_probq.data.cards import load_card
 from tvm_probq.data.sets import model_inputs
@@ -53,6 +53,13 @@ def test_every_mode_and_bits(
     mode: str, scheme: str, target: str, case: Any, emulated_board: EmulatedBoard
 ) -> None:
     check(emulated_board, case("mixed"), plan_of(scheme, mode), target, batch=3)
+
+
+def test_predicted_bits(target: str, case: Any, emulated_board: EmulatedBoard) -> None:
+    mix, plan = case("mixed"), plan_of("w8a8", bits="predicted", tolerance_db=25.0)
+    check(emulated_board, mix, plan, target, batch=3)
+    picked = picked_widths(mix.compile(plan, batch=3, target=target), mix.samples[:3])
+    assert max(max(widths) for widths in picked) < 8
 
 
 def test_the_bundled_network(target: str, emulated_board: EmulatedBoard) -> None:

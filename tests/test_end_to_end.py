@@ -19,6 +19,7 @@ from networks import (
     assert_same_bits,
     case_of,
     check,
+    picked_widths,
     run,
     sqnr_db,
 )
@@ -103,7 +104,7 @@ def test_a_batch_is_its_samples_one_by_one(case: Any) -> None:
     [
         {"surrogate": "iid"},
         {"surrogate": "moments", "rule": "coverage", "coverage": 0.99},
-        {"bits_from": (4, 6, 8)},
+        {"bits": "3,5"},
         {"correction": "static"},
         {"correction": "none"},
         {"per_channel": True},
@@ -122,6 +123,20 @@ def test_a_batch_is_its_samples_one_by_one(case: Any) -> None:
 def test_options_of_the_plan(options: dict[str, Any], case: Any) -> None:
     mix = case("mixed")
     check(mix.compile(plan_of("w6a8", **options), batch=3), mix.samples[:3])
+
+
+@pytest.mark.parametrize("name", ["mixed", "swish", "own_residual", "products_of_tensors"])
+def test_predicted_bits(name: str, case: Any) -> None:
+    small = case(name)
+    plan = plan_of("w8a8", bits="predicted", tolerance_db=30.0)
+    compiled = small.compile(plan, batch=3)
+    x = small.samples[:3] * np.float32([1, 0.1, 4]).reshape(3, *[1] * (small.samples.ndim - 1))
+    check(compiled, x)
+    normal, small_ones, large = picked_widths(compiled, x)
+    assert all(a >= b for a, b in zip(normal, small_ones, strict=True))
+    assert sum(small_ones) < sum(normal) < sum(large)
+    check(compiled, np.zeros_like(x))
+    assert min(min(widths) for widths in picked_widths(compiled, np.zeros_like(x))) < 8
 
 
 @pytest.mark.parametrize("observer", ["percentile", "entropy", "mse"])

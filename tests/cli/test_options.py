@@ -34,13 +34,6 @@ def test_shapes(text: str) -> None:
         options.shape(text)
 
 
-def test_widths_ascend() -> None:
-    assert options.widths("4,6,8") == (4, 6, 8)
-    for text in ("8,4", "4,4", "4,"):
-        with pytest.raises(argparse.ArgumentTypeError):
-            options.widths(text)
-
-
 def test_the_default_plan_is_predicted_in_8_bits() -> None:
     assert plans.plan_from(parse()) == plan_of("w8a8", "predicted")
 
@@ -71,20 +64,26 @@ def test_options_become_the_plan() -> None:
         surrogate="iid",
     )
     assert plans.plan_from(parse(*given)) == expected
-    assert plans.plan_from(parse("--bits-from", "4,6")) == plan_of("w8a8", bits_from=(4, 6))
+    picked = plan_of("w8a6", bits="predicted", tolerance_db=25.0)
+    given = ["--scheme", "w8a6", "--bits", "predicted", "--tolerance-db", "25"]
+    assert plans.plan_from(parse(*given)) == picked
+    assert picked.default.widths == (2, 3, 4, 5, 6)
 
 
 def test_options_that_exclude_each_other() -> None:
     with pytest.raises(PlanError, match="per-channel ranges go with"):
-        plans.plan_from(parse("--per-channel", "--bits-from", "4,6"))
+        plans.plan_from(parse("--per-channel", "--bits", "4,6"))
+    with pytest.raises(PlanError, match="bits is 'predicted', but the mode is static"):
+        plans.plan_from(parse("--mode", "static", "--bits", "predicted"))
 
 
 def test_a_plan_file_says_everything(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(plan_of("w4a8", "static").to_toml())
     assert plans.plan_from(parse("--plan", str(path))) == plan_of("w4a8", "static")
-    with pytest.raises(UsageError, match=r"--plan and --bits-from are both given"):
-        plans.plan_from(parse("--plan", str(path), "--bits-from", "4"))
+    for option in (("--bits", "4"), ("--tolerance-db", "30")):
+        with pytest.raises(UsageError, match=rf"--plan and {option[0]} are both given"):
+            plans.plan_from(parse("--plan", str(path), *option))
 
 
 def test_a_bad_scheme_is_explained() -> None:
@@ -99,7 +98,7 @@ def test_the_target_must_have_the_kernels() -> None:
     with pytest.raises(TargetError, match=r"the plan's default: .*weights of 4 bits"):
         plans.check_target(plan_of("w4a8"), profile)
     with pytest.raises(TargetError, match=r"activations of 4 bits"):
-        plans.check_target(plan_of("w8a8", bits_from=(4, 8)), profile)
+        plans.check_target(plan_of("w8a8", bits="4"), profile)
 
 
 NAMES = ["stem", "block.1/conv", "block.2/conv"]
@@ -131,6 +130,22 @@ def test_later_options_win_and_skipping_before_all() -> None:
     assert [plan.layer(name).mode for name in NAMES] == ["dynamic", "float", "static"]
 
 
+def test_single_layers_have_their_own_predicted_bits() -> None:
+    plan = overridden("--bits", "predicted", "--bits", "stem=fixed", "--bits", "*2/conv=4,6")
+    assert [plan.layer(name).widths for name in NAMES] == [(8,), (2, 3, 4, 5, 6, 7, 8), (4, 6, 8)]
+    assert plan.layer("stem").reason == "--bits stem=fixed"
+    assert Plan.from_toml(plan.to_toml()) == plan
+
+
+def test_layers_of_another_mode_have_no_predicted_bits() -> None:
+    given = ["--mode", "stem=static", "--scheme", "*1/conv=w4a6d", "--skip", "*2/conv"]
+    plan = overridden("--bits", "predicted", *given)
+    assert [plan.layer(name).bits for name in NAMES] == ["fixed"] * 3
+    assert plan.default.bits == "predicted"
+    with pytest.raises(PlanError, match="the mode is static"):
+        overridden("--mode", "stem=static", "--bits", "stem=predicted")
+
+
 def test_names_with_the_signs_of_patterns() -> None:
     names = ["conv[1]=a", "conv1"]
     assert overridden("--skip", "conv[1]=a", names=names).layer("conv[1]=a").mode == "float"
@@ -138,7 +153,13 @@ def test_names_with_the_signs_of_patterns() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [["--skip", "blok.1"], ["--mode", "blok.1=static"], ["--scheme", "blok.1=w4a8"]]
+    "given",
+    [
+        ["--skip", "blok.1"],
+        ["--mode", "blok.1=static"],
+        ["--scheme", "blok.1=w4a8"],
+        ["--bits", "blok.1=predicted"],
+    ],
 )
 def test_a_pattern_that_matches_nothing(given: list[str]) -> None:
     with pytest.raises(UsageError, match=rf"{given[0]} blok\.1 matches no layer.*block\.1"):
@@ -153,7 +174,8 @@ def test_no_layer_at_all() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [(["--mode", "fast"], "'fast' is no mode"), (["--mode", "stem=fast"], "'fast' is no mode"),
-     (["--scheme", "stem=w9a8"], "'w9a8' is no scheme")],
+     (["--scheme", "stem=w9a8"], "'w9a8' is no scheme"), (["--bits", "9"], "bits is '9'"),
+     (["--bits", "stem=many"], "bits is 'many'")],
 )  # fmt: skip
 def test_values_that_are_none(given: list[str], message: str) -> None:
     with pytest.raises(PlanError, match=message):
@@ -163,3 +185,5 @@ def test_values_that_are_none(given: list[str], message: str) -> None:
 def test_two_values_for_all_layers() -> None:
     with pytest.raises(UsageError, match="--mode is given 2 times"):
         overridden("--mode", "static", "--mode", "dynamic")
+    with pytest.raises(UsageError, match="--bits is given 2 times"):
+        overridden("--bits", "fixed", "--bits", "4,6")

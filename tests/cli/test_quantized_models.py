@@ -149,6 +149,7 @@ OPTIONS: dict[str, list[str]] = {
     "mode": ["--mode", "predicted"], "scheme": ["--scheme", "w4a8"], "skip": ["--skip", "stem"],
     "data": ["--data", "inputs.npz"], "random-calibration": ["--random-calibration", "4"],
     "rounding": ["--rounding", "nearest"], "per-channel": ["--per-channel"],
+    "bits": ["--bits", "predicted"], "tolerance-db": ["--tolerance-db", "6"],
     "calibration": ["--calibration", "record.json"],
 }  # fmt: skip
 

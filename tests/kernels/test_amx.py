@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import tvm
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_cases import PACKED, expected, kernel_arguments, random_arguments
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
+from tvm_probq.kernels.x86 import conv_schedule
 from tvm_probq.kernels.x86.amx import CONFIG_BYTES
 from tvm_probq.kernels.x86.amx_shape import TILE_ROWS, TILE_STEPS, TILES, Chunks, RegisterTile
 from tvm_probq.kernels.x86.geometry import geometry, vector_unit
 from tvm_probq.kernels.x86.tiles import default_tile
+from tvm_probq.target.host import missing_features
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "sapphirerapids"})
 SPEC = LayerSpec(
@@ -61,11 +65,11 @@ def test_tiles_cover_every_position_and_registers_are_distinct(
     ("spec", "instruction"),
     [
         (SPEC, "tdpbusd"),
-        (replace(SPEC, weight_bits=4), "vpdpbusd"),
+        (replace(SPEC, weight_bits=6), "tdpbusd"),
         (replace(SPEC, groups=2), "vpdpbusd"),
         (replace(SPEC, height=1, width=1), "vpdpbusd"),
     ],
-    ids=["dense", "4-bit", "groups", "one position"],
+    ids=["dense", "6-bit", "groups", "one position"],
 )
 def test_layers_that_tiles_do_not_suit_use_vectors(spec: LayerSpec, instruction: str) -> None:
     assert vector_unit(spec, TARGET).instruction == instruction
@@ -79,6 +83,34 @@ def test_sums_stay_in_tiles_and_their_registers_are_given_back(kernel_assembly: 
     assert count_instruction(asm, "tdpbusd") > 0
     assert count_instruction(asm, "ldtilecfg") == count_instruction(asm, "tilerelease") == 1
     assert count_instruction(asm, "vpextrb") == 0
+
+
+@pytest.mark.parametrize("bits", [6, 4, 2])
+def test_tiles_read_weights_that_were_unpacked(kernel_assembly: Any, bits: int) -> None:
+    packed = replace(SPEC, in_channels=256, weight_bits=bits)
+    tile = Tile(14, 2, 14, 1, 1)
+    kernels = [
+        layer_kernel(spec, TARGET, tile) for spec in (replace(packed, weight_bits=8), packed)
+    ]
+    assert count_instruction(kernel_assembly(kernels[1].func, TARGET), "tdpbusd") > 0
+    block = tile.blocks * 16 * 9 * packed.in_channels  # weights of the channels of a register tile
+    assert kernels[1].scratch_bytes == kernels[0].scratch_bytes + block
+    assert "llvm.prefetch" not in kernels[1].func.script()
+
+
+def test_unpacked_weights_lie_as_tiles_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain loops in place of tiles, which not every machine has, over the same buffers."""
+    monkeypatch.setattr(conv_schedule, "use_tiles", lambda func, _cut: func)
+    features = ["+amx-tile", "+amx-int8"]
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake", "mattr": features})
+    if missing_features(["avx512vnni"]):
+        pytest.skip("this CPU has no avx512vnni, code for cascadelake cannot run")
+    for spec in (s for s in PACKED[::3] if vector_unit(s, target).tiles):
+        values = random_arguments(spec)
+        func = layer_kernel(spec, target).func.with_attr("global_symbol", "main")
+        arguments = [tvm.runtime.tensor(a) for a in kernel_arguments(spec, target, values)]
+        tvm.tirx.build(func, target=target)["main"](*arguments)
+        np.testing.assert_array_equal(arguments[-1].numpy(), expected(spec, values))
 
 
 @pytest.mark.parametrize("tile", [Tile(5, 2, 14, 1, 1), Tile(14, 2, 7, 1, 1, 2)], ids=str)

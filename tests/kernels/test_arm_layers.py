@@ -26,6 +26,7 @@ from layer_cases import (
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.assembly import count_instruction
+from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -67,7 +68,7 @@ def test_has_its_instruction_and_little_memory(spec: LayerSpec, mcpu: str) -> No
     if spec.depthwise or (one and wanted == "smmla"):
         wanted = "smull" if spec.depthwise else "sdot"
     allowed = {wanted}
-    if wanted == "smull" and spec.weight_bits == 4 and not spec.depthwise:
+    if wanted == "smull" and spec.weight_bits < 8 and not spec.depthwise:
         allowed.add("smlal")  # products of small weights are added in 16 bits
     assert kernel.instruction in allowed
     assembly = str(library.inspect_source("asm"))
@@ -86,6 +87,10 @@ def test_has_its_instruction_and_little_memory(spec: LayerSpec, mcpu: str) -> No
         (layer(9, 9, 16, 8, 7, p=3, groups=2, weight_bits=4), "smull"),  # one for each of 49 taps
         (layer(6, 6, 32, 8, 3, p=1, weight_bits=4), "smlal"),
         (depthwise(6, 6, 8, weight_bits=4), "smull"),
+        (layer(4, 4, 56, 8, weight_bits=6), "smlal"),  # seven products fit
+        (layer(4, 4, 64, 8, weight_bits=6), "smull"),
+        (layer(4, 4, 1016, 8, weight_bits=2), "smlal"),
+        (layer(4, 4, 1024, 8, weight_bits=2), "smull"),
     ],
     ids=str,
 )
@@ -104,13 +109,17 @@ def test_two_products_are_added_in_16_bits_only_if_they_fit() -> None:
         assert (adding > 0) is symmetric
 
 
-@pytest.mark.parametrize("inputs", [16, 248, 256, 800])
+@pytest.mark.parametrize(
+    ("bits", "inputs"),
+    [(4, 16), (4, 248), (4, 256), (4, 800), (6, 56), (6, 64), (2, 1016), (2, 1024)],
+)
 def test_long_sums_of_small_weights_do_not_overflow(
-    emulated_board: EmulatedBoard, inputs: int
+    emulated_board: EmulatedBoard, bits: int, inputs: int
 ) -> None:
-    for spec in (layer(3, 3, inputs, 12, weight_bits=4), layer(4, 4, 48, 8, 3, weight_bits=4)):
+    shapes = ((3, 3, inputs, 12), (4, 4, 48, 8, 3))
+    for spec in (layer(*shape, weight_bits=bits) for shape in shapes):
         values = random_arguments(spec)
-        values["X"][:], values["weights"][:] = 0, -8
+        values["X"][:], values["weights"][:] = 0, -(1 << bits - 1)
         values["WS"] = values["weights"].sum((1, 2, 3)).astype(np.int32)
         check(emulated_board, spec, "cortex-a72", values)
 
@@ -131,11 +140,16 @@ def test_not_a_number_becomes_the_lower_bound(
 
 @pytest.mark.parametrize("make", [layer, depthwise, dense])
 @pytest.mark.parametrize("code", [0, 255])
-@pytest.mark.parametrize(("low", "high", "bits"), [(-128, 127, 8), (-127, 127, 8), (-8, 7, 4)])
+@pytest.mark.parametrize(
+    ("low", "high", "bits"),
+    [(-128, 127, 8), (-127, 127, 8), (-32, 31, 6), (-8, 7, 4), (-2, 1, 2)],
+)
 def test_extreme_codes_do_not_overflow(
     emulated_board: EmulatedBoard, mcpu: str, low: int, high: int, bits: int, code: int,
     make: Callable[..., LayerSpec],
 ) -> None:  # fmt: skip
+    if make is depthwise and bits not in DEPTHWISE_WIDTHS:
+        pytest.skip(f"depthwise layers have no kernel for {bits} bits")
     shapes: dict[Any, Any] = {layer: (3, 3, 64, 16, 3), depthwise: (5, 5, 64, 7), dense: (64, 16)}
     spec = make(*shapes[make], output="int32", weight_bits=bits, symmetric=low == -127)
     values = random_arguments(spec)

@@ -23,12 +23,15 @@ SMALL = replace(DENSE, small_weights=True)
 NARROW = replace(DENSE, weight_bits=4)
 POINTWISE = replace(DENSE, kernel=(1, 1), pads=(0, 0, 0, 0))
 DEPTHWISE = replace(DENSE, groups=64)
-SPECS = [DENSE, SMALL, NARROW, POINTWISE, DEPTHWISE, replace(DEPTHWISE, small_weights=True)]
-NAMES = ["dense", "small", "narrow", "pointwise", "depthwise", "small depthwise"]
+SIX, TWO = (replace(DENSE, weight_bits=bits) for bits in (6, 2))
+SPECS = [DENSE, SMALL, SIX, NARROW, TWO, POINTWISE, DEPTHWISE]
+SPECS.append(replace(DEPTHWISE, small_weights=True))
+NAMES = ["dense", "small", "six", "narrow", "two", "pointwise", "depthwise", "small depthwise"]
 CASES = [
     ("alderlake", DENSE, "vpdpbusd"), ("alderlake", SMALL, "vpdpbusd"),
     ("alderlake", NARROW, "vpdpbusd"), ("haswell", DENSE, "vpmaddwd"),
     ("haswell", SMALL, "vpmaddubsw"), ("haswell", NARROW, "vpmaddubsw"),
+    ("haswell", SIX, "vpmaddubsw"), ("skylake-avx512", TWO, "vpmaddubsw"),
     ("skylake-avx512", DENSE, "vpmaddwd"), ("skylake-avx512", SMALL, "vpmaddubsw"),
     ("cascadelake", SMALL, "vpdpbusd"), ("x86-64", DENSE, "pmaddwd"),
     ("x86-64", SMALL, "pmaddwd"),

@@ -55,9 +55,10 @@ def test_accumulators_stay_in_the_tile(spec: LayerSpec) -> None:
     assert kernel.scratch_bytes <= 64 * 1024
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
 def test_the_epilogue_is_vector_code_and_nothing_is_on_the_heap(bits: int) -> None:
-    kernel = layer_kernel(replace(POINTWISE, weight_bits=bits, residual=True), TARGET)
+    one = {} if bits == 8 else {"height": 1, "width": 1}  # weights of many tiles are unpacked there
+    kernel = layer_kernel(replace(POINTWISE, weight_bits=bits, residual=True, **one), TARGET)
     lib = tvm.tirx.build(kernel.func.with_attr("global_symbol", "main"), target=TARGET)
     asm = lib.inspect_source("asm")
     assert count_instruction(lib, "vpdpbusd") > 0
@@ -65,6 +66,32 @@ def test_the_epilogue_is_vector_code_and_nothing_is_on_the_heap(bits: int) -> No
     assert count_instruction(lib, "vminss") == 0
     assert count_instruction(lib, "vpextrb") == 0
     assert "TVMBackendAllocWorkspace@" not in asm
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_weights_of_many_positions_are_unpacked_once_a_channel_block(bits: int) -> None:
+    spec = replace(POINTWISE, in_channels=256)
+    bytes_, packed = (layer_kernel(replace(spec, weight_bits=b), TARGET) for b in (8, bits))
+    unpacked = packed.scratch_bytes - bytes_.scratch_bytes
+    assert unpacked % (16 * spec.in_channels) == 0
+    assert 0 < unpacked < spec.out_channels * spec.in_channels
+    functions = (kernel.func.with_attr("global_symbol", "main") for kernel in (bytes_, packed))
+    products = [
+        count_instruction(tvm.tirx.build(func, target=TARGET), "vpdpbusd") for func in functions
+    ]
+    assert products[0] == products[1]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_weights_of_one_position_are_unpacked_in_registers(bits: int) -> None:
+    spec = replace(POINTWISE, height=1, width=1, in_channels=256, weight_bits=bits)
+    kernel = layer_kernel(spec, TARGET)
+    assert kernel.scratch_bytes <= 256 + 16  # registers of one group, and an epilogue's vector
+    lib = tvm.tirx.build(kernel.func.with_attr("global_symbol", "main"), target=TARGET)
+    asm = lib.inspect_source("asm").splitlines()
+    first = next(i for i, line in enumerate(asm) if "vpdpbusd" in line)
+    last = max(i for i, line in enumerate(asm) if "vpdpbusd" in line)
+    assert not [line for line in asm[first:last] if "vmovdq" in line and "%rsp" in line]
 
 
 def test_a_wide_image_keeps_its_scratch_small() -> None:

@@ -11,10 +11,15 @@ import tvm
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.checks import check_spec
+from tvm_probq.kernels.codes import stored_bits
 from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
 from tvm_probq.kernels.spec import LayerSpec
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "cascadelake"})
+ARM = [
+    tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": mcpu})
+    for mcpu in ("cortex-a72", "cortex-a76", "neoverse-v1")
+]
 SPEC = LayerSpec(
     batch=1, height=8, width=8, in_channels=16, out_channels=24, kernel=(3, 3), strides=(1, 1),
     pads=(1, 1, 1, 1), dilation=(1, 1), groups=1, weight_bits=8, activation="none",
@@ -29,7 +34,8 @@ SPEC = LayerSpec(
         ({"pads": (0, 0, -1, 0)}, "not positive"),
         ({"groups": 5}, "5 groups do not divide"),
         ({"kernel": (11, 3)}, "output is empty"),
-        ({"weight_bits": 2}, "2-bit weights"),
+        ({"weight_bits": 3}, "3-bit weights"),
+        ({"weight_bits": 6, "groups": 16, "out_channels": 16}, "6-bit weights"),
         ({"activation": "softsign"}, "activation 'softsign'"),
         ({"activation": "clip(1,0)"}, "clip"),
         ({"activation": "clip(1)"}, "clip"),
@@ -55,10 +61,11 @@ def test_weights_of_another_shape_are_refused() -> None:
         pack_weights(SPEC, np.zeros((24, 16, 3, 3), np.int8), TARGET)
 
 
-def test_codes_beyond_four_bits_are_refused() -> None:
-    weights = np.full((24, 3, 3, 16), 8, np.int8)
-    with pytest.raises(KernelError, match="does not fit 4 bits"):
-        pack_weights(replace(SPEC, weight_bits=4), weights, TARGET)
+@pytest.mark.parametrize(("bits", "code"), [(6, 32), (6, -33), (4, 8), (4, -9), (2, 2), (2, -3)])
+def test_codes_beyond_their_bits_are_refused(bits: int, code: int) -> None:
+    weights = np.full((24, 3, 3, 16), code, np.int8)
+    with pytest.raises(KernelError, match=f"does not fit {bits} bits"):
+        pack_weights(replace(SPEC, weight_bits=bits), weights, TARGET)
 
 
 @pytest.mark.parametrize("code", [65, -65])
@@ -82,8 +89,10 @@ def test_another_architecture_is_refused(kind: dict[str, str]) -> None:
         layer_kernel(SPEC, tvm.target.Target(kind))
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("groups", [1, 8, 16])
+@pytest.mark.parametrize(
+    ("bits", "groups"),
+    [(bits, groups) for bits in (2, 4, 6, 8) for groups in (1, 8)] + [(4, 16), (8, 16)],
+)
 @pytest.mark.parametrize("mcpu", ["cascadelake", "haswell"])
 def test_packed_weights_have_the_stated_shape(bits: int, groups: int, mcpu: str) -> None:
     target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
@@ -93,9 +102,22 @@ def test_packed_weights_have_the_stated_shape(bits: int, groups: int, mcpu: str)
     assert (packed.shape, str(packed.dtype)) == packed_shape(spec, target)
 
 
-def test_four_bits_take_half_the_room() -> None:
-    shapes = [packed_shape(replace(SPEC, weight_bits=bits), TARGET)[0] for bits in (4, 8)]
-    assert 2 * np.prod(shapes[0]) == np.prod(shapes[1])
+@pytest.mark.parametrize("target", [TARGET, *ARM], ids=lambda t: str(t.attrs["mcpu"]))
+@pytest.mark.parametrize("bits", [6, 4, 2])
+def test_weights_take_their_share_of_the_room(bits: int, target: tvm.target.Target) -> None:
+    shapes = [packed_shape(replace(SPEC, weight_bits=b), target)[0] for b in (bits, 8)]
+    assert 8 * np.prod(shapes[0]) == bits * np.prod(shapes[1])
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits", "depthwise"),
+    [(1, 2, 4), (2, 4, 4), (3, 4, 4), (7, 4, 4), (8, 6, 8), (31, 6, 8), (32, 8, 8), (127, 8, 8)],
+)
+def test_codes_are_stored_in_the_fewest_bits(largest: int, bits: int, depthwise: int) -> None:
+    weights = np.array([0, largest], np.int8)
+    assert stored_bits(weights, False) == bits
+    assert stored_bits(weights, True) == depthwise
+    assert stored_bits(-weights - 1, False) == stored_bits(weights, False)
 
 
 def test_the_layer_is_named_in_messages() -> None:

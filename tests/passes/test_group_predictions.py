@@ -33,7 +33,7 @@ PREDICTED = [
     {"surrogate": "iid"},
     {"surrogate": "iid", "correction": "none"},
     {"per_channel": True},
-    {"bits_from": (4, 6, 8)},
+    {"bits": "4,6"},
 ]
 
 Body = Callable[[relax.BlockBuilder, Any, Any], Any]

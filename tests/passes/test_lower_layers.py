@@ -44,12 +44,26 @@ def test_kernels_say_what_they_allocate(integer_net: Any, target: Any, kernels_o
         assert "probq.instruction" in func.attrs
 
 
-def test_four_bit_weights_are_packed(integer_net: Any, target: Any, kernels_of: Any) -> None:
+def test_narrow_weights_are_packed(integer_net: Any, target: Any, kernels_of: Any) -> None:
     def size(scheme: str) -> int:
         calls = kernels_of(LowerLayers(target)(integer_net(scheme)))
         return sum(int(c.args[1][1].value.numpy().nbytes) for c, _ in calls)
 
+    assert size("w6a8") <= 0.85 * size("w8a8")
     assert size("w4a8") <= 0.6 * size("w8a8")
+    assert size("w2a8") <= 0.4 * size("w8a8")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "dense", "depthwise"),
+    [("w2a8", 2, 4), ("w3a8", 4, 4), ("w5a8", 6, 8), ("w6a8", 6, 8), ("w7a8", 8, 8)],
+)
+def test_codes_are_stored_in_the_next_width_that_kernels_have(
+    integer_net: Any, scheme: str, dense: int, depthwise: int
+) -> None:
+    specs = layer_specs(integer_net(scheme))
+    assert {s.weight_bits for s in specs if not s.depthwise} == {dense}
+    assert {s.weight_bits for s in specs if s.depthwise} <= {depthwise}
 
 
 def test_equal_layers_share_a_kernel(

@@ -24,16 +24,21 @@ from tvm_probq.plan.plan import (
 
 BITS = st.integers(2, 8)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+LISTED = st.sets(BITS, min_size=1).map(lambda bits: ",".join(map(str, sorted(bits))))
 WHOLE = st.builds(
     LayerPlan, weight_bits=BITS, activation_bits=BITS, mode=st.sampled_from(MODES),
     surrogate=st.sampled_from(SURROGATES), rule=st.sampled_from(RULES),
     coverage=st.floats(0.5, 0.9999), correction=st.sampled_from(CORRECTIONS),
     observer=st.sampled_from(sorted(OBSERVERS)),
-    bits_from=st.sets(BITS).map(lambda bits: tuple(sorted(bits))), reason=TEXT,
+    tolerance_db=st.floats(0.0, 60.0), reason=TEXT,
 )  # fmt: skip
 # Per-channel ranges have one bit-width and are not measured.
-BY_CHANNEL = WHOLE.map(lambda plan: replace(plan, mode="static", bits_from=(), per_channel=True))
-LAYERS = WHOLE | BY_CHANNEL
+BY_CHANNEL = WHOLE.map(lambda plan: replace(plan, mode="static", per_channel=True))
+PICKED = st.builds(
+    lambda plan, mode, bits: replace(plan, mode=mode, bits=bits),
+    WHOLE, st.sampled_from(["predicted", "float"]), st.just("predicted") | LISTED,
+)  # fmt: skip
+LAYERS = WHOLE | BY_CHANNEL | PICKED
 
 
 @given(st.builds(Plan, LAYERS, st.dictionaries(TEXT, LAYERS, max_size=3)))
@@ -131,11 +136,18 @@ MISTAKES = {
     "[default]\ncoverage = nan": "coverage is nan",
     "[default]\nper_channel = 1": "per_channel is 1.*give a bool",
     '[default]\nper_channel = true\nmode = "dynamic"': "per-channel ranges go with",
-    "[default]\nper_channel = true\nbits_from = [4, 8]": "per-channel ranges go with",
-    "[default]\nbits_from = 3": "bits_from is 3.*list of numbers",
-    "[default]\nbits_from = [8, 4]": r"bits_from is \[8, 4\].*ascending",
-    "[default]\nbits_from = [4, 9]": r"bits_from is \[4, 9\]",
-    '[default]\nbits_from = ["4"]': r"bits_from is \['4'\]",
+    '[default]\nper_channel = true\nbits = "predicted"': "per-channel ranges go with",
+    "[default]\nbits = 3": "bits is 3.*give a str",
+    '[default]\nbits = "8,4"': "bits is '8,4'.*ascending",
+    '[default]\nbits = "4,9"': "bits is '4,9'.*2 to 8 bits",
+    '[default]\nbits = "1,4"': "bits is '1,4'.*2 to 8 bits",
+    '[default]\nbits = "some"': "bits is 'some'.*use fixed, predicted, or widths",
+    '[default]\nbits = "predicted"\nmode = "static"': "bits is 'predicted', but the mode is static",
+    '[default]\nbits = "4,6"\nmode = "dynamic"': "bits is '4,6', but the mode is dynamic",
+    '[default]\nbits = "predicted"\n[layers.a]\nmode = "static"': "layer a: .*the mode is static",
+    "[default]\ntolerance_db = -1.0": "tolerance_db is -1.0.*decibels from 0 to 60",
+    "[default]\ntolerance_db = nan": "tolerance_db is nan",
+    "[default]\ntolerance_db = 30": "tolerance_db is 30.*give a float",
     "[layers.conv1]\nweight_bits = 9": "layer conv1: weight_bits is 9",
 }
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tvm_probq.errors import PlanError
 from tvm_probq.planning.allocate import Choices, allocate, pareto_front, total
+from tvm_probq.planning.greedy import allocate_greedily
 
 COSTS = st.fixed_dictionaries(
     {
@@ -43,22 +44,6 @@ def network(layers: int, seed: int = 0) -> Choices:
             "w4": {"bytes": float(size // 2), "noise": noise},
         }
     return found
-
-
-def greedy(choices: Choices, limit: float) -> dict[str, str]:
-    """Always the step that loses least for each byte it saves."""
-    chosen = dict.fromkeys(choices, "w8")
-    while total(choices, chosen, "bytes") > limit:
-        steps = []
-        for layer, option in chosen.items():
-            now = choices[layer][option]
-            for name, costs in choices[layer].items():
-                if costs["bytes"] < now["bytes"]:
-                    price = (costs["noise"] - now["noise"]) / (now["bytes"] - costs["bytes"])
-                    steps.append((price, layer, name))
-        _, layer, name = min(steps)
-        chosen[layer] = name
-    return chosen
 
 
 @settings(max_examples=150, deadline=None)
@@ -98,10 +83,11 @@ def test_several_limits(choices: Choices, noise: float, share: float) -> None:
 def test_a_greedy_choice_is_close_and_never_better(share: float, seed: int) -> None:
     choices = network(30, seed)
     limit = share * total(choices, dict.fromkeys(choices, "w8"), "bytes")
-    simple = total(choices, greedy(choices, limit), "noise")
+    simple = allocate_greedily(choices, "noise", {"bytes": limit})
+    assert simple is not None
     found = allocate(choices, "noise", {"bytes": limit})
-    assert found.totals["noise"] <= simple * (1 + 1e-9)
-    assert found.totals["noise"] >= simple / 2
+    assert found.totals["noise"] <= simple.totals["noise"] * (1 + 1e-9)
+    assert found.totals["noise"] >= simple.totals["noise"] / 2
     assert found.totals["bytes"] <= limit
 
 

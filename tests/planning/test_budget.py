@@ -21,8 +21,9 @@ def test_a_drop_of_three_decibels_doubles_the_noise() -> None:
 
 @pytest.mark.parametrize(
     "texts",
-    [[], ["size"], ["size="], ["size=0"], ["size=-1"], ["size=nan"], ["size=inf"], ["drop=x"],
-     ["latency=1"], ["size=0.5", "size=0.6"]],
+    [[], ["size"], ["peak"], ["peak=0"], ["peak=1", "peak=2"],
+     ["size="], ["size=0"], ["size=-1"], ["size=nan"], ["size=inf"], ["drop=x"], ["latency=1"],
+     ["size=0.5", "size=0.6"]],
 )  # fmt: skip
 def test_mistakes(texts: list[str]) -> None:
     with pytest.raises(PlanError, match="size=0.6"):

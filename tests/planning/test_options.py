@@ -20,8 +20,11 @@ def test_the_reference_comes_first_and_once() -> None:
 
 
 def test_static_networks_have_no_correction_to_choose() -> None:
-    assert default_options("static") == ["w8a8", "w4a8"]
-    assert len(default_options("predicted")) == 5
+    assert default_options("static") == ["w8a8", "w6a8", "w4a8"]
+    predicted = default_options("predicted")
+    assert len(set(predicted)) == 6
+    assert "w6a8:correction=static" in predicted
+    assert options_of(predicted)[0].name == "w8a8"
 
 
 @pytest.mark.parametrize(

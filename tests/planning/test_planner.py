@@ -9,7 +9,13 @@ import pytest
 from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import Plan, plan_of
 from tvm_probq.planning.budget import Budget
-from tvm_probq.planning.planner import Prices, choose, plan_of_allocation, prices
+from tvm_probq.planning.planner import (
+    Prices,
+    choose,
+    choose_greedily,
+    plan_of_allocation,
+    prices,
+)
 from tvm_probq.planning.study import RUINED, Sensitivity
 
 REFERENCE = Sensitivity(1e-3, 1e-4, 1.0, 0.0, 0.0)
@@ -33,6 +39,15 @@ def test_the_least_loss_within_a_size(found: Prices) -> None:
     assert found.size_bytes(allocation) == 4600
     assert choose(found, Budget.parse(["size=4599"]), "noise").chosen["b"] == "w4a8"
     assert choose(found, Budget.parse(["size=4600"]), "kl", margin=1).chosen["b"] == "w4a8"
+
+
+def test_a_greedy_choice_has_the_same_budget(found: Prices) -> None:
+    for texts in (["size=4600"], ["size=4599"], ["drop=0.5"], ["size=4600", "drop=0.5"]):
+        budget = Budget.parse(texts)
+        assert choose_greedily(found, budget, "noise") == replace(
+            choose(found, budget, "noise"), gap=1.0
+        )
+    assert choose_greedily(found, Budget.parse(["size=4000", "drop=0.5"]), "noise") is None
 
 
 def test_the_fewest_bytes_within_a_drop(found: Prices) -> None:

@@ -103,6 +103,10 @@ def test_options_that_change_a_plan() -> None:
     assert set(options_to_try(plan_of("w8a8"))) <= set(OPTIONS)
     assert "--mode dynamic" not in options_to_try(plan_of("w8a8", "dynamic"))
     assert "--per-channel" not in options_to_try(plan_of("w8a8", "dynamic"))
+    tried = options_to_try(plan_of("w8a8", bits="predicted"))
+    assert tried["--bits fixed"] == plan_of("w8a8")
+    assert not {"--per-channel", "--mode dynamic"} & set(tried)  # they do not go together
+    assert "--bits fixed" not in options_to_try(plan_of("w8a8"))
     tried = options_to_try(plan_of("w4a8").override(["a"], mode="float"))
     assert all(plan.layer("a").mode == "float" for plan in tried.values())
     assert tried["--rule mse"].default.rule == "mse"

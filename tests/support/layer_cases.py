@@ -145,8 +145,17 @@ TAILS = [
     dense(64, 100, output="int32"),
     dense(64, 10, output="float32"),
 ]
+PACKED = [  # weights whose codes share bytes
+    replace(spec, weight_bits=bits)
+    for bits in (6, 4, 2)
+    for spec in (
+        *DENSE[:4], *DENSE[8:12], *DENSE[15:], *TILED[1:4], *TILED[6:9], *GROUPED[:3], TAILS[0],
+        dense(64, 48), dense(128, 272, residual=True), layer(1, 9, 32, 24), layer(2, 2, 64, 16, 2),
+    )
+]  # fmt: skip
 SYMMETRIC = [replace(spec, symmetric=True) for spec in (*DENSE[:8], *DEPTHWISE[:7])]
-CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *SYMMETRIC]
+CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *PACKED]
+CASES += SYMMETRIC
 
 
 def name(spec: LayerSpec) -> str:
@@ -173,7 +182,9 @@ def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
 def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     n, oc = spec.batch, spec.out_channels
-    largest = 8 if spec.weight_bits == 4 else 64 if spec.small_weights else 128
+    largest = 1 << spec.weight_bits - 1
+    if spec.small_weights:
+        largest = min(largest, 64)
     taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
 
     def qparams(ranges: int, scale: float) -> Any:
@@ -239,6 +250,7 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
         draw(st.integers((k - 1) * d + 1, 20)) for k, d in zip(kernel, dilation, strict=True)
     )
     output = draw(st.sampled_from(["codes", "codes", "float32", "int32"]))
+    widths = [4, 8] if groups == ic == oc > 1 else [2, 4, 6, 8]
     plain = output == "int32"
     clips = [
         "none",
@@ -255,7 +267,7 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
     return layer(
         height, width, ic, oc, kernel=kernel, dilation=dilation, groups=groups, output=output,
         batch=draw(st.integers(1, 2)), strides=draw(st.tuples(*[st.integers(1, 3)] * 2)),
-        pads=draw(st.tuples(*[st.integers(0, 3)] * 4)), weight_bits=draw(st.sampled_from([4, 8])),
+        pads=draw(st.tuples(*[st.integers(0, 3)] * 4)), weight_bits=draw(st.sampled_from(widths)),
         activation="none" if plain else draw(st.sampled_from(clips)),
         residual=not plain and draw(st.booleans()), correction=not plain and draw(st.booleans()),
         out_ranges=draw(st.sampled_from([1, oc])),

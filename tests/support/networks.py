@@ -17,6 +17,7 @@ from tvm_probq.build.compiled import Compiled
 from tvm_probq.calibration.collect import collect
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model, load_model
+from tvm_probq.ir.expressions import is_call
 from tvm_probq.plan.plan import Plan
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.target.profile import load_profile
@@ -189,6 +190,18 @@ def check(compiled: Compiled, x: Any) -> list[Any]:
     found = run(compiled.executable, x)
     assert_same_bits(found, arrays(Simulator(compiled.integer_module)(x)))
     return found
+
+
+def picked_widths(compiled: Compiled, x: Any) -> list[list[int]]:
+    """Bits that the simulator's surrogates pick, in graph order, for each sample."""
+    found: list[list[int]] = []
+
+    def watch(call: Any, value: Any, _args: Any) -> None:
+        if is_call(call, "probq.surrogate"):
+            found.append([int(largest + 1).bit_length() - 1 for largest in value[:, 2, 0]])
+
+    Simulator(compiled.integer_module)(x, watch=watch)
+    return [list(widths) for widths in zip(*found, strict=True)]
 
 
 def sqnr_db(found: Any, wanted: Any) -> float:

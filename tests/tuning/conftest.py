@@ -42,6 +42,8 @@ LAYERS = {
     "stem": _layer(32, 32, 3, 24, 3, strides=(2, 2)),
     "dense": _layer(1, 1, 64, 100, flat=True, output="float32", activation="none"),
     "four_bits": _layer(9, 9, 16, 32, 3, weight_bits=4, activation="hard_swish"),
+    "six_bits": _layer(9, 9, 16, 32, 3, weight_bits=6),
+    "two_bits": _layer(1, 1, 64, 100, flat=True, weight_bits=2),
     "grouped": _layer(8, 8, 32, 32, 3, groups=2),
     "depthwise": _layer(14, 14, 24, 24, 3, groups=24),
     "strided_depthwise": _layer(14, 14, 32, 32, 3, groups=32, strides=(2, 2)),

@@ -54,6 +54,22 @@ def test_it_gives_tiles_by_layer(database: Database, make_layer: Any) -> None:
     assert database.get(make_layer(7, 7, 64, 41)) is None  # never measured
 
 
+@pytest.mark.parametrize("bits", [6, 4, 2])
+def test_fewer_bits_have_the_tile_of_eight_until_they_have_their_own(
+    database: Database, entry: Any, make_layer: Any, bits: int
+) -> None:
+    spec = make_layer(14, 14, 32, 96, weight_bits=bits)
+    assert database.get(spec) == Tile(7, 2, 1, 4, 1)
+    assert database.get(make_layer(14, 14, 33, 96, weight_bits=bits)) is None
+    small = layer_key(make_layer(14, 14, 32, 96, small_weights=True))
+    database.entries[small] = entry(Tile(2, 1, 1, 1, 1, trace="[]"))  # of MetaSchedule
+    assert database.get(spec) == Tile(7, 2, 1, 4, 1)
+    database.entries[small] = entry(Tile(2, 1, 1, 1, 1))
+    assert database.get(spec) == Tile(2, 1, 1, 1, 1)
+    database.entries[layer_key(spec)] = entry(None)  # the default one was the fastest
+    assert database.get(spec) is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tvm_probq.tuning.key import layer_key
+from tvm_probq.tuning.key import keys_like, layer_key
 from tvm_probq.tuning.tasks import tasks_of
 
 
@@ -36,6 +36,15 @@ def test_what_costs_nothing_is_left_out(make_layer: Any, change: dict[str, Any])
 def test_what_decides_speed_is_in(make_layer: Any, change: dict[str, Any]) -> None:
     spec = make_layer(14, 14, 64, 32, 3)
     assert layer_key(replace(spec, **change)) != layer_key(spec)
+
+
+def test_layers_of_few_bits_are_like_those_of_eight(make_layer: Any) -> None:
+    spec = make_layer(14, 14, 64, 32, 3, weight_bits=2)
+    eight = [replace(spec, weight_bits=8, small_weights=small) for small in (True, False)]
+    assert keys_like(spec) == [layer_key(like) for like in eight]
+    assert not keys_like(eight[0])
+    assert not keys_like(make_layer(14, 14, 63, 32, weight_bits=6))
+    assert not keys_like(make_layer(14, 14, 64, 64, 3, weight_bits=4, groups=64))
 
 
 def test_tasks_count_layers_of_the_same_key(make_layer: Any) -> None:

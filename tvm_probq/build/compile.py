@@ -131,7 +131,9 @@ def in_units(model: Model, record: CalibrationRecord | None) -> IRModule:
     return equalize(model.mod)
 
 
-def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
+def build(
+    lowered: IRModule, target: Any, *, ahead_of_time: bool = True, ticks: bool = False
+) -> Any:
     """TVM's code generator on a graph of kernel calls.
 
     The kernels do not check their arguments, which only the graph gives them: each check reads
@@ -146,6 +148,8 @@ def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
     ahead_of_time : bool
         Whether one function calls all kernels (`LowerToAot`); without, the virtual machine calls
         each, and can be asked to report it.
+    ticks : bool
+        Whether ``main`` also returns the time of each kernel (`InsertTicks`).
     """
     context = PassContext.current()
     config = {**context.config, "tirx.disable_assert": True}
@@ -153,7 +157,7 @@ def build(lowered: IRModule, target: Any, *, ahead_of_time: bool = True) -> Any:
         context.opt_level, context.required_pass, context.disabled_pass, context.instruments, config
     )
     with _folder() as folder, changed:
-        passes = build_passes(target, folder if ahead_of_time else None)
+        passes = build_passes(target, folder if ahead_of_time else None, ticks=ticks)
         pipeline = tvm.transform.Sequential(passes)
         try:
             return tvm.compile(

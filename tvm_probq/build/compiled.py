@@ -38,6 +38,8 @@ class LayerReport:
         Multiply-accumulates of one sample.
     reason : str
         Why the layer is as it is, where that needs saying.
+    bits : str
+        Widths that a prediction picks from for each input, such as ``2-8``; empty for a fixed one.
     """
 
     name: str
@@ -54,6 +56,7 @@ class LayerReport:
     stored_bytes: int = 0
     macs: int = 0
     reason: str = ""
+    bits: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

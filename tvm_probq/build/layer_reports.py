@@ -21,6 +21,7 @@ from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind
 from tvm_probq.passes.insert_surrogates import INPUT_BITS
 from tvm_probq.passes.lower_layers import TILE
 from tvm_probq.plan.plan import LayerPlan, Plan
+from tvm_probq.plan.widths import widths_text
 
 KEPT_PARAMETERS = "from the file"
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
@@ -45,6 +46,7 @@ def layer_reports(
         facts = _kernel_facts(lowered, kernels[name])
         stored = _is_stored(m, kept)
         surrogate = KEPT_PARAMETERS if kept else _surrogate(codes, call, m, layer_plan, record)
+        facts["bits"] = _picked_bits(codes, call, layer_plan) if stored and not kept else ""
         proof = proofs.get(name, "")
         reports.append(_report(m, layer_plan, proof, surrogate if stored else "", facts, stored))
     left = [m for name, m in marked.items() if m.layer is not None and name not in kernels]
@@ -148,6 +150,13 @@ def _surrogate(
     if is_call(qparams, "probq.pool_range", "probq.merge_ranges", "probq.product_range"):
         return "exact, from the input's codes"
     return "measured"
+
+
+def _picked_bits(codes: Definitions, call: Any, plan: LayerPlan) -> str:
+    """Widths that the parameters of a stored tensor have, if a prediction picks among several."""
+    qparams = codes.value(written_under(codes, call))
+    picks = is_call(qparams, "probq.surrogate") and len(plan.widths) > 1
+    return widths_text(plan.widths) if picks else ""
 
 
 def written_under(codes: Definitions, call: Any) -> Any:

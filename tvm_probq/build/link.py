@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any, Protocol
 
-from tvm_probq.build.compiled import Compiled
 from tvm_probq.build.linker import find_linker
 from tvm_probq.errors import KernelError
 
@@ -16,13 +16,25 @@ CODE_BYTES = 16 << 20
 CONSTANT_COPIES = 4
 
 
-def link_library(compiled: Compiled, triple: str = "") -> bytes:
+class Linkable(Protocol):
+    """What can be linked: an executable of TVM, and how much its constants take."""
+
+    @property
+    def executable(self) -> Any:
+        """What ``tvm.compile`` gave."""
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of all constants."""
+
+
+def link_library(compiled: Linkable, triple: str = "") -> bytes:
     """Link a compiled module to a shared library, the same bytes for the same code.
 
     Parameters
     ----------
-    compiled : Compiled
-        The module.
+    compiled : Linkable
+        The module, such as a `Compiled`.
     triple : str, optional
         What it was compiled for, such as ``aarch64-linux-gnu``; this machine's by default.
 

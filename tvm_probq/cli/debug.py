@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tvm_probq.build.compile import in_units, quantized
     from tvm_probq.report import culprits
     from tvm_probq.report.layer_noise import network_noise
+    from tvm_probq.report.predicted_bits import mean_bits
 
     artefact = load_artefact(args.artefact, to_run=False)
     subject = _subject(args, artefact, card)
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         taken = progress(stream, args.limit, f"measuring{label}", quiet=args.quiet)
         measured["clean" if shift is None else str(shift)] = network_noise(exact, integer, taken)
     clean = measured["clean"]
-    layers = {name: _row(name, subject, measured) for name in clean.layers}
+    bits = {layer.name: layer.bits for layer in artefact.manifest.layers}
+    layers = {n: {**_row(n, subject, measured), "bits": bits.get(n, "")} for n in clean.layers}
     if args.layers_alone:
         names = [n for n in sources.layer_names(subject.model) if n in layers]
         names = [n for n in names if subject.plan.layer(n).mode != "float"]
@@ -94,6 +96,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "scheme": artefact.manifest.scheme,
         "samples": clean.samples,
         "sqnr_db": {shift: noise.outputs.ratio_db() for shift, noise in measured.items()},
+        "mean_bits": {
+            shift: mean_bits(noise for name, noise in found.layers.items() if layers[name]["bits"])
+            for shift, found in measured.items()
+        },
         "layers": worst,
         "tried": _tried(args, card, subject, worst) if args.suggest else None,
     }
@@ -101,6 +107,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """Lay out the layers, worst first, and what was tried."""
+    from tvm_probq.report.predicted_bits import show_picks
     from tvm_probq.report.tables import Cell, table
 
     shifts = list(result["sqnr_db"])
@@ -123,6 +130,8 @@ def show(result: dict[str, Any]) -> str:
             cells.append("-" if share is None else f"{100 * share:.2f} %")
         rows.append(cells)
     lines += ["", table(headers, rows)]
+    if any(row["bits"] for row in result["layers"]):
+        lines += ["", *show_picks(result["layers"], result["mean_bits"])]
     if result["tried"] is not None:
         lines += ["", *_show_tried(result["tried"])]
     return "\n".join(lines)
@@ -174,8 +183,11 @@ def _row(name: str, subject: Subject, measured: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _figures(noise: LayerNoise) -> dict[str, float | None]:
+def _figures(noise: LayerNoise) -> dict[str, Any]:
+    from tvm_probq.report.predicted_bits import picks_to_json
+
     return {
+        **picks_to_json(noise),
         "sqnr_db": noise.total.ratio_db(),
         "storing_db": noise.own.ratio_db() if noise.values else None,
         "coverage": noise.coverage,

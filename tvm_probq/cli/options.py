@@ -42,14 +42,6 @@ def shape(text: str) -> tuple[str, tuple[int, ...]]:
         raise argparse.ArgumentTypeError(message) from None
 
 
-def widths(text: str) -> tuple[int, ...]:
-    """Read ``4,6,8``: bit-widths, given in ascending order."""
-    values = tuple(positive(part) for part in text.split(","))
-    if list(values) != sorted(set(values)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no ascending list of bit-widths")
-    return values
-
-
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the model, as a file or by a card, and its shapes."""
     parser.add_argument("model", nargs="?", type=Path, metavar="MODEL", help="an ONNX model")

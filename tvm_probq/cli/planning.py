@@ -6,7 +6,7 @@ import argparse
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvm_probq.cli import options, planning_subject, plans
 from tvm_probq.cli.progress import progress, say
@@ -16,11 +16,13 @@ from tvm_probq.plan.plan import MODES, LayerPlan, Plan
 from tvm_probq.target import profile as profiles
 
 if TYPE_CHECKING:
+    from tvm_probq.build.memory import Peak
     from tvm_probq.cli.planning_subject import Subject
     from tvm_probq.planning.allocate import Allocation
     from tvm_probq.planning.budget import Budget
     from tvm_probq.planning.options import Option
     from tvm_probq.planning.planner import Prices
+    from tvm_probq.planning.sizes import NetworkSizes
     from tvm_probq.planning.study import Sensitivity
     from tvm_probq.planning.table import SensitivityTable
 
@@ -31,6 +33,16 @@ POINTS = 9
 LOSSES = ("noise", "kl")
 # A plan that takes more than its options alone promise is made again, this often.
 RETRIES = 4
+
+
+class Chosen(NamedTuple):
+    """The optimum, what a greedy choice finds, if anything, and the plan of the optimum."""
+
+    best: Allocation
+    greedy: Allocation | None
+    plan: Plan
+    parameter_bytes: int
+    peak: Peak
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", action="append", default=[], metavar="KIND=NUMBER",
         help="size=0.6: parameter bytes, as a share of those of w8a8 everywhere; size=150000: in "
-        "bytes; drop=0.5: signal-to-noise of the outputs below that of w8a8, in dB; size and drop "
-        "may both be given",
+        "bytes; drop=0.5: signal-to-noise of the outputs below that of w8a8, in dB; peak=65536: "
+        "bytes of activations that are alive together; one of each kind may be given",
     )  # fmt: skip
     parser.add_argument(
         "--option", action="append", default=[], metavar="SCHEME[:correction=C]",
@@ -73,46 +85,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that measure (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--dask", default="", metavar="ADDRESS",
+        help="measure on the workers of this Dask scheduler, such as tcp://host:8786",
+    )  # fmt: skip
+    parser.add_argument(
         "--cache", type=Path, metavar="FILE",
         help="measured sensitivities, written after each and continued (default: the plan's name "
         "with .sensitivity.json)",
     )  # fmt: skip
+    parser.add_argument(
+        "--plot", type=Path, metavar="SVG", help="also draw the Pareto front and the plan"
+    )
     options.add_output(parser, "PLAN", "the plan (TOML) to write, for `compile --plan`")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what is not measured yet, choose, check and write."""
     from tvm_probq.planning.budget import Budget
-    from tvm_probq.planning.options import default_options, options_of
+    from tvm_probq.planning.options import REFERENCE, default_options, options_of
+    from tvm_probq.planning.peak import check_peak, restricted, within_peak
     from tvm_probq.planning.planner import prices
+    from tvm_probq.planning.sizes import by_layer
+    from tvm_probq.planning.table import SensitivityTable
 
     cache = args.cache or args.output.with_suffix(".sensitivity.json")
-    for path in (args.output, cache):
+    for path in (args.output, cache, *([args.plot] if args.plot else [])):
         check_writable(path, what=WHAT, kind=PlanError)
+    _check_workers(args)
     budget = Budget.parse(args.budget)
     offered = options_of(args.option or default_options(args.mode))
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
     for option in offered:
         plans.check_target(Plan(option.layer(LayerPlan())), profile)
     subject = planning_subject.load(args, profile.target())
-    table = _measured(args, subject, offered, cache)
-    say("sizing", quiet=args.quiet)
-    found = prices(*subject.sizes(offered), table.measured, _reference(table))
+    table = SensitivityTable.load(cache, subject.key)
+    networks = _sized(args, subject, offered, table, cache)
+    allowed = within_peak(budget.peak, networks)
+    if not allowed:
+        check_peak(budget.peak, subject.reference_peak())
+    _measure(args, subject, offered, table, cache)
+    uniform = networks[REFERENCE]
+    sizes = by_layer(subject.study.layers, networks)
+    found = prices(sizes, uniform.parameters, table.measured, _reference(table))
     if args.loss == "kl" and found.reference.kl is None:
         raise UsageError(
             "--loss kl is given, but the outputs are no class scores",
             where=subject.model.source, fix="leave it out",
         )  # fmt: skip
-    allocation, plan, size = _chosen(args.loss, subject, found, budget)
+    chosen = _chosen(args.loss, subject, restricted(found, allowed), budget)
+    check_peak(budget.peak, chosen.peak)
     say("measuring the plan", quiet=args.quiet)
     result = {
         "plan": str(args.output), "model": subject.model.source, "target": profile.name,
         "mode": args.mode, "budget": str(budget), "samples": subject.key["samples"],
-        **_figures(args.loss, found, allocation, size, subject.study.of_plan(plan)),
-        "cache": str(cache),
+        **_figures(args.loss, found, chosen, subject.study.of_plan(chosen.plan)),
+        "peak_activation_bytes": {"uniform": uniform.peak, "measured": chosen.peak.total},
+        "cache": str(cache), "plot": str(args.plot) if args.plot else None,
     }  # fmt: skip
-    text = _header(result) + plan.to_toml()
+    text = _header(result) + chosen.plan.to_toml()
     write_file(args.output, text.encode(), what=WHAT, kind=PlanError)
+    if args.plot:
+        write_file(args.plot, _drawing(result).encode(), what="the plot", kind=PlanError)
     return result
 
 
@@ -141,23 +174,52 @@ def show(result: dict[str, Any]) -> str:
     )
 
 
-def _measured(
-    args: argparse.Namespace, subject: Subject, offered: list[Option], cache: Path
-) -> SensitivityTable:
-    """The table with every option of every layer, measured where it was not."""
+def _check_workers(args: argparse.Namespace) -> None:
+    from tvm_probq.planning.cluster import check_installed
+
+    if not args.dask:
+        return
+    if args.jobs > 1:
+        raise UsageError(
+            "--jobs and --dask are both given", fix="leave one out: the workers are processes"
+        )
+    check_installed()
+
+
+def _sized(
+    args: argparse.Namespace,
+    subject: Subject,
+    offered: list[Option],
+    table: SensitivityTable,
+    cache: Path,
+) -> dict[str, NetworkSizes]:
+    """Bytes by option, from the table where it has them."""
+    known = table.sizes.setdefault(subject.target_key, {})
+    missing = [option for option in offered if option.name not in known]
+    for option in progress(missing, len(missing), "sizing", quiet=args.quiet or not missing):
+        known[option.name] = subject.sizes(option)
+        table.save(cache)
+    return {option.name: known[option.name] for option in offered}
+
+
+def _measure(
+    args: argparse.Namespace,
+    subject: Subject,
+    offered: list[Option],
+    table: SensitivityTable,
+    cache: Path,
+) -> None:
+    """Measure what the table lacks."""
     from tvm_probq.planning.measure import measure
     from tvm_probq.planning.options import REFERENCE
-    from tvm_probq.planning.table import SensitivityTable
 
-    table = SensitivityTable.load(cache, subject.key)
     names = [option.name for option in offered if option.name != REFERENCE]
     tasks = table.missing(subject.study.layers, names)
     if table.measured and tasks:
         say(f"continuing {cache}, {len(tasks)} left to measure", quiet=args.quiet)
-    work = measure(subject.study, table, tasks, cache, args.jobs)
+    work = measure(subject.study, table, tasks, cache, args.jobs, args.dask)
     for _ in progress(work, len(tasks), "measuring", quiet=args.quiet):
         pass
-    return table
 
 
 def _reference(table: SensitivityTable) -> Sensitivity:
@@ -166,19 +228,18 @@ def _reference(table: SensitivityTable) -> Sensitivity:
     return table.reference
 
 
-def _chosen(
-    loss: str, subject: Subject, found: Prices, budget: Budget
-) -> tuple[Allocation, Plan, int]:
-    """An allocation, its plan and the bytes that the plan really takes, within the budget."""
-    from tvm_probq.planning.planner import choose, plan_of_allocation
+def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chosen:
+    """A plan that really takes no more parameter bytes than the budget."""
+    from tvm_probq.planning.planner import choose, choose_greedily, plan_of_allocation
 
     limit, margin = budget.size_bytes(found.uniform_bytes), 0
     for _ in range(RETRIES):
         allocation = choose(found, budget, loss, margin)
         plan = plan_of_allocation(subject.study.plan, found, allocation, loss)
-        size = subject.bytes_of(plan)
+        size, peak = subject.bytes_of(plan)
         if limit is None or size <= limit:
-            return allocation, plan, size
+            greedy = choose_greedily(found, budget, loss, margin)
+            return Chosen(allocation, greedy, plan, size, peak)
         margin += math.ceil(size - limit)
     raise PlanError(
         f"no plan within {limit:.0f} bytes was found", where="--budget",
@@ -186,9 +247,7 @@ def _chosen(
     )  # fmt: skip
 
 
-def _figures(
-    loss: str, found: Prices, allocation: Allocation, size: int, real: Sensitivity
-) -> dict[str, Any]:
+def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dict[str, Any]:
     """What is predicted of an allocation, and what is measured of its plan."""
     from tvm_probq.planning.allocate import pareto_front
     from tvm_probq.planning.budget import BYTES, KL, NOISE
@@ -200,6 +259,7 @@ def _figures(
             "parameter_bytes": bytes_,
             "share": bytes_ / found.uniform_bytes,
             "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
+            "added_noise": one.totals[NOISE],
             "added_kl": one.totals.get(KL),
         }
 
@@ -207,23 +267,25 @@ def _figures(
     layers = [
         {"name": name, "option": option, "parameter_bytes": int(costs[BYTES]),
          "added_noise": costs[NOISE], "added_kl": costs.get(KL)}
-        for name, option in allocation.chosen.items()
+        for name, option in chosen.best.chosen.items()
         for costs in [found.choices[name][option]]
     ]  # fmt: skip
     return {
         "loss": loss,
-        "gap": allocation.gap,
+        "gap": chosen.best.gap,
         "uniform": {
             "parameter_bytes": found.uniform_bytes,
             "share": 1.0,
             "sqnr_db": decibels(found.reference.noise),
             "agreement": found.reference.agreement,
         },
-        "predicted": figures(allocation),
+        "predicted": figures(chosen.best),
+        "greedy": None if chosen.greedy is None else figures(chosen.greedy),
         "measured": {
-            "parameter_bytes": size,
-            "share": size / found.uniform_bytes,
+            "parameter_bytes": chosen.parameter_bytes,
+            "share": chosen.parameter_bytes / found.uniform_bytes,
             "sqnr_db": decibels(real.noise),
+            "added_noise": real.added_noise,
             "added_kl": real.added_kl,
             "agreement": real.agreement,
         },
@@ -234,18 +296,35 @@ def _figures(
 
 def _summary(result: dict[str, Any]) -> list[str]:
     rows = {"uniform w8a8": result["uniform"], "predicted": result["predicted"]}
+    if result["greedy"] is not None:
+        rows["a greedy choice"] = result["greedy"]
     rows["measured"] = real = result["measured"]
     what = f"target {result['target']}, mode {result['mode']}, least {result['loss']}"
     lines = [f"budget {result['budget']}, {what}, gap of the optimum {result['gap']:.1e}"]
     for name, row in rows.items():
         size = f"{row['parameter_bytes']} bytes ({row['share']:.3f})"
-        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB")
+        loss = row.get(f"added_{result['loss']}")
+        adds = "" if loss is None else f", adds {loss:.4g} {result['loss']}"
+        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB{adds}")
     if real["agreement"] is not None:
         lines[-1] += (
             f", same class as float {100 * real['agreement']:.1f} % "
             f"(uniform {100 * result['uniform']['agreement']:.1f} %)"
         )
+    peak = result["peak_activation_bytes"]
+    lines.append(f"peak of activations: {peak['measured']} bytes (uniform {peak['uniform']})")
     return lines
+
+
+def _drawing(result: dict[str, Any]) -> str:
+    from tvm_probq.report.pareto_plot import Point, pareto_plot
+
+    def point(row: dict[str, Any]) -> Point:
+        return Point(row["parameter_bytes"], row["sqnr_db"])
+
+    title = f"{Path(result['model']).stem}, {result['target']}, {result['mode']}"
+    front = [point(row) for row in result["front"]]
+    return pareto_plot(title, front, point(result["uniform"]), point(result["predicted"]))
 
 
 def _header(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvm_probq import __version__
 from tvm_probq.cli import calibrate, plans, sources
 from tvm_probq.cli.samples import Samples
 from tvm_probq.data.cards import Card
@@ -18,9 +19,11 @@ from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.plan.plan import Plan, plan_of
 
 if TYPE_CHECKING:
+    from tvm_probq.build.memory import Peak
     from tvm_probq.calibration.record import CalibrationRecord
     from tvm_probq.frontend.onnx import Model
     from tvm_probq.planning.options import Option
+    from tvm_probq.planning.sizes import NetworkSizes
     from tvm_probq.planning.study import Study
 
 # Small samples go through the simulator together.
@@ -50,22 +53,33 @@ class Subject:
     key: dict[str, Any]
     target: Any
 
-    def sizes(self, offered: Sequence[Option]) -> tuple[dict[str, dict[str, int]], int]:
-        """Bytes of each layer by option, and of the network with the reference."""
-        from tvm_probq.planning.sizes import layer_bytes, network_bytes
+    @property
+    def target_key(self) -> str:
+        """What sizes depend on, beside `key` and the option."""
+        return f"{__version__} {self.target}"
 
-        # The bytes are the same however weights are rounded, and this is the fastest.
+    def sizes(self, option: Option) -> NetworkSizes:
+        """Bytes with one option for all layers."""
+        from tvm_probq.planning.sizes import option_bytes
+
+        rest = (self.study.record, self.target, self.study.layers, option)
+        return option_bytes(self.model, self._fastest, *rest)
+
+    def reference_peak(self) -> Peak:
+        """The peak of activations with w8a8."""
+        return self.bytes_of(self._fastest)[1]
+
+    def bytes_of(self, plan: Plan) -> tuple[int, Peak]:
+        """Bytes of the parameters with a plan, and the peak of activations."""
+        from tvm_probq.planning.sizes import plan_bytes
+
+        return plan_bytes(self.model, plan, self.study.record, self.target)
+
+    @property
+    def _fastest(self) -> Plan:
+        """The reference, rounded as is fastest: the bytes are the same however that is done."""
         layers = {n: replace(p, rounding="nearest") for n, p in self.study.plan.layers.items()}
-        plan = Plan(replace(self.study.plan.default, rounding="nearest"), layers)
-        rest = (self.study.record, self.target)
-        by_layer = layer_bytes(self.model, plan, *rest, self.study.layers, offered)
-        return by_layer, network_bytes(self.model, plan, *rest)[0]
-
-    def bytes_of(self, plan: Plan) -> int:
-        """Bytes of the parameters with a plan."""
-        from tvm_probq.planning.sizes import network_bytes
-
-        return network_bytes(self.model, plan, self.study.record, self.target)[0]
+        return Plan(replace(self.study.plan.default, rounding="nearest"), layers)
 
 
 def load(args: argparse.Namespace, target: Any) -> Subject:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tvm_probq.calibration.observers import OBSERVERS
-from tvm_probq.cli.options import widths
 from tvm_probq.errors import PlanError, UsageError
 from tvm_probq.plan.plan import (
     CLIPS,
@@ -19,10 +18,12 @@ from tvm_probq.plan.plan import (
     ROUNDINGS,
     RULES,
     SURROGATES,
+    TOLERANCE_DB,
     Plan,
     plan_of,
     scheme_fields,
 )
+from tvm_probq.plan.widths import FIXED
 from tvm_probq.target.profile import TargetProfile
 
 DEFAULT_SCHEME = "w8a8"
@@ -36,7 +37,7 @@ FIELDS = (
     "correction",
     "observer",
     "per_channel",
-    "bits_from",
+    "tolerance_db",
 )
 # Options that have no meaning where a file's own parameters are kept, as those of the plan.
 CALIBRATING = ("calibration", "random_calibration", "data", "skip")
@@ -81,10 +82,19 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--per-channel", action="store_true", default=None, help="one range a channel where allowed"
     )
     group.add_argument(
-        "--bits-from",
-        type=widths,
-        metavar="BITS",
-        help="predict each activation's bits, from these, such as 4,6,8",
+        "--bits",
+        action="append",
+        default=[],
+        metavar="[LAYERS=]BITS",
+        help="of each input's activations: fixed (default), predicted (from 2 to the scheme's), or "
+        "predicted from widths such as 4,6; for layers as --mode",
+    )
+    group.add_argument(
+        "--tolerance-db",
+        type=float,
+        metavar="DB",
+        help="how far predicted bits may raise the noise of rounding; a bit less costs 6 dB "
+        f"(default {TOLERANCE_DB:g})",
     )
 
 
@@ -99,10 +109,11 @@ def plan_from(args: argparse.Namespace) -> Plan:
         If a value is invalid.
     """
     given = {name: getattr(args, name) for name in FIELDS if getattr(args, name) is not None}
-    mode, scheme = _of_all("mode", args.mode), _of_all("scheme", args.scheme)
+    mode, scheme, bits = (_of_all(name, getattr(args, name)) for name in ("mode", "scheme", "bits"))
     if args.plan is None:
-        return plan_of(scheme or DEFAULT_SCHEME, mode, **given)
-    extra = [name for name, value in (("mode", mode), ("scheme", scheme)) if value] + list(given)
+        return plan_of(scheme or DEFAULT_SCHEME, mode, bits=bits or FIXED, **given)
+    said = {"mode": mode, "scheme": scheme, "bits": bits}
+    extra = [name for name, value in said.items() if value] + list(given)
     if extra:
         raise UsageError(
             f"--plan and --{extra[0].replace('_', '-')} are both given",
@@ -119,8 +130,8 @@ def kept_plan(args: argparse.Namespace, model: str) -> Plan:
     UsageError
         If an option is given that decides what the file does.
     """
-    harmless = {"mode": ("static", "float"), "scheme": ("w8a8", "w8a8s")}
-    for name in ("mode", "scheme", "plan", *FIELDS, *CALIBRATING):
+    harmless = {"mode": ("static", "float"), "scheme": ("w8a8", "w8a8s"), "bits": (FIXED,)}
+    for name in ("mode", "scheme", "bits", "plan", *FIELDS, *CALIBRATING):
         value = getattr(args, name, None)
         given = value if isinstance(value, list) else [value]
         if any(v not in (None, *harmless.get(name, ())) for v in given):
@@ -135,7 +146,9 @@ def kept_plan(args: argparse.Namespace, model: str) -> Plan:
 
 
 def override_layers(plan: Plan, args: argparse.Namespace, names: Sequence[str]) -> Plan:
-    """Change the plan of single layers, as ``--mode``, ``--scheme`` and ``--skip`` say.
+    """Change the plan of single layers, as ``--mode``, ``--scheme``, ``--bits``, ``--skip`` say.
+
+    A layer that is given another mode than ``predicted`` has no predicted bits any more.
 
     Parameters
     ----------
@@ -154,8 +167,9 @@ def override_layers(plan: Plan, args: argparse.Namespace, names: Sequence[str]) 
         If a value is invalid.
     """
     changes: list[tuple[str, str, str, Callable[[str], dict[str, Any]]]]
-    changes = [("scheme", *_of_layers(v), scheme_fields) for v in args.scheme if "=" in v]
+    changes = [("scheme", *_of_layers(v), _scheme_fields) for v in args.scheme if "=" in v]
     changes += [("mode", *_of_layers(v), _mode_fields) for v in args.mode if "=" in v]
+    changes += [("bits", *_of_layers(v), _bits_fields) for v in args.bits if "=" in v]
     changes += [("skip", v, "float", _mode_fields) for v in args.skip]
     for option, pattern, value, to_fields in changes:
         reason = f"--skip {pattern}" if option == "skip" else f"--{option} {pattern}={value}"
@@ -204,7 +218,16 @@ def _of_layers(text: str) -> tuple[str, str]:
 def _mode_fields(mode: str) -> dict[str, Any]:
     if mode not in MODES:
         raise PlanError(f"{mode!r} is no mode", fix=f"use one of {', '.join(MODES)}")
-    return {"mode": mode}
+    return {"mode": mode} if mode == "predicted" else {"mode": mode, "bits": FIXED}
+
+
+def _bits_fields(bits: str) -> dict[str, Any]:
+    return {"bits": bits}
+
+
+def _scheme_fields(scheme: str) -> dict[str, Any]:
+    named = scheme_fields(scheme)
+    return {**named, **_mode_fields(named["mode"])} if "mode" in named else named
 
 
 def check_target(plan: Plan, profile: TargetProfile) -> None:
@@ -212,6 +235,6 @@ def check_target(plan: Plan, profile: TargetProfile) -> None:
     layers = {"the plan's default": plan.default}
     layers |= {f"the plan's layer {name}": layer for name, layer in plan.layers.items()}
     for where, layer in layers.items():
-        for bits in (layer.activation_bits, *layer.bits_from):
+        for bits in layer.widths:
             if layer.mode != "float":
                 profile.require_bits(layer.weight_bits, bits, where=where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tvm_probq.errors import KernelError
+from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS, WIDTHS
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.ops.activation import FORMS, parse_activation
 
@@ -36,7 +37,11 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
     return [
         (not divides, f"{spec.groups} groups do not divide the channels", "correct the groups"),
         (min(spec.out_height, spec.out_width) < 1, "the output is empty", "pad the input"),
-        (spec.weight_bits not in (4, 8), f"{spec.weight_bits}-bit weights", "store 4 or 8 bits"),
+        (
+            spec.weight_bits not in (widths := DEPTHWISE_WIDTHS if spec.depthwise else WIDTHS),
+            f"{spec.weight_bits}-bit weights",
+            f"store one of {widths} bits",
+        ),
         (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {FORMS}"),
         (spec.output not in OUTPUTS, f"output {spec.output!r}", f"use one of {OUTPUTS}"),
         (spec.out_ranges not in (1, out), f"{spec.out_ranges} output ranges", "1 or every channel"),

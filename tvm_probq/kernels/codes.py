@@ -1,4 +1,4 @@
-"""Weight codes as kernels take them: checks, and two codes in a byte."""
+"""Weight codes as kernels take them: how many bits they are stored in, checks, codes in a byte."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ from tvm_probq.quantization.accumulator import prove_accumulator
 
 Codes = npt.NDArray[np.int8]
 Packed = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
+WIDTHS = (2, 4, 6, 8)  # bits that a weight can be stored in
+DEPTHWISE_WIDTHS = (4, 8)  # of the few that a depthwise layer has
+
+
+def stored_bits(weights: Codes, depthwise: bool) -> int:
+    """The fewest bits that kernels can store these codes in.
+
+    Parameters
+    ----------
+    weights : ndarray of int8
+        Codes of a layer.
+    depthwise : bool
+        Whether the layer is a depthwise one.
+    """
+    low, high = int(weights.min(initial=0)), int(weights.max(initial=0))
+    widths = DEPTHWISE_WIDTHS if depthwise else WIDTHS
+    return next(bits for bits in widths if -(1 << bits - 1) <= low and high < 1 << bits - 1)
 
 
 def check_codes(spec: LayerSpec, weights: Codes) -> None:
@@ -19,8 +36,8 @@ def check_codes(spec: LayerSpec, weights: Codes) -> None:
     Raises
     ------
     KernelError
-        For another dtype or shape, a code outside of -8..7 with 4-bit weights, or one that is
-        larger than it was proven to be.
+        For another dtype or shape, a code that does not fit the bits of the layer's weights, or
+        one that is larger than it was proven to be.
     """
     wanted = (spec.out_channels, *spec.kernel, spec.group_inputs)
     if weights.dtype != np.int8 or weights.shape != wanted:
@@ -30,12 +47,13 @@ def check_codes(spec: LayerSpec, weights: Codes) -> None:
             why=f"they are {weights.dtype} {weights.shape}, not int8 {wanted}",
             fix="give the codes in the order output channel, row, column, input channel",
         )
-    if spec.weight_bits == 4 and (weights.min() < -8 or weights.max() > 7):
+    half = 1 << spec.weight_bits - 1
+    if weights.min() < -half or weights.max() >= half:
         raise KernelError(
-            "a weight code does not fit 4 bits",
+            f"a weight code does not fit {spec.weight_bits} bits",
             where=str(spec),
             why=f"the codes reach from {weights.min()} to {weights.max()}",
-            fix="quantize the weights to -8..7, or store 8 bits",
+            fix=f"quantize the weights to {-half}..{half - 1}, or store 8 bits",
         )
     if spec.small_weights and not prove_accumulator(weights).pairs_fit:
         raise KernelError(

@@ -55,7 +55,7 @@ def pack_weights(
     spec : LayerSpec
         The layer.
     weights : ndarray of int8, shape [OC, KH, KW, IC / groups]
-        The codes; -8..7 with ``spec.weight_bits == 4``.
+        The codes; of no more bits than ``spec.weight_bits``.
     target : tvm.target.Target
         The target of the kernel.
     tile : Tile, optional
@@ -91,7 +91,7 @@ def packed_shape(
     -------
     shape : tuple of int
     dtype : str
-        "int8", or "uint8" with two codes a byte.
+        "int8", or "uint8" where codes share bytes.
     """
     maker = layer_maker(target)
     return maker.packed_shape(spec, tile or maker.default_tile(spec))

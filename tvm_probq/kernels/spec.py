@@ -26,7 +26,8 @@ class LayerSpec:
     groups : int
         Channel groups; ``groups == in_channels == out_channels`` is a depthwise layer.
     weight_bits : int
-        8 (also for codes of 5 to 7 bits) or 4 (two codes a byte).
+        What a code is stored in: 8, 6 (four codes in three bytes), 4 or 2; 8 or 4 in a depthwise
+        layer (`tvm_probq.kernels.codes.stored_bits`).
     activation : str
         See :func:`tvm_probq.ops.activation.parse_activation`.
     output : str
@@ -70,7 +71,7 @@ class LayerSpec:
     @property
     def pairs_fit(self) -> bool:
         """Whether every sum of two products fits 16 bits."""
-        return self.small_weights or self.weight_bits == 4
+        return self.small_weights or self.weight_bits < 8
 
     @property
     def signed_pairs_fit(self) -> bool:

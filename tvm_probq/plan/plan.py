@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.errors import PlanError
+from tvm_probq.plan.widths import FIXED, widths
 
 MODES = ("predicted", "static", "dynamic", "float")
 CORRECTIONS = ("auto", "none", "static", "predicted", "leading")
@@ -17,6 +18,8 @@ SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
 ROUNDINGS = ("feedback", "nearest")
 CLIPS = ("auto", "none", "mse")
+TOLERANCE_DB = 9.0
+LARGEST_TOLERANCE_DB = 60.0
 FINE_WEIGHT_BITS = 8  # weights of fewer bits are corrected finely
 SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
@@ -49,8 +52,12 @@ class LayerPlan:
         Static range, see `OBSERVERS`.
     per_channel : bool
         One range for each channel, where the consumers allow it.
-    bits_from : tuple of int
-        With ``predicted`` bit-width: the allowed widths, ascending; empty for a fixed one.
+    bits : str
+        Of each input's output: ``fixed`` to `activation_bits`, ``predicted`` from 2 up to them, or
+        predicted from widths such as ``4,6`` and them. See `widths`.
+    tolerance_db : float
+        Of predicted bits: how far the noise of rounding may be above that of `activation_bits` at
+        the range that calibration saw (root mean square); a bit less costs 6 dB.
     reason : str
         Why.
     """
@@ -66,7 +73,8 @@ class LayerPlan:
     correction: str = "auto"
     observer: str = "minmax"
     per_channel: bool = False
-    bits_from: tuple[int, ...] = ()
+    bits: str = FIXED
+    tolerance_db: float = TOLERANCE_DB
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -80,19 +88,34 @@ class LayerPlan:
         for name in ("weight_bits", "activation_bits"):
             if not 2 <= getattr(self, name) <= 8:
                 raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
-        if self.per_channel and (self.mode == "dynamic" or self.bits_from):
+        if not 0.5 <= self.coverage < 1.0:
+            raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
+        if not 0.0 <= self.tolerance_db <= LARGEST_TOLERANCE_DB:
+            raise PlanError(
+                f"tolerance_db is {self.tolerance_db}",
+                fix=f"use decibels from 0 to {LARGEST_TOLERANCE_DB:g}, such as {TOLERANCE_DB:g}",
+            )
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        picks = len(self.widths) > 1
+        if self.per_channel and (self.mode == "dynamic" or picks):
             raise PlanError(
                 "per-channel ranges go with the modes static and predicted, at one bit-width",
                 why="a measured range and a predicted bit-width are those of a whole tensor",
                 fix="leave out per_channel, or choose another mode",
             )
-        if not 0.5 <= self.coverage < 1.0:
-            raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
-        known = all(isinstance(b, int) and 2 <= b <= 8 for b in self.bits_from)
-        if not known or list(self.bits_from) != sorted(set(self.bits_from)):
+        if picks and self.mode in ("static", "dynamic"):
             raise PlanError(
-                f"bits_from is {list(self.bits_from)}", fix="list widths of 2 to 8 bits, ascending"
+                f"bits is {self.bits!r}, but the mode is {self.mode}",
+                why="only a predicted range tells the width that an input needs",
+                fix='use the mode predicted, or bits = "fixed"',
             )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bit-widths that the layer's output may have, ascending."""
+        return widths(self.bits, self.activation_bits)
 
     @property
     def corrects_finely(self) -> bool:

@@ -7,18 +7,32 @@ from dataclasses import dataclass
 from tvm_probq.errors import PlanError
 from tvm_probq.planning.allocate import Choices
 
-SIZE, DROP = "size", "drop"
-KINDS = (SIZE, DROP)
+SIZE, DROP, PEAK = "size", "drop", "peak"
+KINDS = (SIZE, DROP, PEAK)
 BYTES, NOISE, KL = "parameter_bytes", "noise", "kl"
-FIX = "write size=0.6 (of uniform w8a8), size=150000 (bytes) or drop=0.5 (dB)"
+FIX = (
+    "write size=0.6 (of uniform w8a8), size=150000 (bytes), drop=0.5 (dB) or peak=65536 (bytes of "
+    "activations)"
+)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Largest parameter bytes, absolute or a share, and largest loss of signal-to-noise in dB."""
+    """The largest parameter bytes, loss of signal-to-noise and peak of activations.
+
+    Attributes
+    ----------
+    size : float or None
+        Parameter bytes, or up to 1 their share of those of w8a8.
+    drop : float or None
+        In dB.
+    peak : float or None
+        Bytes. It is no sum over layers, so no limit of the allocation: plans are checked.
+    """
 
     size: float | None = None
     drop: float | None = None
+    peak: float | None = None
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> "Budget":
@@ -81,5 +95,5 @@ class Budget:
 
     def __str__(self) -> str:
         """As it is written."""
-        parts: Mapping[str, float | None] = {SIZE: self.size, DROP: self.drop}
+        parts: Mapping[str, float | None] = {SIZE: self.size, DROP: self.drop, PEAK: self.peak}
         return " ".join(f"{kind}={value:g}" for kind, value in parts.items() if value is not None)

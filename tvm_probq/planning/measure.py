@@ -10,31 +10,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tvm_probq.errors import PlanError
+from tvm_probq.planning.cluster import Task, measure_on
 from tvm_probq.planning.options import Option
 from tvm_probq.planning.study import Sensitivity, Study
 from tvm_probq.planning.table import SensitivityTable
 
-Task = tuple[str, str]
 # So that processes do not compete with each other's threads.
 SINGLE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _studies: list[Study] = []  # of a worker process: the one it measures
 
 
 def measure(
-    study: Study, table: SensitivityTable, tasks: Sequence[Task], path: Path | None, jobs: int = 1
+    study: Study,
+    table: SensitivityTable,
+    tasks: Sequence[Task],
+    path: Path | None,
+    jobs: int = 1,
+    scheduler: str = "",
 ) -> Iterator[Task]:
     """Measure each of `tasks`; after each the table is saved and the task given.
 
-    The result does not depend on `jobs`, nor on interruptions.
+    The result does not depend on `jobs`, on the workers of a Dask `scheduler` that has an address
+    here, nor on interruptions.
 
     Raises
     ------
+    EnvironmentProblem
+        When a scheduler is given and Dask is not installed.
     PlanError
-        When a worker process dies, or the file cannot be written.
+        When a worker process dies, the scheduler fails, or the file cannot be written.
     """
     if table.reference is None:
         table.reference = study.reference()
     found = _alone(study, tasks) if jobs == 1 else _together(study, tasks, jobs)
+    if scheduler and tasks:
+        found = measure_on(scheduler, study, tasks)
     for (layer, option), sensitivity in found:
         table.add(layer, option, sensitivity)
         if path is not None:

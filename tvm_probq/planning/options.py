@@ -8,10 +8,12 @@ from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import CORRECTIONS, LayerPlan, Plan, scheme_fields
 
 REFERENCE = "w8a8"
-# Kernels store weights of 5 to 8 bits in a byte and those of up to 4 in half of one: other widths
-# cost what these do.  The tables of a predicted correction may cost more than 4 bits save.
-SCHEMES = ("w8a8", "w4a8")
+# Kernels store weights in 8, 6, 4 or 2 bits: other widths cost what the next of these does, and 2
+# bits cost more accuracy than they save bytes.
+SCHEMES = ("w8a8", "w6a8", "w4a8")
 CORRECTION = ":correction="
+# The tables of a predicted correction may cost more than 4 bits save, and cost more than 6 do.
+PREDICTED = ("w8a8", "w4a8", "w4a8:correction=leading")
 
 
 @dataclass(frozen=True)
@@ -72,5 +74,4 @@ def default_options(mode: str) -> list[str]:
     """Names of the options that cost different numbers of bytes, in a mode."""
     if mode == "static":  # its correction is a part of the bias
         return list(SCHEMES)
-    corrected = [f"{scheme}{CORRECTION}static" for scheme in SCHEMES]
-    return [*SCHEMES, *corrected, f"{SCHEMES[1]}{CORRECTION}leading"]
+    return [*PREDICTED, *(f"{scheme}{CORRECTION}static" for scheme in SCHEMES)]

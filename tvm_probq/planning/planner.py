@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.allocate import Allocation, Choices, allocate
 from tvm_probq.planning.budget import BYTES, KL, NOISE, Budget
+from tvm_probq.planning.greedy import allocate_greedily
 from tvm_probq.planning.options import REFERENCE, Option
 from tvm_probq.planning.study import RUINED, Sensitivity
 
@@ -22,18 +23,16 @@ class Prices:
         By layer and option: the bytes of parameters, and what the outputs lose.
     uniform_bytes : int
         Parameters of the network with w8a8 everywhere.
+    other_bytes : int
+        Parameters of no layer.
     reference : Sensitivity
-        Of that network.
+        Of the network with w8a8 everywhere.
     """
 
     choices: Choices
     uniform_bytes: int
+    other_bytes: int
     reference: Sensitivity
-
-    @property
-    def other_bytes(self) -> int:
-        """Parameters of no layer."""
-        return self.uniform_bytes - int(sum(o[REFERENCE][BYTES] for o in self.choices.values()))
 
     def size_bytes(self, allocation: Allocation) -> int:
         """Parameters of the network with an allocation."""
@@ -56,19 +55,22 @@ def prices(
         for option, size in options.items():
             if option != REFERENCE and measured[layer][option].added_noise < RUINED:
                 choices[layer][option] = _costs(size, measured[layer][option], reference)
-    return Prices(choices, uniform_bytes, reference)
+    of_layers = sum(options[REFERENCE] for options in sizes.values())
+    return Prices(choices, uniform_bytes, uniform_bytes - of_layers, reference)
 
 
 def choose(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocation:
-    """The least loss within a budget of size, or the fewest bytes within one of the drop alone.
+    """The least loss within a budget, or the fewest bytes within one of the drop without a size.
 
     `margin` are bytes to stay below the budget by.
     """
     budget.check(found.choices, found.uniform_bytes, found.other_bytes)
-    limits = budget.limits(found.uniform_bytes, found.other_bytes, found.reference.noise)
-    if BYTES in limits:
-        limits[BYTES] -= margin
-    return allocate(found.choices, loss if BYTES in limits else BYTES, limits)
+    return allocate(found.choices, *_problem(found, budget, loss, margin))
+
+
+def choose_greedily(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocation | None:
+    """The same by steps, to check with; None where the steps end outside the budget."""
+    return allocate_greedily(found.choices, *_problem(found, budget, loss, margin))
 
 
 def plan_of_allocation(base: Plan, found: Prices, allocation: Allocation, loss: str) -> Plan:
@@ -78,6 +80,14 @@ def plan_of_allocation(base: Plan, found: Prices, allocation: Allocation, loss: 
         changed = Option.parse(name).layer(base.layer(layer))
         layers[layer] = replace(changed, reason=_reason(found.choices[layer], name, loss))
     return Plan(base.default, layers)
+
+
+def _problem(found: Prices, budget: Budget, loss: str, margin: int) -> tuple[str, dict[str, float]]:
+    """What is to be least, and the limits of the rest."""
+    limits = budget.limits(found.uniform_bytes, found.other_bytes, found.reference.noise)
+    if BYTES in limits:
+        limits[BYTES] -= margin
+    return BYTES if NOISE in limits and BYTES not in limits else loss, limits
 
 
 def _costs(size: int, found: Sensitivity | None, reference: Sensitivity) -> dict[str, float]:

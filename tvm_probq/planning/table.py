@@ -11,6 +11,7 @@ from typing import Any
 from tvm_probq.errors import PlanError
 from tvm_probq.files import write_file
 from tvm_probq.plan.plan import Plan
+from tvm_probq.planning.sizes import NetworkSizes
 from tvm_probq.planning.study import Sensitivity
 
 FORMAT = 1
@@ -31,11 +32,14 @@ class SensitivityTable:
         Of the reference.
     measured : dict
         Of one layer and option alone, by layer and option.
+    sizes : dict
+        Bytes of networks, all of whose layers have one option, by target and option.
     """
 
     key: dict[str, Any]
     reference: Sensitivity | None = None
     measured: dict[str, dict[str, Sensitivity]] = field(default_factory=dict)
+    sizes: dict[str, dict[str, NetworkSizes]] = field(default_factory=dict)
 
     def add(self, layer: str, option: str, found: Sensitivity) -> None:
         """Note a measurement."""
@@ -54,6 +58,10 @@ class SensitivityTable:
             "measured": {
                 layer: {option: s.to_json() for option, s in sorted(options.items())}
                 for layer, options in sorted(self.measured.items())
+            },
+            "sizes": {
+                target: {option: s.to_json() for option, s in sorted(options.items())}
+                for target, options in sorted(self.sizes.items())
             },
         }
         text = json.dumps(data, indent=1) + "\n"
@@ -81,6 +89,10 @@ class SensitivityTable:
                 {
                     layer: {option: _sensitivity(s) for option, s in options.items()}
                     for layer, options in data["measured"].items()
+                },
+                {
+                    target: {option: NetworkSizes.from_json(s) for option, s in options.items()}
+                    for target, options in data.get("sizes", {}).items()
                 },
             )
         except OSError as error:

@@ -22,6 +22,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--weight-clip none": {"weight_clip": "none"},
     "--correction predicted": {"correction": "predicted"},
     "--mode dynamic": {"mode": "dynamic"},
+    "--bits fixed": {"bits": "fixed"},
 }
 
 

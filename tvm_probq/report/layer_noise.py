@@ -1,5 +1,6 @@
 """How far each layer of an integer graph is from float on the same inputs."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +34,21 @@ class LayerNoise:
         Storing alone: the float network's values, rounded and clipped as the layer stores its own.
     inside, values : int
         Of the float network's values, how many lie within half a step of the layer's interval.
+    widths : Counter
+        Of samples, how many are stored with each number of bits.
     """
 
     total: Noise = field(default_factory=Noise)
     own: Noise = field(default_factory=Noise)
     inside: int = 0
     values: int = 0
+    widths: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def mean_bits(self) -> float | None:
+        """Mean width over samples; None where nothing is stored as codes."""
+        count = self.widths.total()
+        return sum(b * n for b, n in self.widths.items()) / count if count else None
 
     @property
     def coverage(self) -> float | None:
@@ -61,6 +71,7 @@ class LayerNoise:
         within = (exact >= (-half - zero) * scale) & (exact <= (qmax + half - zero) * scale)
         self.inside += int(within.sum())
         self.values += within.size
+        self.widths.update(int(largest + 1).bit_length() - 1 for largest in qparams[:, 2, 0])
 
 
 @dataclass

@@ -25,6 +25,7 @@ from tvm_probq.surrogate.constants import (
 )
 from tvm_probq.surrogate.correction import predicted_correction
 from tvm_probq.surrogate.directions import correction_directions, surrogate_directions
+from tvm_probq.surrogate.levels import largest_step, levels_of
 from tvm_probq.surrogate.rounding import round_layer
 from tvm_probq.surrogate.sampling import (
     MAX_SAMPLED_POSITIONS,
@@ -177,10 +178,8 @@ def pair_surrogate(
 
 def _fitted(fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan) -> tuple[Any, Any, Any]:
     """The constants `spread`, `rule` and `levels` of a surrogate."""
-    levels = [2.0**b - 1 for b in (plan.bits_from or (plan.activation_bits,))]
-    tolerance = fit.width / levels[-1] if len(levels) > 1 else 0.0
     return (
         constant([[fit.alpha], [fit.beta]], "float32"),
-        constant([tensor.correlation, tolerance], "float32"),
-        constant(levels, "float32"),
+        constant([tensor.correlation, largest_step(fit.width, plan)], "float32"),
+        constant(levels_of(plan), "float32"),
     )

@@ -14,7 +14,7 @@ from tvm_probq.errors import TuningError
 from tvm_probq.files import check_writable, write_file
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
-from tvm_probq.tuning.key import layer_key
+from tvm_probq.tuning.key import keys_like, layer_key
 from tvm_probq.tuning.wire import tile_from_json, tile_to_json
 
 FORMAT = 1
@@ -120,9 +120,12 @@ class Database:
         self.name = name
 
     def get(self, spec: LayerSpec) -> Tile | None:
-        """Give the tile of a layer; None for the default one."""
+        """Give the tile of a layer, or else of the same one of 8 bits; None for the default one."""
         entry = self.entries.get(layer_key(spec))
-        return None if entry is None else entry.tile
+        if entry is not None:
+            return entry.tile
+        like = (self.entries[key].tile for key in keys_like(spec) if key in self.entries)
+        return next((tile for tile in like if tile is not None and not tile.trace), None)
 
     @property
     def identity(self) -> str:

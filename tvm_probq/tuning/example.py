@@ -13,7 +13,7 @@ from tvm_probq.simulator import numerics
 from tvm_probq.simulator.convolution import conv2d
 
 Array = npt.NDArray[Any]
-LARGEST = {4: 8, 8: 128}  # codes of weights by bits
+LARGEST = {2: 2, 4: 8, 6: 32, 8: 128}  # codes of weights by bits
 SMALL = 64  # of weights proven to be small
 
 

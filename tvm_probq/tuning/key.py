@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm_probq.kernels.spec import LayerSpec
+
+WHOLE = 4  # input channels in multiples of which every unit sees a layer alike
 
 
 def layer_key(spec: LayerSpec) -> str:
@@ -35,3 +39,10 @@ def layer_key(spec: LayerSpec) -> str:
     if spec.residual:
         parts.append("residual")
     return " ".join(parts)
+
+
+def keys_like(spec: LayerSpec) -> list[str]:
+    """Keys of layers of 8 bits whose products a layer of fewer bits has, behind its unpacking."""
+    if spec.weight_bits == 8 or spec.depthwise or spec.group_inputs % WHOLE:
+        return []
+    return [layer_key(replace(spec, weight_bits=8, small_weights=s)) for s in (True, False)]

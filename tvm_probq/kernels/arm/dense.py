@@ -20,6 +20,7 @@ from tvm_probq.kernels.arm.products import Products, products_of
 from tvm_probq.kernels.arm.registers import load_codes
 from tvm_probq.kernels.arm.source import Source, source_of
 from tvm_probq.kernels.arm.unit import ArmUnit
+from tvm_probq.kernels.arm.unpacking import Weights, room_for, unpack
 from tvm_probq.kernels.arm.view import Block, View, channel_blocks, narrow_runs
 from tvm_probq.kernels.small.emit import loop, view
 from tvm_probq.kernels.spec import LayerSpec
@@ -67,11 +68,15 @@ class Dense:
         size = block_bytes(spec, layout, whole.quads)
         rest = block_bytes(spec, layout, left.quads) if left else 0
         each = count // self.tile.channel_tasks
+        memory = room_for(spec, layout, whole.quads) if self._unpacks_ahead(parts) else None
         with loop(spec.groups) as group:
             start = header_bytes(spec) + group * (count * size + rest)
 
             def block(channels: Block, i: Any) -> None:
-                place = (group, i * whole.real, start + i * size)
+                weights = Weights(self.buffers["W"], start + i * size, spec)
+                if memory is not None:
+                    weights = unpack(weights, layout, channels.quads, memory)
+                place = (group, i * whole.real, weights)
                 self._block(found, row, (across, parts), channels, place)
 
             with loop(each) as i:
@@ -79,9 +84,15 @@ class Dense:
             if left:
                 block(left, count)
 
+    def _unpacks_ahead(self, parts: int) -> bool:
+        """Whether several register tiles of a task read the same weights of fewer than 8 bits."""
+        tiles, rest = divmod(self.layout.columns, self.tile.columns)
+        several = self.tile.rows * (tiles // parts + (rest > 0)) > 1
+        return self.spec.weight_bits < 8 and several
+
     def _block(
         self, source: Source, row: Any, across: tuple[Any, int], block: Block,
-        place: tuple[Any, Any, Any],
+        place: tuple[Any, Any, Weights],
     ) -> None:  # fmt: skip
         """A block of channels of all positions of a task.
 
@@ -100,7 +111,8 @@ class Dense:
             def positions(column: Any, count: int) -> None:
                 at = start + column * self.layout.column_bytes
                 starts, narrow = epilogue.starts(), self._narrow > 0
-                sums = products_of(self.unit, count, block.quads, spec.weight_bits, starts, narrow)
+                bits = weights.spec.weight_bits
+                sums = products_of(self.unit, count, block.quads, bits, starts, narrow)
                 self._sum_up(sums, source, at, count, block, weights)
                 self._finish(sums, epilogue, position + column, count, first)
 
@@ -126,10 +138,10 @@ class Dense:
 
     def _sum_up(
         self, sums: Products, source: Source, start: Any, columns: int, block: Block,
-        weights: Any,
+        weights: Weights,
     ) -> None:  # fmt: skip
         """Go through all taps, and through the chunks of each."""
-        spec, layout = self.spec, self.layout
+        spec, layout = weights.spec, self.layout
         chunks = layout.chunks
         long = [c for c in chunks if c[1] == chunks[0][1]]
         size = chunk_bytes(spec, chunks[0][1], block.quads)
@@ -140,12 +152,12 @@ class Dense:
                 load_codes(source.codes, place + i * layout.column_bytes, length)
                 for i in range(columns)
             ]
-            sums.add(codes, self.buffers["W"], weight)
+            sums.add(codes, weights.buffer, weight)
 
         narrow = self._narrow
         with loop(layout.taps[0]) as kh, loop(layout.taps[1]) as kw:
             place = start + kh * (spec.dilation[0] * source.pitch) + kw * layout.tap_bytes
-            weight = weights + (kh * layout.taps[1] + kw) * of_tap
+            weight = weights.first + (kh * layout.taps[1] + kw) * of_tap
             with loop(len(long)) as c:
                 chunk(place + c * chunks[0][1], weight + c * size, chunks[0][1])
             at = len(long) * size

@@ -19,7 +19,7 @@ from tvm_probq.kernels.arm.epilogue import Epilogue
 from tvm_probq.kernels.arm.packing import INT32_BYTES
 from tvm_probq.kernels.arm.registers import half, load_codes, neon
 from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
-from tvm_probq.kernels.arm.unit import EIGHT, NARROW_SUMS, QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
 from tvm_probq.kernels.arm.view import View
 from tvm_probq.kernels.small.emit import (
     let,
@@ -55,7 +55,7 @@ class Depthwise:
     def _most(self) -> int:
         """Products added in 16 bits."""
         if self.spec.weight_bits == 4:
-            return NARROW_SUMS
+            return narrow_sums(4)
         return 2 if self.unit.pairs else 1
 
     def emit(self) -> None:

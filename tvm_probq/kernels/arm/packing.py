@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.arm.view import Block, View, channel_blocks
-from tvm_probq.kernels.codes import Codes, Packed, nibbles
+from tvm_probq.kernels.codes import Codes, Packed
+from tvm_probq.kernels.planes import grouped, pack_planes, planes_of
 from tvm_probq.kernels.spec import LayerSpec
 
 SIGNED = 128  # codes are read less this
@@ -17,12 +18,12 @@ INT32_BYTES = 4
 
 
 def chunk_bytes(spec: LayerSpec, length: int, quads: int) -> int:
-    """Bytes of the weights of one chunk of `length` codes; two vectors share 16 bytes for 4 bits.
+    """Bytes of the weights of one chunk of `length` codes, of fewer than 8 bits in planes.
 
     Whole registers, of which a kernel reads nothing but these.
     """
-    size = length * quads * QUAD
-    return size if spec.weight_bits == 8 else -(-size // (2 * VECTOR)) * VECTOR
+    size, bits = length * quads * QUAD, spec.weight_bits
+    return size if bits == 8 else grouped(size // VECTOR, bits) * planes_of(bits) * VECTOR
 
 
 def block_bytes(spec: LayerSpec, view: View, quads: int) -> int:
@@ -70,7 +71,7 @@ def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads
 def as_packed(spec: LayerSpec, parts: list[npt.NDArray[np.uint8]]) -> Packed:
     """Bytes as the kernel's argument W."""
     found = np.concatenate(parts)
-    return found if spec.weight_bits == 4 else np.asarray(found.view(np.int8))
+    return found if spec.weight_bits < 8 else np.asarray(found.view(np.int8))
 
 
 def blocks_in_turn(channels: int, quads: int) -> Iterator[tuple[int, Block]]:
@@ -104,10 +105,8 @@ def _chunk(spec: LayerSpec, unit: ArmUnit, codes: Codes) -> npt.NDArray[np.uint8
 
 
 def as_bytes(spec: LayerSpec, codes: Codes) -> npt.NDArray[np.uint8]:
-    """Codes of whole registers as bytes; with 4 bits each second register in the upper halves."""
+    """Codes of whole registers as bytes, of fewer than 8 bits in planes."""
     if spec.weight_bits == 8:
         return np.ascontiguousarray(codes).view(np.uint8)
-    registers = np.zeros((-(-len(codes) // (2 * VECTOR)), 2, VECTOR), np.int8)
-    registers.reshape(-1)[: len(codes)] = codes
-    # Two's complement: a shift to the left and back gives the lower code with its sign.
-    return (nibbles(registers[:, 0], registers[:, 1]) ^ np.uint8(0x88)).reshape(-1)
+    registers = codes.reshape(-1, VECTOR)
+    return pack_planes(registers, spec.weight_bits).reshape(-1)

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import as_words, half, joined, load_weights, neon, picked
+from tvm_probq.kernels.arm.registers import as_words, half, joined, neon, picked
 from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unpacking import load_weights
 from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, store
 
 
@@ -22,8 +23,8 @@ class Products(Protocol):
     def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
         """Add the products of a chunk.
 
-        `codes` holds int8 ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`, an int8
-        buffer ``[bytes]``, their weights from `place` on.
+        `codes` holds int8 ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`, a buffer
+        ``[bytes]``, their weights from `place` on.
         """
 
     def flush(self) -> None:

@@ -56,15 +56,3 @@ def load_codes(buffer: Any, place: Any, lanes: int) -> Any:
     """Signed codes of a buffer ``[bytes]`` of signed or of unsigned ones."""
     value = load(buffer, place, lanes=lanes)
     return let(flipped(value) if str(buffer.dtype) == "uint8" else value)
-
-
-def load_weights(buffer: Any, place: Any, count: int, bits: int) -> list[Any]:
-    """`count` registers int8 of weights; those of 4 bits come two from 16 bytes."""
-    if bits == 8:
-        return [load(buffer, place + 16 * i, lanes=16) for i in range(count)]
-    found = []
-    four = splat(tirx.const(4, "int8"), 16)
-    for i in range(-(-count // 2)):
-        both = let(tirx.reinterpret("int8x16", load(buffer, place + 16 * i, lanes=16)))
-        found += [let((both << four) >> four), let(both >> four)]
-    return found[:count]

@@ -12,7 +12,7 @@ from tvm_probq.kernels.spec import LayerSpec
 QUAD = 4  # int32 lanes of a register, and so channels of a block
 VECTOR = 16  # bytes of a register
 EIGHT = 8  # products of one multiplication of bytes
-NARROW_SUMS = 31  # products of -8..7 and -128..127 that 16 bits hold
+LARGEST_CODE = 128
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,8 @@ def arm_unit(spec: LayerSpec, target: tvm.target.Target) -> ArmUnit:
     if dots:
         return ArmUnit("sdot", 4)
     return ArmUnit("smull", 8, spec.signed_pairs_fit)
+
+
+def narrow_sums(bits: int) -> int:
+    """Products of weights of `bits` bits and signed codes whose sum 16 bits hold."""
+    return (2**15 - 1) // (LARGEST_CODE << bits - 1)

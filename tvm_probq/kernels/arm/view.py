@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm_probq.kernels.arm.unit import EIGHT, NARROW_SUMS, QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
 from tvm_probq.kernels.spec import LayerSpec
 
 WORD = 4
@@ -96,9 +96,10 @@ def _depthwise_view(spec: LayerSpec) -> View:
 
 def narrow_runs(spec: LayerSpec, layout: View, unit: ArmUnit) -> int:
     """Runs of a dense layer whose products are added in 16 bits: none, one, or all of them."""
-    if unit.instruction != "smull" or spec.weight_bits == 8 or layout.products > NARROW_SUMS:
+    most = narrow_sums(spec.weight_bits)
+    if unit.instruction != "smull" or spec.weight_bits == 8 or layout.products > most:
         return 0
-    return layout.steps if layout.products * layout.steps <= NARROW_SUMS else 1
+    return layout.steps if layout.products * layout.steps <= most else 1
 
 
 def mnemonic(spec: LayerSpec, layout: View, unit: ArmUnit) -> str:

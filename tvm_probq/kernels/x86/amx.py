@@ -48,6 +48,8 @@ class Cut:
         Output rows and columns of a register tile.
     grid : tuple of int
         Register tiles down and across that cover the output of a channel block.
+    unpacked : bool
+        Whether weights were unpacked for this channel block: none can be fetched ahead.
     """
 
     tile: RegisterTile
@@ -55,13 +57,14 @@ class Cut:
     kernel: tuple[int, int]
     positions: tuple[int, int]
     grid: tuple[int, int]
+    unpacked: bool = False
 
     @staticmethod
-    def of(view: Geometry, rows: int, columns: int, blocks: int) -> Cut:
+    def of(view: Geometry, rows: int, columns: int, blocks: int, unpacked: bool = False) -> Cut:
         """Cut the output into tiles of `rows` by `columns` positions, which divide it."""
         grid = (view.rows // rows, view.columns // columns)
         tile, chunks = RegisterTile.of(rows, columns, blocks), Chunks.of(view.reduction[2])
-        return Cut(tile, chunks, view.reduction[:2], (rows, columns), grid)
+        return Cut(tile, chunks, view.reduction[:2], (rows, columns), grid, unpacked)
 
     @property
     def pieces(self) -> int:
@@ -176,7 +179,7 @@ def _pass(nest: _Nest, cut: Cut, number: int) -> tirx.Stmt:
     for b in blocks:
         address = nest.address(nest.weights, o=b, **reduction)
         steps.append(_call(load, tile.weights(b), address, _int64(ROW_BYTES)))
-    if nest.weights_bytes >= PREFETCH_BYTES:
+    if nest.weights_bytes >= PREFETCH_BYTES and not cut.unpacked:
         steps.append(_fetch_ahead(nest, cut, number, reduction))
     for i, at in enumerate(positions):
         address = nest.address(nest.inputs, **at, **reduction)

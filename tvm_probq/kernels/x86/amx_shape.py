@@ -104,6 +104,5 @@ def gains_by_gathering(spec: LayerSpec) -> bool:
 
 
 def suits_tiles(spec: LayerSpec) -> bool:
-    """Whether AMX computes the layer: no groups, weights of a byte, enough positions for a tile."""
-    positions = spec.out_height * spec.out_width
-    return spec.groups == 1 and spec.weight_bits == 8 and positions >= MIN_POSITIONS
+    """Whether AMX computes the layer: no groups, enough positions for a tile."""
+    return spec.groups == 1 and spec.out_height * spec.out_width >= MIN_POSITIONS

@@ -8,6 +8,7 @@ from tvm import s_tir
 from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
+from tvm_probq.kernels.planes import BYTE, GROUPS
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
@@ -17,6 +18,11 @@ from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.narrow import pack_codes
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS
+from tvm_probq.kernels.x86.unpacking import (
+    place_unpacking,
+    unpacks_ahead,
+    unpacks_on_the_way,
+)
 
 
 def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) -> IRModule:
@@ -29,10 +35,7 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         check_whole_tiles(spec, geometry(spec, unit), tile)
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
-    if work.vectors and unit.tiles:
-        sch.compute_inline(sch.get_sblock("centred"))  # tiles start quicker with zeros
-    elif work.vectors:
-        sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
+    place_centre(sch, unit, work)
     loops = sch.get_loops(value)
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     co, cn, cv = sch.split(c, [None, tile.blocks, LANES])
@@ -54,14 +57,10 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, co)
+    if unpacks_ahead(spec, unit, tile):
+        place_unpacking(sch, unit, co)
     if work.padded:
-        block = sch.get_sblock("pad")
-        sch.compute_at(block, task, preserve_unit_loops=True)
-        last = sch.get_loops(block)[-1]
-        if geometry(spec, unit).gathered:
-            sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
-        else:
-            sch.annotate(last, "pragma_loop_partition_hint", 1)
+        place_pad(sch, geometry(spec, unit), task)
     if work.packed:
         sch.fuse(cn, cv)
         sch.blockize(wp)
@@ -71,13 +70,26 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     if unit.tiles:
         sch.blockize(sch.get_loops(conv)[-len(LOOPS)])
         sch.annotate(task, TASK, 1)
-        cut = Cut.of(geometry(spec, unit), tile.tile_rows, tile.columns, tile.blocks)
+        view, unpacked = geometry(spec, unit), spec.weight_bits < BYTE
+        cut = Cut.of(view, tile.tile_rows, tile.columns, tile.blocks, unpacked)
         func = use_tiles(sch.mod["main"], cut)
     else:
-        _inner(sch, spec, unit, conv)
+        inner = _inner_unpacking if unpacks_on_the_way(spec, unit, tile) else _inner
+        inner(sch, spec, unit, conv)
         sch.unroll(wi)
         func = sch.mod["main"]
     return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
+
+
+def place_pad(sch: s_tir.Schedule, view: Geometry, task: Any) -> None:
+    """Copy the input of a task at its start."""
+    block = sch.get_sblock("pad")
+    sch.compute_at(block, task, preserve_unit_loops=True)
+    last = sch.get_loops(block)[-1]
+    if view.gathered:
+        sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
+    else:
+        sch.annotate(last, "pragma_loop_partition_hint", 1)
 
 
 def check_whole_tiles(spec: LayerSpec, view: Geometry, tile: Tile) -> None:
@@ -97,6 +109,16 @@ def check_whole_tiles(spec: LayerSpec, view: Geometry, tile: Tile) -> None:
             f"{tile.tile_rows} x {tile.columns}",
             fix="choose rows and columns that divide them",
         )
+
+
+def place_centre(sch: s_tir.Schedule, unit: VectorUnit, work: Workload) -> None:
+    """Let sums start with the zero-point's share, or add it where they are read."""
+    if work.scaled:
+        sch.compute_inline(sch.get_sblock("descaled"))
+    if work.vectors and (unit.tiles or work.scaled):
+        sch.compute_inline(sch.get_sblock("centred"))  # tiles start quicker with zeros
+    elif work.vectors:
+        sch.fuse_reduction_epilogue(sch.get_sblock("conv"), sch.get_sblock("centred"))
 
 
 def place_codes(sch: s_tir.Schedule, loop: Any, task: Any) -> None:
@@ -143,17 +165,40 @@ def hide_centre(sch: s_tir.Schedule, sums: Any) -> None:
         sch.unsafe_hide_buffer_access(sums, "read", [reads.index("centre")])
 
 
-def _inner(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
+def _inner(sch: s_tir.Schedule, _spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
     g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
     sch.reorder(g, h, kh, kw, ks, w, o, lane, ki)
     for loop in (w, o):
         sch.unroll(loop)
-    init = sch.decompose_reduction(conv, kh)
-    hide_centre(sch, conv)
+    _start(sch, conv, kh)
     sch.blockize(o)
+    _products(sch, unit, lane)
+
+
+def _inner_unpacking(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
+    """The same, each channel block's weights unpacked for a group of steps right before."""
+    g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+    ks, register = sch.split(ks, [None, GROUPS[spec.weight_bits]])
+    sch.reorder(g, h, kh, kw, ks, o, register, w, lane, ki)
+    for loop in (o, register, w):
+        sch.unroll(loop)
+    _start(sch, conv, kh)
+    place_unpacking(sch, unit, o)
+    sch.blockize(lane)
+    _products(sch, unit, lane)
+
+
+def _start(sch: s_tir.Schedule, conv: Any, loop: Any) -> None:
+    """Start the sums before `loop`."""
+    init = sch.decompose_reduction(conv, loop)
+    hide_centre(sch, conv)
+    for each in sch.get_loops(init)[-3:-1]:
+        sch.unroll(each)
+    sch.vectorize(sch.get_loops(init)[-1])
+
+
+def _products(sch: s_tir.Schedule, unit: VectorUnit, lane: Any) -> None:
+    """One instruction for each register of sums."""
     register, lane = sch.split(lane, [None, unit.lanes])
     sch.unroll(register)
-    sch.tensorize(lane, dot_intrinsic(unit, spec.weight_bits))
-    for loop in sch.get_loops(init)[-3:-1]:
-        sch.unroll(loop)
-    sch.vectorize(sch.get_loops(init)[-1])
+    sch.tensorize(lane, dot_intrinsic(unit, 8))

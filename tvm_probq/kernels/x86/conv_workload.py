@@ -15,6 +15,7 @@ from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
 from tvm_probq.kernels.x86.narrow import packed_positions
 from tvm_probq.kernels.x86.tiles import channel_blocks
+from tvm_probq.kernels.x86.unpacking import Weights, packed_weights, scaled_bits
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Workload:
         Blocks of the vectors of `Epilogue`.
     packed : int
         Output positions whose codes are packed together, by a block "codes" and one "floor".
+    scaled : bool
+        Whether there is a block "descaled", which shifts sums to the right.
     """
 
     func: tirx.PrimFunc
@@ -40,22 +43,7 @@ class Workload:
     channels: Channels
     vectors: tuple[str, ...]
     packed: int = 0
-
-
-def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the packed weights: blocks of 16 channels, kernel, steps, lanes, bytes.
-
-    Four-bit codes (plus 8) share a byte with the next one of their channel.
-    """
-    kernel_rows, kernel_columns, steps = geometry(spec, unit).reduction
-    blocks = spec.groups * channel_blocks(spec.group_outputs, tile.blocks)
-    outer = (blocks, kernel_rows, kernel_columns, steps)
-    if unit.tiles:
-        chunks = Chunks.of(steps)
-        return (*outer[:3], chunks.count, chunks.length, LANES, unit.step), "int8"
-    if spec.weight_bits == 8:
-        return (*outer, LANES, unit.step), "int8"
-    return (*outer, LANES, unit.step // 2), "uint8"
+    scaled: bool = False
 
 
 def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
@@ -67,14 +55,18 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     x = te.placeholder((spec.batch, view.in_rows, view.row_bytes), "uint8", "X")
     weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
     source = _source(spec, unit, tile, x, epilogue)
-    total = _total(spec, unit, view, source, weights)
+    total = _total(spec, unit, view, source, Weights.of(spec, unit, tile, weights))
+    scaled = scaled_bits(spec, unit, tile)
+    if scaled:
+        total = _descaled(total, scaled)
     out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
     packed = 0
     if view.columns % tile.columns == 0:
         packed = packed_positions(spec, unit, channels, tile.columns, tile.blocks)
     out = (packed_stages if packed else output_stages)(total, epilogue, out_view)
     func = te.create_prim_func([x, weights, *epilogue.arguments, out])
-    return Workload(func, source is not x, channels, tuple(epilogue.vectors), packed)
+    vectors = tuple(epilogue.vectors)
+    return Workload(func, source is not x, channels, vectors, packed, scaled > 0)
 
 
 def _source(
@@ -134,10 +126,10 @@ def _gathered(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
 
 
 def _total(
-    spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: te.Tensor
+    spec: LayerSpec, unit: VectorUnit, view: Geometry, source: te.Tensor, weights: Weights
 ) -> te.Tensor:
     """The exact integer sums, ``[N, G, blocks, rows, columns, 16]``."""
-    blocks = int(weights.shape[0]) // spec.groups
+    blocks = weights.shape[0] // spec.groups
     if unit.tiles:
         return _chunked_total(spec, view, source, weights)
     kh, kw, ks = (
@@ -146,25 +138,27 @@ def _total(
     )
     ki = te.reduce_axis((0, unit.step), "ki")
 
-    def weight(o: Any, lane: Any) -> Any:
-        if spec.weight_bits == 8:
-            return weights[o, kh, kw, ks, lane, ki].astype("int32")
-        pair, shift = weights[o, kh, kw, ks, lane, ki // 2], ki % 2 * 4
-        return ((pair >> shift.astype("uint8")) & tirx.const(15, "uint8")).astype("int32") - 8
-
     def product(n: Any, g: Any, o: Any, h: Any, w: Any, lane: Any) -> Any:
         row = h * spec.strides[0] + kh * spec.dilation[0]
         pixel = w * spec.strides[1] + kw * spec.dilation[1]
         byte = pixel * spec.in_channels + g * spec.group_inputs + ks * unit.step + ki
         code = source[n, row, byte].astype("int32")
-        return te.sum(code * weight(g * blocks + o, lane), [kh, kw, ks, ki])
+        weight = weights.at(g * blocks + o, kh, kw, ks, lane, ki)
+        return te.sum(code * weight, [kh, kw, ks, ki])
 
     shape = (spec.batch, spec.groups, blocks, view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")
 
 
+def _descaled(total: te.Tensor, bits: int) -> te.Tensor:
+    """Sums of codes that were left in the upper bits of their bytes, `bits` too far up."""
+    return te.compute(
+        total.shape, lambda *at: total[at] >> tirx.const(bits, "int32"), name="descaled"
+    )
+
+
 def _chunked_total(
-    spec: LayerSpec, view: Geometry, source: te.Tensor, weights: te.Tensor
+    spec: LayerSpec, view: Geometry, source: te.Tensor, weights: Weights
 ) -> te.Tensor:
     """The exact integer sums of a layer without groups, each kernel row in `Chunks`."""
     chunks = Chunks.of(view.reduction[2])
@@ -188,8 +182,7 @@ def _chunked_total(
             pixel = w * spec.strides[1] + kw * spec.dilation[1]
             code = source[n, row, pixel * spec.in_channels + byte]
         code = code.astype("int32")
-        weight = weights[o, kh, kw, kc, ks, lane, ki].astype("int32")
-        return te.sum(code * weight, [kh, kw, kc, ks, ki])
+        return te.sum(code * weights.at(o, kh, kw, kc, ks, lane, ki), [kh, kw, kc, ks, ki])
 
     shape = (spec.batch, 1, weights.shape[0], view.rows, view.columns, LANES)
     return te.compute(shape, product, name="conv")

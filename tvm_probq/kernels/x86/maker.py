@@ -10,7 +10,7 @@ from tvm_probq.kernels.codes import Codes, Packed
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_schedule import schedule_conv
-from tvm_probq.kernels.x86.conv_workload import conv_workload, packed_weights
+from tvm_probq.kernels.x86.conv_workload import conv_workload
 from tvm_probq.kernels.x86.depthwise import (
     depthwise_weights,
     depthwise_workload,
@@ -21,6 +21,7 @@ from tvm_probq.kernels.x86.geometry import vector_unit
 from tvm_probq.kernels.x86.packing import pack_conv, pack_depthwise, pack_depthwise_dots
 from tvm_probq.kernels.x86.tiles import default_tile, dots_fit
 from tvm_probq.kernels.x86.traced import replay
+from tvm_probq.kernels.x86.unpacking import byte_shape, packed_weights
 
 
 class X86Maker:
@@ -65,8 +66,9 @@ class X86Maker:
 
     def pack(self, spec: LayerSpec, weights: Codes, tile: Tile) -> Packed:
         """Codes in that shape."""
-        shape, _ = self.packed_shape(spec, tile)
+        unit = vector_unit(spec, self.target)
         if not spec.depthwise:
-            return pack_conv(spec, weights, shape)
-        dots = dots_fit(spec, vector_unit(spec, self.target))
+            return pack_conv(spec, weights, byte_shape(spec, unit, tile))
+        shape, _ = self.packed_shape(spec, tile)
+        dots = dots_fit(spec, unit)
         return (pack_depthwise_dots if dots else pack_depthwise)(spec, weights, shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_probq.kernels.codes import Codes, Packed, nibbles
+from tvm_probq.kernels.planes import pack_planes
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import Chunks
 
@@ -22,29 +23,32 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     weights : ndarray of int8, shape [OC, KH, KW, IC / groups]
         The codes.
     shape : tuple of int
-        Shape of the kernel's argument; a kernel row may be merged to one run of bytes (KW = 1).
+        `tvm_probq.kernels.x86.unpacking.byte_shape`; a kernel row may be merged to one run of
+        bytes (KW = 1).
 
     Returns
     -------
     packed : ndarray of int8 or uint8
-        int8 for 8 bits; uint8 with two codes plus 8 in a byte for 4 bits.
+        int8 for 8 bits, else uint8 `tvm_probq.kernels.planes.pack_planes`.
     """
-    if len(shape) == TILED_RANK:
-        return _pack_chunks(spec, weights, shape)
-    blocks, rows, columns, steps = shape[:4]
-    step = shape[5] if spec.weight_bits == 8 else 2 * shape[5]
+    found = (_pack_chunks if len(shape) == TILED_RANK else _pack_steps)(spec, weights, shape)
+    if spec.weight_bits == 8:
+        return found
+    registers = found.reshape(shape[0], -1, LANES * shape[-1])
+    return pack_planes(registers, spec.weight_bits)
+
+
+def _pack_steps(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Codes:
+    blocks, rows, columns, steps, _, step = shape
     merged = weights.reshape(spec.groups, spec.group_outputs, rows, columns, -1)
     per_group = blocks // spec.groups * LANES
     padded = np.zeros((spec.groups, per_group, rows, columns, steps * step), np.int8)
     padded[:, : merged.shape[1], :, :, : merged.shape[4]] = merged
     split = padded.reshape(blocks, LANES, rows, columns, steps, step)
-    packed = np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1, 5))
-    if spec.weight_bits == 8:
-        return packed
-    return nibbles(packed[..., 0::2], packed[..., 1::2])
+    return np.ascontiguousarray(split.transpose(0, 2, 3, 4, 1, 5))
 
 
-def _pack_chunks(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
+def _pack_chunks(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Codes:
     """Codes OHWI to ``[blocks, KH, KW, chunks, length, 16, 4]``, zeros where chunks overlap."""
     blocks, rows, columns, count, length = shape[:5]
     merged = weights.reshape(spec.out_channels, rows, columns, -1)

@@ -1,0 +1,66 @@
+"""Bytes of networks: by layer and option, as compiled, and kept with the sensitivities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tvm_probq.build.compile import compile_model
+from tvm_probq.errors import PlanError
+from tvm_probq.planning.options import Option
+from tvm_probq.planning.sizes import NetworkSizes, by_layer, option_bytes, plan_bytes
+from tvm_probq.planning.study import Study
+from tvm_probq.planning.table import SensitivityTable
+from tvm_probq.target.profile import load_profile
+
+PROFILE = load_profile("x86-64")
+TARGET = PROFILE.target()
+KEY = {"model": "a"}
+
+
+def sizes(study: Study, option: str) -> NetworkSizes:
+    rest = (study.record, TARGET, study.layers, Option.parse(option))
+    return option_bytes(study.model, study.plan, *rest)
+
+
+def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
+    networks = {option: sizes(study, option) for option in ("w8a8", "w4a8:correction=static")}
+    found = by_layer(study.layers, networks)
+    assert list(found) == list(study.layers)
+    for options in found.values():
+        assert list(options) == list(networks)
+        assert 0 < options["w4a8:correction=static"] < options["w8a8"]
+    rests = {n.parameters - sum(n.layers.values()) for n in networks.values()}
+    assert len(rests) == 1
+    assert rests.pop() >= 0
+
+
+@pytest.mark.slow
+def test_they_are_those_of_what_is_compiled(study: Study) -> None:
+    plan = study.plan.override(["block1", "logits"], weight_bits=4)
+    parameters, peak = plan_bytes(study.model, plan, study.record, TARGET)
+    compiled = compile_model(study.model, plan, study.record, PROFILE)
+    assert (parameters, peak.total) == (compiled.parameter_bytes, compiled.peak_activation_bytes)
+
+
+def test_a_table_keeps_them(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    table = SensitivityTable(KEY)
+    table.sizes["cpu"] = {"w8a8": NetworkSizes({"b": 2, "a": 1}, 3, 4)}
+    table.save(path)
+    assert SensitivityTable.load(path, KEY) == table
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "1", None])
+def test_damaged_ones_are_refused(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "table.json"
+    table = SensitivityTable(KEY)
+    table.sizes["cpu"] = {"w8a8": NetworkSizes({"a": 1}, 3, 4)}
+    table.save(path)
+    data = json.loads(path.read_text())
+    data["sizes"]["cpu"]["w8a8"]["peak"] = value
+    path.write_text(json.dumps(data))
+    with pytest.raises(PlanError, match="is damaged"):
+        SensitivityTable.load(path, KEY)

@@ -1,0 +1,148 @@
+"""Weights of fewer than 8 bits: how they are stored, and their way back to bytes in a kernel.
+
+Where several register tiles read the weights of a channel block, they are unpacked for all of them
+into scratch, and the products are those of 8-bit weights.  Where only one does, as in a fully
+connected layer, a few registers are unpacked at a time, on the way to the products.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from tvm_probq.kernels.planes import BYTE, GROUPS, HALF, PART, grouped, planes_of
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
+from tvm_probq.kernels.x86.amx_shape import Chunks
+from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.tiles import channel_blocks
+
+UNPACK = "unpack"  # the block
+PLANES = planes_of(6)
+
+
+def byte_shape(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[int, ...]:
+    """Shape of the weights, a byte each: blocks of 16 channels, kernel, steps, lanes, bytes."""
+    kernel_rows, kernel_columns, steps = geometry(spec, unit).reduction
+    blocks = spec.groups * channel_blocks(spec.group_outputs, tile.blocks)
+    if unit.tiles:
+        chunks = Chunks.of(steps)
+        return blocks, kernel_rows, kernel_columns, chunks.count, chunks.length, LANES, unit.step
+    return blocks, kernel_rows, kernel_columns, steps, LANES, unit.step
+
+
+def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of the kernel's argument W: bytes, or blocks, groups, planes, bytes."""
+    shape = byte_shape(spec, unit, tile)
+    if spec.weight_bits == BYTE:
+        return shape, "int8"
+    groups = grouped(math.prod(shape[1:-2]), spec.weight_bits)
+    return (shape[0], groups, planes_of(spec.weight_bits), LANES * unit.step), "uint8"
+
+
+def unpacks_on_the_way(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
+    """Whether weights are unpacked for each register tile: there is one, of whole groups."""
+    if spec.weight_bits == BYTE or unit.tiles or tile.rows * tile.column_tiles > 1:
+        return False
+    return geometry(spec, unit).reduction[2] % GROUPS[spec.weight_bits] == 0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a byte, the argument itself or what is unpacked of it.
+
+    Attributes
+    ----------
+    tensor : te.Tensor
+        int8 of the shape, or the block `UNPACK`.
+    shape : tuple of int
+        See `byte_shape`.
+    """
+
+    tensor: te.Tensor
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(spec: LayerSpec, unit: VectorUnit, tile: Tile, argument: te.Tensor) -> Weights:
+        """The weights that the kernel's argument holds."""
+        if spec.weight_bits < BYTE:
+            scaled = scaled_bits(spec, unit, tile) > 0
+            argument = unpacked(argument, spec.weight_bits, unit.step, scaled)
+        return Weights(argument, byte_shape(spec, unit, tile))
+
+    def at(self, block: Any, *indices: Any) -> Any:
+        """The weight, int32, at indices of the shape."""
+        *outer, lane, ki = indices
+        if self.tensor.ndim == len(self.shape):
+            return self.tensor[block, *indices].astype("int32")
+        number, group = 0, int(self.tensor.shape[2])
+        for extent, index in zip(self.shape[1:-2], outer, strict=True):
+            number = number * extent + index
+        return self.tensor[block, number // group, number % group, lane, ki].astype("int32")
+
+
+def unpacks_ahead(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
+    """Whether weights are unpacked for all register tiles of a channel block."""
+    return spec.weight_bits < BYTE and not unpacks_on_the_way(spec, unit, tile)
+
+
+def scaled_bits(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
+    """Bits by which sums are too large, as codes are left in the upper bits of their bytes.
+
+    That saves instructions, which pays where weights are unpacked for each register tile; two
+    products of such codes exceed the 16 bits of VPMADDUBSW.
+    """
+    fits = unit.instruction != "vpmaddubsw" and unpacks_on_the_way(spec, unit, tile)
+    return BYTE - spec.weight_bits if fits else 0
+
+
+def unpacked(weights: te.Tensor, bits: int, step: int, scaled: bool) -> te.Tensor:
+    """A block int8 ``[blocks, groups, registers, lanes, step]`` of the codes in `weights`.
+
+    They are in the upper bits of their bytes if they are `scaled`.
+    """
+    blocks, groups = (int(n) for n in weights.shape[:2])
+
+    def value(o: Any, g: Any, register: Any, lane: Any, ki: Any) -> Any:
+        def plane(number: Any) -> Any:
+            return weights[o, g, number, lane * step + ki]
+
+        code = _code(plane, bits, register)
+        if scaled:
+            return code.astype("int8")
+        sign = _byte(1 << bits - 1)
+        code = (code >> _byte(BYTE - bits)) ^ sign
+        return code.astype("int8") - sign.astype("int8")
+
+    shape = (blocks, groups, GROUPS[bits], LANES, step)
+    return te.compute(shape, value, name=UNPACK)
+
+
+def _code(plane: Any, bits: int, register: Any) -> Any:
+    """A register's code in the upper bits of a byte, uint8."""
+    if bits in (HALF, PART):
+        shift = (BYTE - bits * (register + 1)).astype("uint8")
+        return (plane(0) << shift) & _byte(256 - (1 << BYTE - bits))
+    last = _byte(0)
+    for i in range(PLANES):
+        last = last | ((plane(i) & _byte(3)) << _byte(BYTE - PART * (i + 1)))
+    own = plane(tirx.min(register, PLANES - 1)) & _byte(0xFC)
+    return tirx.if_then_else(register < PLANES, own, last)
+
+
+def _byte(value: int) -> Any:
+    return tirx.const(value, "uint8")
+
+
+def place_unpacking(sch: s_tir.Schedule, unit: VectorUnit, loop: Any) -> None:
+    """Unpack in every iteration of `loop` what it reads."""
+    block = sch.get_sblock(UNPACK)
+    sch.compute_at(block, loop, preserve_unit_loops=True)
+    register, lane, ki = sch.get_loops(block)[-3:]
+    sch.unroll(register)
+    vectors, vector = sch.split(sch.fuse(lane, ki), [None, unit.lanes * unit.step])
+    sch.unroll(vectors)
+    sch.vectorize(vector)

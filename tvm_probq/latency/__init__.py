@@ -1,0 +1,1 @@
+"""How long layers take on a target: measured, learned from measurements, or a bound."""
