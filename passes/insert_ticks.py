@@ -60,7 +60,7 @@ class InsertTicks:
             main.params, relax.SeqExpr([*blocks, unpacked], body), body.ty, main.is_pure, main.attrs
         )
         builder.update_func(mod.get_global_var("main"), changed)
-        return builder.get()
+        return relax.transform.Normalize()(builder.get())
 
 
 def kernel_runs(mod: IRModule) -> list[list[Any]]:

@@ -23,13 +23,16 @@ def test_options_that_keep_it() -> None:
 
 
 def test_only_these_are_offered() -> None:
-    sizes = {"a": {"w8a8": 1000, "w4a8": 600}, "b": {"w8a8": 3000, "w4a8": 1600}}
+    networks = {
+        "w8a8": NetworkSizes({"a": 1000, "b": 3000}, 5000, 1),
+        "w4a8": NetworkSizes({"a": 600, "b": 1600}, 3200, 1),
+    }
     reference = Sensitivity(1e-3, 1e-4, 1.0, 0.0, 0.0)
     measured = {"a": {"w4a8": reference}, "b": {"w4a8": replace(reference, added_noise=RUINED)}}
-    found = prices(sizes, 5000, measured, reference)
+    found = prices(["a", "b"], networks, measured, reference)
     less = restricted(found, ["w8a8"])
     assert less.choices == {name: {"w8a8": found.choices[name]["w8a8"]} for name in ("a", "b")}
-    assert less.other_bytes == found.other_bytes == 1000
+    assert less.uniform == found.uniform
     with pytest.raises(PlanError, match="b: the layer has no option that keeps the peak"):
         restricted(found, ["w4a8"])
 
@@ -47,7 +50,7 @@ def test_a_message_names_the_largest() -> None:
 
 
 def test_what_is_alive_adds_up_to_the_peak_and_has_names(study: Study) -> None:
-    mod = lowered(study.model, study.plan, study.record, load_profile("x86-64").target())
+    mod = lowered(study.model, study.plan, study.record, load_profile("x86-64").target(), None)
     peak = peak_of(mod)
     assert peak.total == peak_activation_bytes(mod) == sum(size for _, size in peak.tensors)
     sizes = [size for _, size in peak.tensors]

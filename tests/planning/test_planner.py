@@ -15,7 +15,9 @@ from tvm_probq.planning.planner import (
     choose_greedily,
     plan_of_allocation,
     prices,
+    with_measured_times,
 )
+from tvm_probq.planning.sizes import NetworkSizes
 from tvm_probq.planning.study import RUINED, Sensitivity
 
 REFERENCE = Sensitivity(1e-3, 1e-4, 1.0, 0.0, 0.0)
@@ -27,13 +29,16 @@ def losing(noise: float) -> Sensitivity:
 
 @pytest.fixture
 def found() -> Prices:
-    sizes = {"a": {"w8a8": 1000, "w4a8": 600}, "b": {"w8a8": 3000, "w4a8": 1600}}
+    networks = {
+        "w8a8": NetworkSizes({"a": 1000, "b": 3000}, 5000, 100, {"a": 10.0, "b": 20.0}, 50.0),
+        "w4a8": NetworkSizes({"a": 600, "b": 1600}, 3200, 100, {"a": 8.0, "b": 25.0}, 53.0),
+    }
     measured = {"a": {"w4a8": losing(1e-4)}, "b": {"w4a8": losing(2e-3)}}
-    return prices(sizes, 5000, measured, REFERENCE)
+    return prices(["a", "b"], networks, measured, REFERENCE)
 
 
 def test_the_least_loss_within_a_size(found: Prices) -> None:
-    assert found.other_bytes == 1000
+    assert (found.uniform.other_bytes, found.uniform.other_us) == (1000, 20.0)
     allocation = choose(found, Budget.parse(["size=4600"]), "noise")
     assert allocation.chosen == {"a": "w4a8", "b": "w8a8"}
     assert found.size_bytes(allocation) == 4600
@@ -56,14 +61,53 @@ def test_the_fewest_bytes_within_a_drop(found: Prices) -> None:
     assert set(choose(found, Budget.parse(["drop=6"]), "noise").chosen.values()) == {"w4a8"}
 
 
+def test_the_least_loss_within_a_latency(found: Prices) -> None:
+    allocation = choose(found, Budget.parse(["latency=0.96"]), "noise")
+    assert allocation.chosen == {"a": "w4a8", "b": "w8a8"}
+    assert found.us(allocation) == 48.0
+    assert choose(found, Budget.parse(["latency=50"]), "noise").chosen["a"] == "w8a8"
+    with pytest.raises(PlanError, match="fastest options take 48 us, 0.960 of the 50"):
+        choose(found, Budget.parse(["latency=47.9"]), "noise")
+
+
+def test_the_shortest_time_within_a_drop(found: Prices) -> None:
+    budget = Budget.parse(["drop=6"], "latency_us")
+    assert choose(found, budget, "noise").chosen == {"a": "w4a8", "b": "w8a8"}
+
+
+def test_what_is_slower_than_the_reference_is_not_offered(found: Prices) -> None:
+    strict = with_measured_times(found, 0.03).choices
+    assert list(strict["a"]) == ["w8a8", "w4a8"]
+    assert list(strict["b"]) == ["w8a8"]
+    allowed = with_measured_times(found, 0.03, slower=True).choices
+    assert allowed["b"]["w4a8"]["latency_us"] == 25.0
+
+
+def test_a_difference_within_the_noise_is_none(found: Prices) -> None:
+    near = with_measured_times(found, 0.3).choices
+    assert near["b"]["w4a8"]["latency_us"] == near["b"]["w8a8"]["latency_us"] == 20.0
+    assert near["a"]["w4a8"]["latency_us"] == 10.0
+
+
+def test_what_gains_nothing_loses_nothing(found: Prices) -> None:
+    same = with_measured_times(found, 0.3)
+    budget = Budget.parse(["drop=6"], "latency_us")
+    assert set(choose(same, budget, "noise").chosen.values()) == {"w8a8"}
+
+
+def test_nothing_is_said_of_time_where_nothing_is_known() -> None:
+    found = prices(["a"], {"w8a8": NetworkSizes({"a": 1000}, 2000, 1)}, {}, REFERENCE)
+    assert found.us(choose(found, Budget.parse(["size=1"]), "noise")) is None
+
+
 def test_both_budgets_may_be_too_tight_together(found: Prices) -> None:
     with pytest.raises(PlanError, match="no choice of options meets the budget"):
         choose(found, Budget.parse(["size=4000", "drop=0.5"]), "noise")
 
 
 def test_an_option_that_ruins_the_outputs_is_none() -> None:
-    sizes = {"a": {"w8a8": 1000, "w2a8": 600}}
-    found = prices(sizes, 2000, {"a": {"w2a8": losing(RUINED)}}, REFERENCE)
+    networks = {o: NetworkSizes({"a": 1000}, 2000, 1) for o in ("w8a8", "w2a8")}
+    found = prices(["a"], networks, {"a": {"w2a8": losing(RUINED)}}, REFERENCE)
     assert list(found.choices["a"]) == ["w8a8"]
 
 
@@ -73,10 +117,11 @@ def test_every_choice_has_a_reason(found: Prices) -> None:
     plan = plan_of_allocation(base, found, allocation, "noise")
     assert plan.layer("a").weight_bits == 4
     assert plan.layer("a").reason == (
-        "w4a8: 600 bytes, adds 0.0001 noise; w8a8 takes 400 bytes more"
+        "w4a8: 600 bytes, 8 us, adds 0.0001 noise; w8a8 takes 400 bytes more"
     )
     assert plan.layer("b").reason == (
-        "w8a8: 3000 bytes, adds 0 noise; w4a8 saves 1400 bytes and adds 0.002 more"
+        "w8a8: 3000 bytes, 20 us, adds 0 noise; w4a8 saves 1400 bytes and adds 0.002 more, "
+        "and takes 25 us"
     )
     assert plan.layer("c") == base.layer("c")
     assert Plan.from_toml(plan.to_toml()) == plan

@@ -9,29 +9,33 @@ import pytest
 
 from tvm_probq.build.compile import compile_model
 from tvm_probq.errors import PlanError
+from tvm_probq.latency.roofline import Roofline
 from tvm_probq.planning.options import Option
-from tvm_probq.planning.sizes import NetworkSizes, by_layer, option_bytes, plan_bytes
+from tvm_probq.planning.sizes import NetworkSizes, option_costs, plan_costs
 from tvm_probq.planning.study import Study
 from tvm_probq.planning.table import SensitivityTable
 from tvm_probq.target.profile import load_profile
 
 PROFILE = load_profile("x86-64")
 TARGET = PROFILE.target()
+ROOFLINE = Roofline(1e9, 1e-3)
 KEY = {"model": "a"}
 
 
 def sizes(study: Study, option: str) -> NetworkSizes:
-    rest = (study.record, TARGET, study.layers, Option.parse(option))
-    return option_bytes(study.model, study.plan, *rest)
+    rest = (study.record, TARGET, None, ROOFLINE)
+    return option_costs(study.model, study.plan, *rest, study.layers, Option.parse(option))
 
 
 def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
     networks = {option: sizes(study, option) for option in ("w8a8", "w4a8:correction=static")}
-    found = by_layer(study.layers, networks)
-    assert list(found) == list(study.layers)
-    for options in found.values():
-        assert list(options) == list(networks)
-        assert 0 < options["w4a8:correction=static"] < options["w8a8"]
+    wide, narrow = networks["w8a8"], networks["w4a8:correction=static"]
+    assert list(wide.layers) == list(narrow.layers) == list(study.layers)
+    for layer in study.layers:
+        assert 0 < narrow.layers[layer] < wide.layers[layer]
+        # The bound is that of the bytes.
+        assert 0 < narrow.layers_us[layer] < wide.layers_us[layer]
+    assert sum(wide.layers_us.values()) < wide.us
     rests = {n.parameters - sum(n.layers.values()) for n in networks.values()}
     assert len(rests) == 1
     assert rests.pop() >= 0
@@ -40,7 +44,8 @@ def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
 @pytest.mark.slow
 def test_they_are_those_of_what_is_compiled(study: Study) -> None:
     plan = study.plan.override(["block1", "logits"], weight_bits=4)
-    parameters, peak = plan_bytes(study.model, plan, study.record, TARGET)
+    parameters, peak, us = plan_costs(study.model, plan, study.record, TARGET, None, None)
+    assert us == 0.0
     compiled = compile_model(study.model, plan, study.record, PROFILE)
     assert (parameters, peak.total) == (compiled.parameter_bytes, compiled.peak_activation_bytes)
 
@@ -48,7 +53,7 @@ def test_they_are_those_of_what_is_compiled(study: Study) -> None:
 def test_a_table_keeps_them(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     table = SensitivityTable(KEY)
-    table.sizes["cpu"] = {"w8a8": NetworkSizes({"b": 2, "a": 1}, 3, 4)}
+    table.sizes["cpu"] = {"w8a8": NetworkSizes({"b": 2, "a": 1}, 3, 4, {"a": 0.5}, 2.0)}
     table.save(path)
     assert SensitivityTable.load(path, KEY) == table
 

@@ -57,13 +57,24 @@ def layer_reports(
 
 def layer_constants(lowered: IRModule) -> dict[str, int]:
     """Bytes of the constants of each layer's kernels, by layer name, of a graph of kernel calls."""
+    return {name: constant_bytes(calls) for name, calls in _layer_calls(lowered).items()}
+
+
+def layer_kernels(lowered: IRModule) -> dict[str, list[str]]:
+    """Names of each layer's kernels, by layer name, of a graph of kernel calls."""
+    return {
+        name: [str(call.args[0].name_hint) for call in calls if is_call(call, *KERNEL_CALLS)]
+        for name, calls in _layer_calls(lowered).items()
+    }
+
+
+def _layer_calls(lowered: IRModule) -> dict[str, list[Any]]:
     definitions = Definitions(lowered["main"])
     found = {}
     for name, call in _markers(definitions).items():
-        calls = [call]
+        found[name] = [call]
         if kernel_kind(lowered, call) in TAILS:
-            calls.append(definitions.made_by(arguments(call)[0]))
-        found[name] = constant_bytes(calls)
+            found[name].append(definitions.made_by(arguments(call)[0]))
     return found
 
 

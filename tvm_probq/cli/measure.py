@@ -33,7 +33,7 @@ CARD_SUFFIX = ".toml"
 # Options in the mode predicted, and w8a8 in the others: all kinds of kernels that plans choose.
 VARIANTS = (
     "w8a8 predicted", "w8a8 static", "w8a8 dynamic", "w4a8:correction=static predicted",
-    "w4a8:correction=leading predicted",
+    "w4a8:correction=leading predicted", "w6a8:correction=static predicted",
 )  # fmt: skip
 
 

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from tvm_probq.planning.study import Sensitivity
     from tvm_probq.planning.table import SensitivityTable
 
-HELP = "pick the bits of every layer under a budget of size or accuracy, to a readable plan"
+HELP = "pick the bits of every layer under a budget of size, latency or accuracy, to a plan"
 WHAT = "the plan"
 SAMPLES = 32
 POINTS = 9
 LOSSES = ("noise", "kl")
+LEAST = {"size": "parameter_bytes", "latency": "latency_us"}
+SAME = 0.03  # share of a layer's estimated time that counts as none
 # A plan that takes more than its options alone promise is made again, this often.
 RETRIES = 4
 
@@ -43,6 +45,7 @@ class Chosen(NamedTuple):
     plan: Plan
     parameter_bytes: int
     peak: Peak
+    us: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +65,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", action="append", default=[], metavar="KIND=NUMBER",
         help="size=0.6: parameter bytes, as a share of those of w8a8 everywhere; size=150000: in "
-        "bytes; drop=0.5: signal-to-noise of the outputs below that of w8a8, in dB; peak=65536: "
+        "bytes; latency=0.9 or latency=350: estimated time, as such a share or in microseconds; "
+        "drop=0.5: signal-to-noise of the outputs below that of w8a8, in dB; peak=65536: "
         "bytes of activations that are alive together; one of each kind may be given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--least", choices=tuple(LEAST), default="size",
+        help="what to make least within a drop alone (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kernels", type=Path, metavar="FILE",
+        help="what `tvm-probq measure` wrote for the target (default: what is shipped with it, "
+        "else the peak figures of its profile)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-slower", action="store_true",
+        help="also offer options that make a layer slower than 8 bits, where that is measured",
     )  # fmt: skip
     parser.add_argument(
         "--option", action="append", default=[], metavar="SCHEME[:correction=C]",
@@ -104,20 +121,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tvm_probq.planning.budget import Budget
     from tvm_probq.planning.options import REFERENCE, default_options, options_of
     from tvm_probq.planning.peak import check_peak, restricted, within_peak
-    from tvm_probq.planning.planner import prices
-    from tvm_probq.planning.sizes import by_layer
+    from tvm_probq.latency.estimator import estimator_of
+    from tvm_probq.planning.planner import prices, with_measured_times
     from tvm_probq.planning.table import SensitivityTable
 
     cache = args.cache or args.output.with_suffix(".sensitivity.json")
     for path in (args.output, cache, *([args.plot] if args.plot else [])):
         check_writable(path, what=WHAT, kind=PlanError)
     _check_workers(args)
-    budget = Budget.parse(args.budget)
+    budget = Budget.parse(args.budget, LEAST[args.least])
     offered = options_of(args.option or default_options(args.mode))
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
     for option in offered:
         plans.check_target(Plan(option.layer(LayerPlan())), profile)
-    subject = planning_subject.load(args, profile.target())
+    estimator = estimator_of(profile, args.kernels)
+    if estimator is None and (budget.latency is not None or args.least == "latency"):
+        raise UsageError(
+            f"nothing is known of how long kernels of {profile.name} take", where="--budget",
+            fix="measure them with `tvm-probq measure` and give --kernels, or add [roofline] to "
+            "the profile",
+        )  # fmt: skip
+    subject = planning_subject.load(args, profile, estimator)
     table = SensitivityTable.load(cache, subject.key)
     networks = _sized(args, subject, offered, table, cache)
     allowed = within_peak(budget.peak, networks)
@@ -125,8 +149,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_peak(budget.peak, subject.reference_peak())
     _measure(args, subject, offered, table, cache)
     uniform = networks[REFERENCE]
-    sizes = by_layer(subject.study.layers, networks)
-    found = prices(sizes, uniform.parameters, table.measured, _reference(table))
+    found = prices(subject.study.layers, networks, table.measured, _reference(table))
+    if estimator is not None and estimator.measured:
+        found = with_measured_times(found, SAME, slower=args.allow_slower)
     if args.loss == "kl" and found.reference.kl is None:
         raise UsageError(
             "--loss kl is given, but the outputs are no class scores",
@@ -139,6 +164,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "plan": str(args.output), "model": subject.model.source, "target": profile.name,
         "mode": args.mode, "budget": str(budget), "samples": subject.key["samples"],
         **_figures(args.loss, found, chosen, subject.study.of_plan(chosen.plan)),
+        "latency": None if estimator is None else {
+            "source": estimator.source, "uniform_us": uniform.us, "planned_us": chosen.us,
+            "may_be_slower": args.allow_slower or not estimator.measured,
+        },
         "peak_activation_bytes": {"uniform": uniform.peak, "measured": chosen.peak.total},
         "cache": str(cache), "plot": str(args.plot) if args.plot else None,
     }  # fmt: skip
@@ -154,19 +183,21 @@ def show(result: dict[str, Any]) -> str:
     from tvm_probq.report.tables import Cell, table
 
     rows: list[list[Cell]] = [
-        [row["name"], row["option"], row["parameter_bytes"], row["added_noise"], row["added_kl"]]
+        [row["name"], row["option"], row["parameter_bytes"], row["us"], row["added_noise"],
+         row["added_kl"]]
         for row in result["layers"]
-    ]
+    ]  # fmt: skip
     front: list[list[Cell]] = [
-        [f"{row['share']:.3f}", row["parameter_bytes"], f"{row['sqnr_db']:.2f} dB", row["added_kl"],
+        [f"{row['share']:.3f}", row["parameter_bytes"], row["us"], f"{row['sqnr_db']:.2f} dB",
+         row["added_kl"],
          ", ".join(f"{count} {name}" for name, count in row["options"].items())]
         for row in result["front"]
     ]  # fmt: skip
     return "\n".join(
         [
-            table(["layer", "option", "bytes", "added noise", "added kl"], rows),
+            table(["layer", "option", "bytes", "us", "added noise", "added kl"], rows),
             "",
-            table(["size", "bytes", "predicted", "added kl", "layers"], front),
+            table(["size", "bytes", "us", "predicted", "added kl", "layers"], front),
             "",
             *_summary(result),
             f"{result['plan']}: for `tvm-probq compile --plan`",
@@ -232,14 +263,14 @@ def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chose
     """A plan that really takes no more parameter bytes than the budget."""
     from tvm_probq.planning.planner import choose, choose_greedily, plan_of_allocation
 
-    limit, margin = budget.size_bytes(found.uniform_bytes), 0
+    limit, margin = budget.size_bytes(found.uniform.parameter_bytes), 0
     for _ in range(RETRIES):
         allocation = choose(found, budget, loss, margin)
         plan = plan_of_allocation(subject.study.plan, found, allocation, loss)
-        size, peak = subject.bytes_of(plan)
+        size, peak, us = subject.costs_of(plan)
         if limit is None or size <= limit:
             greedy = choose_greedily(found, budget, loss, margin)
-            return Chosen(allocation, greedy, plan, size, peak)
+            return Chosen(allocation, greedy, plan, size, peak, us)
         margin += math.ceil(size - limit)
     raise PlanError(
         f"no plan within {limit:.0f} bytes was found", where="--budget",
@@ -250,14 +281,15 @@ def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chose
 def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dict[str, Any]:
     """What is predicted of an allocation, and what is measured of its plan."""
     from tvm_probq.planning.allocate import pareto_front
-    from tvm_probq.planning.budget import BYTES, KL, NOISE
+    from tvm_probq.planning.budget import BYTES, KL, NOISE, US
     from tvm_probq.planning.distance import decibels
 
     def figures(one: Allocation) -> dict[str, Any]:
         bytes_ = found.size_bytes(one)
         return {
             "parameter_bytes": bytes_,
-            "share": bytes_ / found.uniform_bytes,
+            "share": bytes_ / found.uniform.parameter_bytes,
+            "us": found.us(one),
             "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
             "added_noise": one.totals[NOISE],
             "added_kl": one.totals.get(KL),
@@ -265,7 +297,7 @@ def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dic
 
     front = pareto_front(found.choices, loss, BYTES, POINTS)
     layers = [
-        {"name": name, "option": option, "parameter_bytes": int(costs[BYTES]),
+        {"name": name, "option": option, "parameter_bytes": int(costs[BYTES]), "us": costs.get(US),
          "added_noise": costs[NOISE], "added_kl": costs.get(KL)}
         for name, option in chosen.best.chosen.items()
         for costs in [found.choices[name][option]]
@@ -274,7 +306,8 @@ def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dic
         "loss": loss,
         "gap": chosen.best.gap,
         "uniform": {
-            "parameter_bytes": found.uniform_bytes,
+            "parameter_bytes": found.uniform.parameter_bytes,
+            "us": found.uniform.us or None,
             "share": 1.0,
             "sqnr_db": decibels(found.reference.noise),
             "agreement": found.reference.agreement,
@@ -283,7 +316,8 @@ def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dic
         "greedy": None if chosen.greedy is None else figures(chosen.greedy),
         "measured": {
             "parameter_bytes": chosen.parameter_bytes,
-            "share": chosen.parameter_bytes / found.uniform_bytes,
+            "share": chosen.parameter_bytes / found.uniform.parameter_bytes,
+            "us": chosen.us or None,
             "sqnr_db": decibels(real.noise),
             "added_noise": real.added_noise,
             "added_kl": real.added_kl,
@@ -305,12 +339,15 @@ def _summary(result: dict[str, Any]) -> list[str]:
         size = f"{row['parameter_bytes']} bytes ({row['share']:.3f})"
         loss = row.get(f"added_{result['loss']}")
         adds = "" if loss is None else f", adds {loss:.4g} {result['loss']}"
-        lines.append(f"{name}: {size}, {row['sqnr_db']:.2f} dB{adds}")
+        time = "" if row["us"] is None else f", {row['us']:.4g} us"
+        lines.append(f"{name}: {size}{time}, {row['sqnr_db']:.2f} dB{adds}")
     if real["agreement"] is not None:
         lines[-1] += (
             f", same class as float {100 * real['agreement']:.1f} % "
             f"(uniform {100 * result['uniform']['agreement']:.1f} %)"
         )
+    if result["latency"] is not None:
+        lines.append(f"times are estimated: {result['latency']['source']}")
     peak = result["peak_activation_bytes"]
     lines.append(f"peak of activations: {peak['measured']} bytes (uniform {peak['uniform']})")
     return lines

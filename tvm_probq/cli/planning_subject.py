@@ -17,11 +17,13 @@ from tvm_probq.data.cards import Card
 from tvm_probq.errors import UsageError
 from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.plan.plan import Plan, plan_of
+from tvm_probq.target.profile import TargetProfile
 
 if TYPE_CHECKING:
     from tvm_probq.build.memory import Peak
     from tvm_probq.calibration.record import CalibrationRecord
     from tvm_probq.frontend.onnx import Model
+    from tvm_probq.latency.estimator import Estimator
     from tvm_probq.planning.options import Option
     from tvm_probq.planning.sizes import NetworkSizes
     from tvm_probq.planning.study import Study
@@ -46,34 +48,44 @@ class Subject:
         What these depend on.
     target : tvm.target.Target
         Whose kernels decide the bytes.
+    tiles : Tiles or None
+        Loop sizes of these kernels.
+    estimator : Estimator or None
+        Knows how long they take, where anything is known.
     """
 
     model: Model
     study: Study
     key: dict[str, Any]
     target: Any
+    tiles: Any
+    estimator: Estimator | None
 
     @property
     def target_key(self) -> str:
-        """What sizes depend on, beside `key` and the option."""
-        return f"{__version__} {self.target}"
+        """What sizes and times depend on, beside `key` and the option."""
+        known = "" if self.estimator is None else self.estimator.identity
+        return f"{__version__} {self.target} {known}"
 
     def sizes(self, option: Option) -> NetworkSizes:
-        """Bytes with one option for all layers."""
-        from tvm_probq.planning.sizes import option_bytes
+        """Bytes and time with one option for all layers."""
+        from tvm_probq.planning.sizes import option_costs
 
-        rest = (self.study.record, self.target, self.study.layers, option)
-        return option_bytes(self.model, self._fastest, *rest)
+        return option_costs(self.model, self._fastest, *self._rest, self.study.layers, option)
 
     def reference_peak(self) -> Peak:
         """The peak of activations with w8a8."""
-        return self.bytes_of(self._fastest)[1]
+        return self.costs_of(self._fastest)[1]
 
-    def bytes_of(self, plan: Plan) -> tuple[int, Peak]:
-        """Bytes of the parameters with a plan, and the peak of activations."""
-        from tvm_probq.planning.sizes import plan_bytes
+    def costs_of(self, plan: Plan) -> tuple[int, Peak, float]:
+        """Bytes of the parameters with a plan, the peak of activations, estimated microseconds."""
+        from tvm_probq.planning.sizes import plan_costs
 
-        return plan_bytes(self.model, plan, self.study.record, self.target)
+        return plan_costs(self.model, plan, *self._rest)
+
+    @property
+    def _rest(self) -> tuple[CalibrationRecord, Any, Any, Estimator | None]:
+        return self.study.record, self.target, self.tiles, self.estimator
 
     @property
     def _fastest(self) -> Plan:
@@ -82,7 +94,7 @@ class Subject:
         return Plan(replace(self.study.plan.default, rounding="nearest"), layers)
 
 
-def load(args: argparse.Namespace, target: Any) -> Subject:
+def load(args: argparse.Namespace, profile: TargetProfile, estimator: Estimator | None) -> Subject:
     """Load what the options of ``plan`` name.
 
     Raises
@@ -93,6 +105,7 @@ def load(args: argparse.Namespace, target: Any) -> Subject:
     from tvm_probq.build.artefact import record_bytes
     from tvm_probq.planning.study import Study
     from tvm_probq.planning.table import table_key
+    from tvm_probq.tuning.database import shipped_database
 
     card = sources.card_of(args)
     model = sources.model_of(args, card)
@@ -110,7 +123,8 @@ def load(args: argparse.Namespace, target: Any) -> Subject:
     batched = model if batch == 1 else sources.model_of(args, card, batch)
     key = table_key(model.sha256, record_bytes(record), samples.identity, len(singles), plan)
     study = Study(batched, plan, record, _layers(model, plan), _stacked(singles, batch))
-    return Subject(model, study, key, target)
+    tiles = shipped_database(profile.name)
+    return Subject(model, study, key, profile.target(), tiles, estimator)
 
 
 def _held_out(
@@ -130,7 +144,7 @@ def _held_out(
 
 
 def _base(args: argparse.Namespace, model: Model) -> Plan:
-    given = argparse.Namespace(scheme=[], mode=[], skip=args.skip)
+    given = argparse.Namespace(scheme=[], mode=[], bits=[], skip=args.skip)
     return plans.override_layers(plan_of("w8a8", args.mode), given, sources.layer_names(model))
 
 

@@ -42,7 +42,7 @@ def pack_planes(codes: Codes, bits: int) -> Bytes:
     Parameters
     ----------
     codes : ndarray of int8, shape [..., registers, size]
-        Codes of `bits` bits; zeros are added up to whole groups.
+        Codes, of which the lower `bits` bits are kept; zeros are added up to whole groups.
     bits : int
         6, 4 or 2.
 

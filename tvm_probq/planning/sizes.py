@@ -1,7 +1,7 @@
-"""What each option of a layer costs in bytes: those that the kernels of a target store."""
+"""What each option of a layer costs: the bytes of a target's kernels, and their time."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import tvm
@@ -10,16 +10,23 @@ from tvm.ir import IRModule
 from tvm_probq.build.compile import quantized
 from tvm_probq.build.layer_reports import layer_constants
 from tvm_probq.build.memory import Peak, parameter_bytes, peak_of
+from tvm_probq.calibration.marked import marked_tensors
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model
+from tvm_probq.latency.estimator import Estimator
+from tvm_probq.latency.network import NetworkLatency, network_latency
+from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.passes.pipeline import kernel_passes
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.options import Option
 
+BY_LAYER = ("layers", "layers_us")
+DIGITS = 6
+
 
 @dataclass(frozen=True)
 class NetworkSizes:
-    """Bytes of a network, all of whose layers have one option.
+    """Bytes and time of a network, all of whose layers have one option.
 
     What is of no layer, and what layers have beside, is the same with every option.
 
@@ -31,15 +38,22 @@ class NetworkSizes:
         Of the whole network.
     peak : int
         Largest sum of activations that are alive together.
+    layers_us : dict
+        Estimated microseconds by layer; empty where nothing is known of the target.
+    us : float
+        Of the whole network.
     """
 
     layers: dict[str, int]
     parameters: int
     peak: int
+    layers_us: dict[str, float] = field(default_factory=dict)
+    us: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, layers in the order of their names."""
-        return {**asdict(self), "layers": dict(sorted(self.layers.items()))}
+        by_layer = {name: dict(sorted(getattr(self, name).items())) for name in BY_LAYER}
+        return {**asdict(self), **by_layer}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "NetworkSizes":
@@ -54,42 +68,62 @@ class NetworkSizes:
         for value in (*found.layers.values(), found.parameters, found.peak):
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{value!r} is no number of bytes")
+        for us in (*found.layers_us.values(), found.us):
+            if isinstance(us, bool) or not isinstance(us, int | float) or not us >= 0:
+                raise ValueError(f"{us!r} is no time")
         return found
 
 
-def lowered(model: Model, plan: Plan, record: CalibrationRecord, target: Any) -> IRModule:
+def lowered(
+    model: Model, plan: Plan, record: CalibrationRecord, target: Any, tiles: Tiles | None
+) -> IRModule:
     """The calls of kernels that `compile_model` builds."""
     integer = quantized(model, plan, record)
-    return tvm.transform.Sequential(kernel_passes(target))(integer)
+    return tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
 
 
-def plan_bytes(
-    model: Model, plan: Plan, record: CalibrationRecord, target: Any
-) -> tuple[int, Peak]:
-    """Parameter bytes of a network with any plan, and its peak of activations."""
-    mod = lowered(model, plan, record, target)
-    return parameter_bytes(mod), peak_of(mod)
-
-
-def option_bytes(
+def plan_costs(
     model: Model,
     plan: Plan,
     record: CalibrationRecord,
     target: Any,
+    tiles: Tiles | None,
+    estimator: Estimator | None,
+) -> tuple[int, Peak, float]:
+    """Parameter bytes of a network with any plan, its peak of activations, its microseconds."""
+    mod = lowered(model, plan, record, target, tiles)
+    return parameter_bytes(mod), peak_of(mod), _latency(model, mod, target, estimator).total
+
+
+def option_costs(
+    model: Model,
+    plan: Plan,
+    record: CalibrationRecord,
+    target: Any,
+    tiles: Tiles | None,
+    estimator: Estimator | None,
     names: Sequence[str],
     option: Option,
 ) -> NetworkSizes:
-    """Bytes with an option for all layers of `names` at once."""
-    mod = lowered(model, plan.override(names, **option.changes), record, target)
+    """Bytes and time with an option for all layers of `names` at once."""
+    mod = lowered(model, plan.override(names, **option.changes), record, target, tiles)
     found = layer_constants(mod)
     layers = {name: found[name] for name in names if name in found}
-    return NetworkSizes(layers, parameter_bytes(mod), peak_of(mod).total)
+    latency = _latency(model, mod, target, estimator)
+    us = {name: _digits(latency.layers[name]) for name in names if name in latency.layers}
+    sizes = (layers, parameter_bytes(mod), peak_of(mod).total)
+    return NetworkSizes(*sizes, us, _digits(latency.total))
 
 
-def by_layer(
-    names: Sequence[str], networks: Mapping[str, NetworkSizes]
-) -> dict[str, dict[str, int]]:
-    """Bytes of each layer by option, from those of networks by option."""
-    return {
-        name: {option: sizes.layers[name] for option, sizes in networks.items()} for name in names
-    }
+def _latency(
+    model: Model, mod: IRModule, target: Any, estimator: Estimator | None
+) -> NetworkLatency:
+    if estimator is None:
+        return NetworkLatency({}, 0.0)
+    marked = marked_tensors(model.mod).items()
+    macs = {name: float(m.layer.geometry.macs) for name, m in marked if m.layer is not None}
+    return network_latency(mod, target, estimator, macs)
+
+
+def _digits(us: float) -> float:
+    return float(f"{us:.{DIGITS}g}")

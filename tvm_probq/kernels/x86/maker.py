@@ -21,7 +21,7 @@ from tvm_probq.kernels.x86.geometry import vector_unit
 from tvm_probq.kernels.x86.packing import pack_conv, pack_depthwise, pack_depthwise_dots
 from tvm_probq.kernels.x86.tiles import default_tile, dots_fit
 from tvm_probq.kernels.x86.traced import replay
-from tvm_probq.kernels.x86.unpacking import byte_shape, packed_weights
+from tvm_probq.kernels.x86.unpacking import byte_shape, is_biased, packed_weights
 
 
 class X86Maker:
@@ -68,7 +68,7 @@ class X86Maker:
         """Codes in that shape."""
         unit = vector_unit(spec, self.target)
         if not spec.depthwise:
-            return pack_conv(spec, weights, byte_shape(spec, unit, tile))
+            return pack_conv(spec, weights, byte_shape(spec, unit, tile), is_biased(unit))
         shape, _ = self.packed_shape(spec, tile)
         dots = dots_fit(spec, unit)
         return (pack_depthwise_dots if dots else pack_depthwise)(spec, weights, shape)

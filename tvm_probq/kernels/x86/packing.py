@@ -13,7 +13,9 @@ LANES = 16
 TILED_RANK = 7
 
 
-def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed:
+def pack_conv(
+    spec: LayerSpec, weights: Codes, shape: tuple[int, ...], biased: bool = False
+) -> Packed:
     """Codes OHWI to ``[blocks, KH, KW, steps, 16, bytes]``, zeros in the padding.
 
     Parameters
@@ -25,6 +27,8 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     shape : tuple of int
         `tvm_probq.kernels.x86.unpacking.byte_shape`; a kernel row may be merged to one run of
         bytes (KW = 1).
+    biased : bool
+        See `tvm_probq.kernels.x86.unpacking.is_biased`.
 
     Returns
     -------
@@ -35,6 +39,8 @@ def pack_conv(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Packed
     if spec.weight_bits == 8:
         return found
     registers = found.reshape(shape[0], -1, LANES * shape[-1])
+    if biased:
+        registers = registers + np.int8(1 << spec.weight_bits - 1)
     return pack_planes(registers, spec.weight_bits)
 
 

@@ -70,7 +70,7 @@ class Weights:
         """The weights that the kernel's argument holds."""
         if spec.weight_bits < BYTE:
             scaled = scaled_bits(spec, unit, tile) > 0
-            argument = unpacked(argument, spec.weight_bits, unit.step, scaled)
+            argument = unpacked(argument, spec.weight_bits, unit, scaled)
         return Weights(argument, byte_shape(spec, unit, tile))
 
     def at(self, block: Any, *indices: Any) -> Any:
@@ -89,22 +89,28 @@ def unpacks_ahead(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
     return spec.weight_bits < BYTE and not unpacks_on_the_way(spec, unit, tile)
 
 
+def is_biased(unit: VectorUnit) -> bool:
+    """Whether stored codes are larger by half their range: where they cannot be `scaled_bits`."""
+    return unit.instruction == "vpmaddubsw"
+
+
 def scaled_bits(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
     """Bits by which sums are too large, as codes are left in the upper bits of their bytes.
 
     That saves instructions, which pays where weights are unpacked for each register tile; two
     products of such codes exceed the 16 bits of VPMADDUBSW.
     """
-    fits = unit.instruction != "vpmaddubsw" and unpacks_on_the_way(spec, unit, tile)
+    fits = not is_biased(unit) and unpacks_on_the_way(spec, unit, tile)
     return BYTE - spec.weight_bits if fits else 0
 
 
-def unpacked(weights: te.Tensor, bits: int, step: int, scaled: bool) -> te.Tensor:
+def unpacked(weights: te.Tensor, bits: int, unit: VectorUnit, scaled: bool) -> te.Tensor:
     """A block int8 ``[blocks, groups, registers, lanes, step]`` of the codes in `weights`.
 
     They are in the upper bits of their bytes if they are `scaled`.
     """
     blocks, groups = (int(n) for n in weights.shape[:2])
+    step, sign = unit.step, _byte(1 << bits - 1)
 
     def value(o: Any, g: Any, register: Any, lane: Any, ki: Any) -> Any:
         def plane(number: Any) -> Any:
@@ -113,8 +119,8 @@ def unpacked(weights: te.Tensor, bits: int, step: int, scaled: bool) -> te.Tenso
         code = _code(plane, bits, register)
         if scaled:
             return code.astype("int8")
-        sign = _byte(1 << bits - 1)
-        code = (code >> _byte(BYTE - bits)) ^ sign
+        code = code >> _byte(BYTE - bits)
+        code = code if is_biased(unit) else code ^ sign
         return code.astype("int8") - sign.astype("int8")
 
     shape = (blocks, groups, GROUPS[bits], LANES, step)

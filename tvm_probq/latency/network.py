@@ -1,0 +1,56 @@
+"""The time of a network and of each of its layers, from those of its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tvm
+from tvm.ir import IRModule
+
+from tvm_probq.build.layer_reports import layer_kernels
+from tvm_probq.latency.estimator import Estimator
+from tvm_probq.latency.ticked import fused_calls
+
+
+@dataclass(frozen=True)
+class NetworkLatency:
+    """Estimated times in microseconds, with one thread.
+
+    Attributes
+    ----------
+    layers : dict
+        By layer: its kernel, with what it predicts inside.
+    total : float
+        Of all kernels, those that belong to no layer too.
+    """
+
+    layers: dict[str, float]
+    total: float
+
+
+def network_latency(
+    lowered: IRModule, target: tvm.target.Target, estimator: Estimator, macs: Mapping[str, float]
+) -> NetworkLatency:
+    """Estimate a graph of kernel calls.
+
+    Parameters
+    ----------
+    lowered : IRModule
+        The graph, with the markers of layers.
+    target : tvm.target.Target
+        What it was lowered for.
+    estimator : Estimator
+        Of the target.
+    macs : mapping
+        Multiply-accumulates of each layer, by name.
+    """
+    of_layers = layer_kernels(lowered)
+    by_kernel = {name: macs.get(layer, 0.0) for layer, names in of_layers.items() for name in names}
+    calls = [call for run in fused_calls(lowered, target) for call in run]
+    times = estimator.us(calls, [by_kernel.get(call.name, 0.0) for call in calls])
+    us = dict(zip((call.name for call in calls), map(float, times), strict=True))
+    layers = {
+        layer: sum(us[name] for name in names if name in us) for layer, names in of_layers.items()
+    }
+    return NetworkLatency(layers, float(times.sum()))
