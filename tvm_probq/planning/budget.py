@@ -121,8 +121,7 @@ class Budget:
                 f"the budget of {size:.0f} bytes cannot be met", where="--budget",
                 why=f"the smallest options take {least:.0f} bytes, {least / whole:.3f} of the "
                 f"{whole} of uniform w8a8",
-                fix="allow more, offer narrower options with --option, or options that take "
-                "longer than 8 bits with --allow-slower",
+                fix="allow more, or offer narrower options with --option",
             )  # fmt: skip
         if us is None:
             return
