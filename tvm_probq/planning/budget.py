@@ -131,7 +131,7 @@ class Budget:
                 f"the budget of {us:.4g} us cannot be met", where="--budget",
                 why=f"the fastest options take {fastest:.4g} us, {fastest / uniform.us:.3f} of the "
                 f"{uniform.us:.4g} of uniform w8a8",
-                fix="allow more; what `plan` prints without this budget says which layers take long",
+                fix="allow more; `plan` with another budget shows which layers take long",
             )  # fmt: skip
 
     def __str__(self) -> str:
