@@ -71,7 +71,9 @@ def test_equals_the_simulator(gpu: Device, case: Case, scheme: str) -> None:
 @pytest.mark.parametrize("options", [{"surrogate": "iid"}, {"per_channel": True}])
 def test_other_surrogates_equal_the_simulator(gpu: Device, mixed: Case, options: Any) -> None:
     plan = plan_of("w8a6p", **options)
-    check(compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE)), mixed.samples[:3])
+    check(
+        compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE)), mixed.samples[:3]
+    )
 
 
 def saved(case: Case, path: Path) -> Compiled:
@@ -109,7 +111,10 @@ def test_too_little_memory_is_explained(gpu: Device, mixed: Case, tmp_path: Path
 def test_an_older_device_is_explained(gpu: Device, mixed: Case, tmp_path: Path) -> None:
     path = tmp_path / "model.probq"
     saved(mixed, path)
-    with gpu.capability(7, 5), pytest.raises(ArtefactError, match="for sm_80, this device is sm_75"):
+    with (
+        gpu.capability(7, 5),
+        pytest.raises(ArtefactError, match="for sm_80, this device is sm_75"),
+    ):
         Runner(load_artefact(path))
 
 
