@@ -16,6 +16,8 @@ from tvm import relax
 from tvm_probq.build.artefact import DEVICE_IMAGE, DEVICE_SOURCE, load_artefact, save_artefact
 from tvm_probq.build.compile import compile_model
 from tvm_probq.build.compiled import Compiled
+from tvm_probq.data.cards import load_card
+from tvm_probq.data.sets import model_inputs
 from tvm_probq.errors import ArtefactError, EnvironmentProblem
 from tvm_probq.kernels.cuda import nvcc
 from tvm_probq.plan.plan import plan_of
@@ -71,7 +73,9 @@ def test_equals_the_simulator(gpu: Device, case: Case, scheme: str) -> None:
 @pytest.mark.parametrize("options", [{"surrogate": "iid"}, {"per_channel": True}])
 def test_other_surrogates_equal_the_simulator(gpu: Device, mixed: Case, options: Any) -> None:
     plan = plan_of("w8a6p", **options)
-    check(compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE)), mixed.samples[:3])
+    check(
+        compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE)), mixed.samples[:3]
+    )
 
 
 def saved(case: Case, path: Path) -> Compiled:
@@ -109,7 +113,10 @@ def test_too_little_memory_is_explained(gpu: Device, mixed: Case, tmp_path: Path
 def test_an_older_device_is_explained(gpu: Device, mixed: Case, tmp_path: Path) -> None:
     path = tmp_path / "model.probq"
     saved(mixed, path)
-    with gpu.capability(7, 5), pytest.raises(ArtefactError, match="for sm_80, this device is sm_75"):
+    with (
+        gpu.capability(7, 5),
+        pytest.raises(ArtefactError, match="for sm_80, this device is sm_75"),
+    ):
         Runner(load_artefact(path))
 
 
@@ -125,3 +132,14 @@ def test_device_code_of_a_network_compiles(
     assert compiled.device.program is not None
     assert all(use.spilled_bytes == 0 for use in compiled.device.program.uses.values())
     assert len(load_artefact(path).members[DEVICE_IMAGE]) > 1000
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet20", "imagenet_mobilenet_v1_075"])
+def test_trained_networks_equal_the_simulator(gpu: Device, shared_data: Path, name: str) -> None:
+    card = load_card(shared_data / "cards" / f"{name}.toml")
+    (batch,) = model_inputs(card, "calibration", 2, 2)
+    network = Case(card.model, np.asarray(batch.x))
+    before = gpu.launches
+    plan, profile = plan_of("w8a8p"), load_profile(PROFILE)
+    check(compile_model(network.model(1), plan, network.record, profile), network.samples[:1])
+    assert gpu.launches > before
