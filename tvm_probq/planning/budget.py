@@ -137,7 +137,8 @@ class Budget:
     def __str__(self) -> str:
         """As it is written."""
         parts: Mapping[str, float | None] = {kind: getattr(self, kind) for kind in KINDS}
-        return " ".join(f"{kind}={value:g}" for kind, value in parts.items() if value is not None)
+        given = {kind: value for kind, value in parts.items() if value is not None}
+        return " ".join(f"{kind}={value:.12g}" for kind, value in given.items())
 
 
 def _least(choices: Choices, cost: str) -> float:
