@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
     ]
 )
 PAGES = (
-    "architecture", "artefact", "boards", "errors", "numerics", "operators", "passes", "planning",
+    "architecture", "artefact", "boards", "cuda", "errors", "numerics", "operators", "passes", "planning",
     "targets", "tuning",
 )  # fmt: skip
 

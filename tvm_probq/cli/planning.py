@@ -118,10 +118,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what is not measured yet, choose, check and write."""
+    from tvm_probq.latency.estimator import estimator_of
     from tvm_probq.planning.budget import Budget
     from tvm_probq.planning.options import REFERENCE, default_options, options_of
     from tvm_probq.planning.peak import check_peak, restricted, within_peak
-    from tvm_probq.latency.estimator import estimator_of
     from tvm_probq.planning.planner import prices, with_measured_times
     from tvm_probq.planning.table import SensitivityTable
 
