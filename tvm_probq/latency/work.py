@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tvm import tirx
-from tvm.ir import Call, StringImm, TensorLoad
+from tvm.ir import Call, PointerType, StringImm, TensorLoad
 from tvm.runtime import DataType
 from tvm.s_tir import SBlock, SBlockRealize
 from tvm.tirx import ForKind
@@ -161,7 +161,7 @@ class _Walk:
         parts = [part for part in args if not isinstance(part, StringImm | str)]
         varies = _union(self._expression(part, times, lanes) for part in parts)
         kind = _kind_of_call(name)
-        if kind:
+        if kind and not isinstance(call.ty, PointerType):  # an address is no work
             self._count(kind, call, self._once(times, varies), lanes)
         return varies
 
