@@ -27,8 +27,8 @@ DOCUMENTS = sorted(
     ]
 )
 PAGES = (
-    "architecture", "artefact", "boards", "errors", "numerics", "operators", "passes", "planning",
-    "targets", "tuning",
+    "architecture", "artefact", "boards", "cuda", "errors", "numerics", "operators", "passes",
+    "planning", "targets", "tuning",
 )  # fmt: skip
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

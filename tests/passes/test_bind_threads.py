@@ -5,8 +5,8 @@ from __future__ import annotations
 import tvm
 from tvm import tirx
 from tvm.ir import assert_structural_equal
-from tvm.script import ir as I  # noqa: N812
-from tvm.script import tirx as T  # noqa: N812
+from tvm.script import ir as I
+from tvm.script import tirx as T
 
 from tvm_probq.kernels.cuda.launch import launch_kernel
 from tvm_probq.kernels.small.emit import Argument

@@ -205,7 +205,8 @@ def test_a_bad_arm_target_is_explained(
 
 def test_attributes_add_features(make_profile: MakeProfile, repository: Path) -> None:
     text = (repository / "targets" / "arm-a72.toml").read_text(encoding="utf-8")
-    text = text.replace('["neon"]', '["neon", "dotprod"]') + 'mattr = ["+dotprod", "-crc"]\n'
+    text = text.replace('["neon"]', '["neon", "dotprod"]')
+    text = text.replace("mcpu =", 'mattr = ["+dotprod", "-crc"]\nmcpu =')
     assert load_profile(make_profile(text)).target().attrs["mcpu"] == "cortex-a72"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_probq.cli import calibrate, options, plans, runners, samples, sources
+from tvm_probq.cli import calibrate, devices, options, plans, runners, samples, sources
 from tvm_probq.cli.progress import say
 from tvm_probq.data.cards import Card, load_card
 from tvm_probq.errors import ArtefactError, UnsupportedError, UsageError
@@ -145,6 +145,7 @@ def _of_artefact(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
 
     artefact = runners.load(args.subject, args)
     said = artefact.manifest
+    devices.require_cpu(said.target.tvm_target, "bench", str(args.subject))
     card = sources.card_of(args)
     path = args.model or (None if card is None else card.model)
     model = None if path is None else _float_model(path, artefact, args)
@@ -177,6 +178,7 @@ def _of_model(args: argparse.Namespace) -> tuple[Subject, dict[str, Any]]:
     is_card = args.subject.suffix == CARD_SUFFIX
     card = load_card(args.subject) if is_card else sources.card_of(args)
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
+    devices.require_cpu(profile.tvm_target, "bench", profile.name)
     scheme, chosen = args.scheme or plans.DEFAULT_SCHEME, args.modes or DEFAULT_MODES
     for mode in chosen:
         plans.check_target(plan_of(scheme, mode), profile)

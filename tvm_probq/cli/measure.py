@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_probq.cli import calibrate, options, samples, sources
+from tvm_probq.cli import calibrate, devices, options, samples, sources
 from tvm_probq.cli.progress import say
 from tvm_probq.data.cards import load_card
 from tvm_probq.errors import TargetError, UsageError
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tvm_probq.latency.place import Here, OnBoard
 
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
+    devices.require_cpu(profile.tvm_target, "measure", profile.name)
     variants = args.variant or list(VARIANTS)
     plans = {variant: plan_of_variant(variant) for variant in variants}
     place: Place = Here(profile) if board is None else OnBoard(profile, board, args.timeout)

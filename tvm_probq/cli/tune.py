@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_probq.cli import calibrate, options, plans, samples, sources, tune_search
+from tvm_probq.cli import calibrate, devices, options, plans, samples, sources, tune_search
 from tvm_probq.cli.progress import say
 from tvm_probq.errors import UsageError
 from tvm_probq.report.tables import Cell, table
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Tune until the time is over or nothing is left to try."""
     plan = plans.plan_from(args)
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
+    devices.require_cpu(profile.tvm_target, "tune", profile.name)
     plans.check_target(plan, profile)
     board = options.board_of(args)
     tune_search.check_space(args.space, profile)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from tvm_probq.kernels.codes import Codes, Packed, nibbles
 from tvm_probq.kernels.spec import LayerSpec
 
 CHUNK = 16  # codes that a thread loads at once
 NIBBLE = 4
+Bytes = npt.NDArray[np.uint8]
 
 
 def packed_shape(spec: LayerSpec) -> tuple[tuple[int, ...], str]:
@@ -36,15 +38,23 @@ def pack(spec: LayerSpec, weights: Codes) -> Packed:
     if spec.weight_bits == 8:
         return np.ascontiguousarray(rows)
     half = 1 << spec.weight_bits - 1
-    words = (rows + half).astype(np.uint8).reshape(spec.out_channels, -1, 4, 4)
-    planes = []
+    codes = (rows + half).astype(np.uint8).reshape(spec.out_channels, -1, 4, 4)
+    planes: list[Bytes] = []
     if spec.weight_bits >= NIBBLE:
-        low = words & 15
-        planes += [low[:, :, 0] | low[:, :, 1] << 4, low[:, :, 2] | low[:, :, 3] << 4]
-        words = words >> NIBBLE
+        low = codes & np.uint8(15)
+        planes += [_together(low[:, :, :2], NIBBLE), _together(low[:, :, 2:], NIBBLE)]
+        codes = codes >> np.uint8(NIBBLE)
     if spec.weight_bits != NIBBLE:
-        planes.append(sum(words[:, :, i] << 2 * i for i in range(4)))
-    return np.ascontiguousarray(np.concatenate(planes, 2), np.uint8).reshape(shape)
+        planes.append(_together(codes, 2))
+    return np.concatenate(planes, 2).reshape(shape)
+
+
+def _together(parts: Bytes, width: int) -> Bytes:
+    """Bytes ``[OC, chunks, 4]`` of parts ``[OC, chunks, n, 4]``, the first in the lowest bits."""
+    shifts = np.arange(parts.shape[2], dtype=np.uint8) * np.uint8(width)
+    moved: Bytes = parts << shifts[:, None]
+    joined: Bytes = np.bitwise_or.reduce(moved, axis=2)
+    return joined
 
 
 def _pack_depthwise(spec: LayerSpec, weights: Codes) -> Packed:
