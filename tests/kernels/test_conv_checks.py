@@ -80,9 +80,8 @@ def test_codes_beyond_their_proof_are_refused(code: int) -> None:
     [
         {"kind": "llvm", "mtriple": "armv7l-linux-gnueabihf", "mcpu": "cortex-a15"},
         {"kind": "llvm", "mtriple": "riscv64-linux-gnu", "mcpu": "generic-rv64"},
-        {"kind": "cuda", "arch": "sm_80"},
     ],
-    ids=["arm of 32 bits", "riscv", "cuda"],
+    ids=["arm of 32 bits", "riscv"],
 )
 def test_another_architecture_is_refused(kind: dict[str, str]) -> None:
     with pytest.raises(KernelError, match="neither x86 nor 64-bit ARM"):

@@ -28,7 +28,9 @@ FOLDER = Path(next(iter(tvm_probq.passes.__path__)))
 def test_every_file_is_a_pass_of_the_pipeline(annotated_net: Any, target: Any) -> None:
     _, record = annotated_net
     passes = canonical_passes() + quantize_passes(plan_of("w8a8"), record) + kernel_passes(target)
-    names = {p.info.name for p in passes + build_passes(target, Path())}
+    device = tvm.target.Target({"kind": "cuda", "arch": "sm_80"}, host={"kind": "llvm"})
+    passes += build_passes(target, Path(), ticks=True) + build_passes(device, Path())
+    names = {p.info.name for p in passes}
     files = {p.stem for p in FOLDER.glob("*.py")} - {"__init__", "pipeline"}
     assert {n for n in names if n.startswith("probq.")} == {
         "probq." + "".join(word.capitalize() for word in f.split("_")) for f in files

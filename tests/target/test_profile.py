@@ -12,6 +12,7 @@ import pytest
 
 from tvm_probq.errors import TargetError
 from tvm_probq.target import profile as profiles
+from tvm_probq.target.cuda import device_problem
 from tvm_probq.target.profile import TargetProfile, host_profile, load_profile, profile_names
 
 X86 = ("x86-64", "x86-amx", "x86-avx-vnni", "x86-avx2", "x86-avx512", "x86-vnni")
@@ -50,6 +51,24 @@ def declare(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setattr(profiles, "_entries", lambda: (entry,))
 
 
+CUDA = {
+    "cuda-sm75": "sm_75", "cuda-sm80": "sm_80", "cuda-sm86": "sm_86", "cuda-orin": "sm_87",
+    "cuda-sm89": "sm_89", "cuda-sm90": "sm_90",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUDA)
+def test_a_cuda_profile_has_a_device_and_a_host(name: str) -> None:
+    profile = load_profile(name)
+    target = profile.target()
+    assert str(target.attrs["arch"]) == CUDA[name]
+    assert target.host is not None
+    assert profile.is_cuda
+    assert profile.architecture == ("aarch64" if name == "cuda-orin" else "x86_64")
+    assert set(profile.roofline) == {"int8_gmacs", "memory_gbps", "launch_us"}
+    assert not profile.runs_here or not device_problem()
+
+
 @pytest.mark.parametrize("name", X86 + ARM)
 def test_a_shipped_profile_makes_a_target_with_what_it_promises(name: str) -> None:
     from tvm.target.codegen import target_has_features
@@ -64,7 +83,7 @@ def test_a_shipped_profile_makes_a_target_with_what_it_promises(name: str) -> No
 
 
 def test_the_names_are_those_of_the_files() -> None:
-    assert set(X86 + ARM) <= set(profile_names())
+    assert {*X86, *ARM, *CUDA} <= set(profile_names())
 
 
 def test_an_unknown_name_lists_what_exists() -> None:

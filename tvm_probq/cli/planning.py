@@ -78,9 +78,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what `tvm-probq measure` wrote for the target (default: what is shipped with it, "
         "else the peak figures of its profile)",
     )  # fmt: skip
-    parser.add_argument(
+    slower = parser.add_mutually_exclusive_group()
+    slower.add_argument(
         "--allow-slower", action="store_true",
-        help="also offer options that make a layer slower than 8 bits, where that is measured",
+        help="offer options that make a layer slower than 8 bits, too (default: only if no plan "
+        "is within the budget without them; on a target that was measured)",
+    )  # fmt: skip
+    slower.add_argument(
+        "--never-slower", action="store_true",
+        help="no plan, rather than one with a layer that is slower than with 8 bits",
     )  # fmt: skip
     parser.add_argument(
         "--option", action="append", default=[], metavar="SCHEME[:correction=C]",
@@ -118,11 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what is not measured yet, choose, check and write."""
+    from tvm_probq.latency.estimator import estimator_of
     from tvm_probq.planning.budget import Budget
     from tvm_probq.planning.options import REFERENCE, default_options, options_of
     from tvm_probq.planning.peak import check_peak, restricted, within_peak
-    from tvm_probq.latency.estimator import estimator_of
-    from tvm_probq.planning.planner import prices, with_measured_times
+    from tvm_probq.planning.planner import prices, slower_layers
     from tvm_probq.planning.table import SensitivityTable
 
     cache = args.cache or args.output.with_suffix(".sensitivity.json")
@@ -150,14 +156,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _measure(args, subject, offered, table, cache)
     uniform = networks[REFERENCE]
     found = prices(subject.study.layers, networks, table.measured, _reference(table))
-    if estimator is not None and estimator.measured:
-        found = with_measured_times(found, SAME, slower=args.allow_slower)
     if args.loss == "kl" and found.reference.kl is None:
         raise UsageError(
             "--loss kl is given, but the outputs are no class scores",
             where=subject.model.source, fix="leave it out",
         )  # fmt: skip
-    chosen = _chosen(args.loss, subject, restricted(found, allowed), budget)
+    found, chosen = _planned(args, subject, restricted(found, allowed), budget)
     check_peak(budget.peak, chosen.peak)
     say("measuring the plan", quiet=args.quiet)
     result = {
@@ -166,7 +170,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **_figures(args.loss, found, chosen, subject.study.of_plan(chosen.plan)),
         "latency": None if estimator is None else {
             "source": estimator.source, "uniform_us": uniform.us, "planned_us": chosen.us,
-            "may_be_slower": args.allow_slower or not estimator.measured,
+            "slower_layers": slower_layers(found, chosen.best, SAME),
         },
         "peak_activation_bytes": {"uniform": uniform.peak, "measured": chosen.peak.total},
         "cache": str(cache), "plot": str(args.plot) if args.plot else None,
@@ -260,6 +264,26 @@ def _reference(table: SensitivityTable) -> Sensitivity:
     return table.reference
 
 
+def _planned(
+    args: argparse.Namespace, subject: Subject, found: Prices, budget: Budget
+) -> tuple[Prices, Chosen]:
+    """The plan and the prices that it was chosen by: without slower layers if that can be."""
+    from tvm_probq.planning.planner import with_measured_times
+
+    if subject.estimator is None or not subject.estimator.measured:
+        return found, _chosen(args.loss, subject, found, budget)
+    everything = with_measured_times(found, SAME, slower=True)
+    if not args.allow_slower:
+        without = with_measured_times(found, SAME)
+        try:
+            return without, _chosen(args.loss, subject, without, budget)
+        except PlanError:
+            if args.never_slower or without == everything:
+                raise
+        say("no plan is within the budget unless some layers take longer", quiet=args.quiet)
+    return everything, _chosen(args.loss, subject, everything, budget)
+
+
 def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chosen:
     """A plan that really takes no more parameter bytes than the budget."""
     from tvm_probq.planning.planner import choose, choose_greedily, plan_of_allocation
@@ -348,7 +372,9 @@ def _summary(result: dict[str, Any]) -> list[str]:
             f"(uniform {100 * result['uniform']['agreement']:.1f} %)"
         )
     if result["latency"] is not None:
+        slower = result["latency"]["slower_layers"]
         lines.append(f"times are estimated: {result['latency']['source']}")
+        lines.append(f"layers that take longer than with 8 bits: {len(slower) or 'none'}")
     peak = result["peak_activation_bytes"]
     lines.append(f"peak of activations: {peak['measured']} bytes (uniform {peak['uniform']})")
     return lines

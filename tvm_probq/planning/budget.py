@@ -122,8 +122,7 @@ class Budget:
                 f"the budget of {size:.0f} bytes cannot be met", where="--budget",
                 why=f"the smallest options take {least:.0f} bytes, {least / whole:.3f} of the "
                 f"{whole} of uniform w8a8",
-                fix="allow more, offer narrower options with --option, or options that take "
-                "longer than 8 bits with --allow-slower",
+                fix="allow more, or offer narrower options with --option",
             )  # fmt: skip
         if us is None:
             return
@@ -133,8 +132,7 @@ class Budget:
                 f"the budget of {us:.4g} us cannot be met", where="--budget",
                 why=f"the fastest options take {fastest:.4g} us, {fastest / uniform.us:.3f} of the "
                 f"{uniform.us:.4g} of uniform w8a8",
-                fix="allow more; with `--budget drop=... --least latency` alone, `plan` prints what can "
-                "be reached, and which layers take long",
+                fix="allow more; `plan --budget drop=10 --least latency` shows what can be reached",
             )  # fmt: skip
 
     def __str__(self) -> str:

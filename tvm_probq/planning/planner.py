@@ -104,6 +104,16 @@ def with_measured_times(found: Prices, tolerance: float, *, slower: bool = False
     return replace(found, choices=choices)
 
 
+def slower_layers(found: Prices, allocation: Allocation, tolerance: float) -> list[str]:
+    """The layers that take longer than with the reference's option, by more than `tolerance`."""
+    return [
+        layer
+        for layer, option in allocation.chosen.items()
+        for options in [found.choices[layer]]
+        if options[option][US] > options[REFERENCE][US] * (1 + tolerance)
+    ]
+
+
 def choose(found: Prices, budget: Budget, loss: str, margin: int = 0) -> Allocation:
     """The least loss within a budget, or the fewest bytes (or time) within one of the drop alone.
 

@@ -21,7 +21,8 @@ def device_problem() -> str:
     if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return "the CUDA driver does not answer"
     if version.value < OLDEST_DRIVER:
-        return f"the driver knows CUDA {_text(version.value)}, TVM needs {_text(OLDEST_DRIVER)} or newer"
+        known, needed = _text(version.value), _text(OLDEST_DRIVER)
+        return f"the driver knows CUDA {known}, TVM needs {needed} or newer"
     if (
         driver.cuInit(0) != 0
         or driver.cuDeviceGetCount(ctypes.byref(count)) != 0

@@ -11,7 +11,10 @@ from tvm_probq.kernels.cuda.tiles import SHARED_BYTES
 
 MOST_REGISTERS = 255
 MARKS = {"mma.sync": ", true>", "dp4a": ""}  # of a call of device code without its assembly
-_ENTRY = re.compile(r'^extern "C" __global__ [^;{]*?(\w+)\([^;{]*\{(.*?)^\}', re.M | re.DOTALL)
+_ENTRY = re.compile(
+    r'^extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\([^;{]*\{(.*?)^\}',
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def device_sources(executable: Any) -> list[str]:

@@ -48,7 +48,7 @@ class Lanes:
         return tirx.min(self._thread, tirx.const(lanes - 1, "int32"))
 
     def of(self, value: Any) -> Any:
-        """This thread's part of an expression."""
+        """What this thread computes of an expression."""
         if isinstance(value, tirx.Var):
             return self.values.get(value, value)
         if isinstance(value, tirx.IntImm | tirx.FloatImm):

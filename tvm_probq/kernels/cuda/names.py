@@ -37,9 +37,10 @@ def activation_name(activation: Activation) -> str:
 
 def shape_name(spec: LayerSpec) -> str:
     """``Shape<...>``."""
-    sizes = (spec.batch, spec.height, spec.width, spec.in_channels, spec.out_height)
-    sizes += (spec.out_width, spec.out_channels, *spec.kernel, *spec.strides)
-    return template("Shape", *sizes, *spec.pads[:2], *spec.dilation, spec.groups, spec.weight_bits)
+    inputs = (spec.batch, spec.height, spec.width, spec.in_channels)
+    outputs = (spec.out_height, spec.out_width, spec.out_channels)
+    windows = (*spec.kernel, *spec.strides, *spec.pads[:2], *spec.dilation)
+    return template("Shape", *inputs, *outputs, *windows, spec.groups, spec.weight_bits)
 
 
 def tail_name(spec: LayerSpec) -> str:

@@ -67,8 +67,10 @@ CANDIDATES = (
 
 
 def rows_of(spec: LayerSpec) -> tuple[int, int]:
-    """Rows of a product of matrices, and how many of them there are: samples of one position are
-    the rows of one."""
+    """Rows of a product of matrices, and the number of products.
+
+    Samples of one position are the rows of one product.
+    """
     positions = spec.out_height * spec.out_width
     return (spec.batch, 1) if positions == 1 else (positions, spec.batch)
 

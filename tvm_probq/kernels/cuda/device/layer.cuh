@@ -29,16 +29,24 @@ __device__ inline Sixteen sixteen(const void* address) {
 }
 
 // Codes of one output channel, 16 from `first` on; rows of packed weights have S::padded codes.
-// Of 4 bits, the lower halves of 4 bytes are the first four codes plus 8, the upper the next four.
+// Of fewer than 8 bits they are stored plus half of their range, 16 in 2 * bits bytes: planes of
+// their lower 4 bits (two words, of whose bytes the halves are a code) and of 2 bits (one word).
 template <class S>
 __device__ inline Sixteen weights_of(const void* weights, long row, int first) {
   if constexpr (S::bits == 8) {
     return sixteen((const byte*)weights + row * S::padded + first);
   } else {
-    const uint2 packed = *(const uint2*)((const byte*)weights + (row * S::padded + first) / 2);
-    const unsigned low = 0x0f0f0f0fu, eight = 0x08080808u;
-    return {{__vsub4(packed.x & low, eight), __vsub4(packed.x >> 4 & low, eight),
-             __vsub4(packed.y & low, eight), __vsub4(packed.y >> 4 & low, eight)}};
+    const long chunk = (row * S::padded + first) / 16;
+    const unsigned* planes = (const unsigned*)((const byte*)weights + chunk * (2 * S::bits));
+    const unsigned half = (1u << (S::bits - 1)) * 0x01010101u;
+    Sixteen found = {};
+    for (int i = 0; i < 4; ++i) {
+      if (S::bits >= 4) found.words[i] = planes[i / 2] >> 4 * (i % 2) & 0x0f0f0f0fu;
+      if (S::bits == 2) found.words[i] = planes[0] >> 2 * i & 0x03030303u;
+      if (S::bits == 6) found.words[i] |= (planes[2] >> 2 * i & 0x03030303u) << 4;
+      found.words[i] = __vsub4(found.words[i], half);
+    }
+    return found;
   }
 }
 

@@ -1,0 +1,153 @@
+"""Layer kernels for CUDA on the emulated device, against the NumPy definition, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from emulated_gpu import Device, device
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from layer_cases import (
+    CASES,
+    dense,
+    depthwise,
+    expected,
+    kernel_arguments,
+    layer,
+    layers,
+    name,
+    random_arguments,
+)
+
+from tvm_probq.errors import KernelError
+from tvm_probq.kernels.cuda.gate import check_program, device_sources
+from tvm_probq.kernels.cuda.nvcc import compile_program, find_nvcc
+from tvm_probq.kernels.cuda.tiles import CANDIDATES, BlockTile
+from tvm_probq.kernels.layer import layer_kernel
+from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.tile import Tile
+
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90"]
+SAMPLE = [layer(8, 8, 64, 64, 3, p=1), layer(24, 24, 3, 24, 3, 2, 1), dense(64, 100, batch=9),
+          dense(64, 1000), depthwise(14, 14, 48), layer(14, 14, 32, 48, weight_bits=4)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Device:
+    return device()
+
+
+def target_of(arch: str = "sm_80") -> tvm.target.Target:
+    return tvm.target.Target({"kind": "cuda", "arch": arch}, host={"kind": "llvm"})
+
+
+def build(functions: dict[str, Any], arch: str = "sm_80") -> Any:
+    named = {n: f.with_attr("global_symbol", n) for n, f in functions.items()}
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
+        return tvm.tirx.build(tvm.IRModule(named), target=target_of(arch), pipeline="s_tir")
+
+
+@pytest.fixture(scope="module")
+def library(gpu: Device) -> Any:
+    """The kernels of all cases in one library: compiling each alone takes longer than all else."""
+    assert gpu.launches >= 0
+    return build({f"case{i}": layer_kernel(s, target_of()).func for i, s in enumerate(CASES)})
+
+
+def check(spec: LayerSpec, seed: int = 0, tile: Tile | None = None, arch: str = "sm_80") -> None:
+    kernel = layer_kernel(spec, target_of(arch), tile)
+    run(spec, build({"main": kernel.func}, arch)["main"], seed, arch)
+
+
+def run(spec: LayerSpec, function: Any, seed: int = 0, arch: str = "sm_80") -> None:
+    """Twice: the second time the threads of a block run in the opposite order."""
+    values = random_arguments(spec, seed)
+    want = expected(spec, values)
+    for _ in range(2):
+        given_arrays = kernel_arguments(spec, target_of(arch), values)
+        arguments = [tvm.runtime.tensor(a, device=tvm.cuda(0)) for a in given_arrays]
+        function(*arguments)
+        got = arguments[-1].numpy()
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got.reshape(want.shape), want)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda i: name(CASES[i]))
+def test_equals_the_simulator(gpu: Device, library: Any, index: int) -> None:
+    before = gpu.launches
+    run(CASES[index], library[f"case{index}"])
+    assert gpu.launches == before + 2
+
+
+@settings(
+    max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(spec=layers(), seed=st.integers(0, 99))
+def test_random_layers_equal_the_simulator(gpu: Device, spec: LayerSpec, seed: int) -> None:
+    check(spec, seed)
+
+
+@pytest.mark.parametrize("block", CANDIDATES[::3], ids=str)
+def test_every_tile_gives_the_same(gpu: Device, block: BlockTile) -> None:
+    spec = layer(13, 11, 24, 40, 3, 2, (1, 2, 0, 1), batch=2, residual=True, correction=True)
+    check(spec, tile=block.as_tile())
+
+
+def test_old_devices_use_dot_products(gpu: Device) -> None:
+    spec = layer(8, 8, 64, 64, 3, p=1)
+    assert layer_kernel(spec, target_of("sm_61")).instruction == "dp4a"
+    assert layer_kernel(spec, target_of("sm_75")).instruction == "mma.sync"
+    check(spec, arch="sm_61")
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_instruction_is_in_the_code(arch: str) -> None:
+    if not find_nvcc():
+        pytest.skip("needs nvcc, of NVIDIA's CUDA toolkit")
+    kernels = {f"layer{i}": layer_kernel(s, target_of(arch)) for i, s in enumerate(SAMPLE)}
+    (source,) = device_sources(build({n: k.func for n, k in kernels.items()}, arch))
+    program = compile_program(source, arch)
+    wanted = {n: k.instruction for n, k in kernels.items() if k.instruction}
+    assert set(wanted.values()) == {"mma.sync", "dp4a"}
+    assert all(check_program(wanted, source, program).values())
+    assert {n: k.scratch_bytes for n, k in kernels.items()} == {
+        n: pytest.approx(program.uses[f"{n}_kernel"].shared_bytes, abs=8192) for n in kernels
+    }
+
+
+def test_a_lost_instruction_is_found() -> None:
+    (source,) = device_sources(build({"layer": layer_kernel(SAMPLE[0], target_of()).func}))
+    assert check_program({"layer": "mma.sync"}, source, None)["layer"] > 0
+    lost = source.replace(", true>", ", false>")
+    with pytest.raises(KernelError, match=r"no mma\.sync in the device code of the kernel layer"):
+        check_program({"layer": "mma.sync"}, lost, None)
+
+
+@pytest.mark.parametrize(
+    ("tile", "message"),
+    [
+        (BlockTile(128, 100, 64, 32), "warps do not divide the tile"),
+        (BlockTile(256, 128, 64, 32), "bytes of shared memory"),
+        (BlockTile(128, 128, 128, 64), "256 sums of a thread"),
+    ],
+)
+def test_a_tile_that_does_not_fit_is_refused(tile: BlockTile, message: str) -> None:
+    with pytest.raises(KernelError, match=message):
+        layer_kernel(SAMPLE[0], target_of(), tile.as_tile())
+
+
+def test_schedules_of_metaschedule_are_refused() -> None:
+    tile = replace(CANDIDATES[0].as_tile(), trace="[]")
+    with pytest.raises(KernelError, match="tune with --space template"):
+        layer_kernel(SAMPLE[0], target_of(), tile)
+
+
+@pytest.mark.parametrize("arch", ["sm_50", "sm_60"])
+def test_older_architectures_are_refused(arch: str) -> None:
+    with pytest.raises(KernelError, match="dp4a needs sm_61"):
+        layer_kernel(SAMPLE[0], target_of(arch))

@@ -1,0 +1,145 @@
+"""Whole networks on the emulated CUDA device: host code, launches, memory and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from emulated_gpu import Device, device
+from networks import NETS, Case, arrays, assert_same_bits, case_of
+from tvm import relax
+
+from tvm_probq.build.artefact import DEVICE_IMAGE, DEVICE_SOURCE, load_artefact, save_artefact
+from tvm_probq.build.compile import compile_model
+from tvm_probq.build.compiled import Compiled
+from tvm_probq.data.cards import load_card
+from tvm_probq.data.sets import model_inputs
+from tvm_probq.errors import ArtefactError, EnvironmentProblem
+from tvm_probq.kernels.cuda import nvcc
+from tvm_probq.plan.plan import plan_of
+from tvm_probq.runtime.runner import Runner
+from tvm_probq.simulator.interpreter import Simulator
+from tvm_probq.target.profile import load_profile
+
+PROFILE = "cuda-sm80"
+SCHEMES = ("w8a8s", "w4a4d", "w8a8p", "w4a8p")
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Device:
+    return device()
+
+
+@pytest.fixture(autouse=True)
+def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without nvcc: only the emulated device's compiler is asked."""
+    monkeypatch.setattr("tvm_probq.build.device_code.find_nvcc", lambda: "")
+
+
+@pytest.fixture(scope="module", params=NETS)
+def case(
+    request: pytest.FixtureRequest, onnx_net: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Case:  # fmt: skip
+    return case_of(request.param, onnx_net, tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture(scope="module")
+def mixed(onnx_net: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return case_of("mixed", onnx_net, tmp_path_factory.mktemp("net"))
+
+
+def check(compiled: Compiled, x: Any) -> None:
+    machine = relax.VirtualMachine(compiled.executable, tvm.cuda(0))
+    want = arrays(Simulator(compiled.integer_module)(x))
+    for _ in range(2):  # the threads of a block run in either order
+        found = machine["main"](tvm.runtime.tensor(np.ascontiguousarray(x), device=tvm.cuda(0)))
+        assert_same_bits(arrays(found), want)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_equals_the_simulator(gpu: Device, case: Case, scheme: str) -> None:
+    plan = plan_of(scheme)
+    before = gpu.launches
+    compiled = compile_model(case.model(2), plan, case.record, load_profile(PROFILE))
+    check(compiled, case.samples[:2])
+    assert gpu.launches > before
+
+
+@pytest.mark.parametrize("options", [{"surrogate": "iid"}, {"per_channel": True}])
+def test_other_surrogates_equal_the_simulator(gpu: Device, mixed: Case, options: Any) -> None:
+    plan = plan_of("w8a6p", **options)
+    check(
+        compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE)), mixed.samples[:3]
+    )
+
+
+def saved(case: Case, path: Path) -> Compiled:
+    plan, profile = plan_of("w8a8p"), load_profile(PROFILE)
+    compiled = compile_model(case.model(2), plan, case.record, profile)
+    save_artefact(compiled, plan, case.record, profile, path, model_sha256=case.model(2).sha256)
+    return compiled
+
+
+def test_an_artefact_runs(gpu: Device, mixed: Case, tmp_path: Path) -> None:
+    path = tmp_path / "model.probq"
+    compiled = saved(mixed, path)
+    artefact = load_artefact(path)
+    assert DEVICE_SOURCE in artefact.members
+    assert DEVICE_IMAGE not in artefact.members
+    with Runner(artefact) as runner:
+        found = runner.run(mixed.samples[:2])
+    assert_same_bits(found, arrays(Simulator(compiled.integer_module)(mixed.samples[:2])))
+    layers = {report.op: report for report in compiled.layers}
+    assert layers["conv2d"].instruction in ("mma.sync", "dp4a")
+    assert layers["conv2d"].workspace_bytes == 0
+
+
+def test_too_little_memory_is_explained(gpu: Device, mixed: Case, tmp_path: Path) -> None:
+    path = tmp_path / "model.probq"
+    saved(mixed, path)
+    with Runner(load_artefact(path)) as runner:
+        arguments = {name: np.zeros(shape, np.float32) for name, shape, _ in runner.inputs}
+        with gpu.memory(0), pytest.raises(EnvironmentProblem, match="not enough memory"):
+            for _ in range(1000):  # the memory that TVM keeps is used up first
+                kept = [runner.prepare(arguments) for _ in range(1000)]
+                assert kept
+
+
+def test_an_older_device_is_explained(gpu: Device, mixed: Case, tmp_path: Path) -> None:
+    path = tmp_path / "model.probq"
+    saved(mixed, path)
+    with (
+        gpu.capability(7, 5),
+        pytest.raises(ArtefactError, match="for sm_80, this device is sm_75"),
+    ):
+        Runner(load_artefact(path))
+
+
+def test_device_code_of_a_network_compiles(
+    gpu: Device, mixed: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not nvcc.find_nvcc():
+        pytest.skip("needs nvcc, of NVIDIA's CUDA toolkit")
+    monkeypatch.setattr("tvm_probq.build.device_code.find_nvcc", nvcc.find_nvcc)
+    path = tmp_path / "model.probq"
+    compiled = saved(mixed, path)
+    assert compiled.device is not None
+    assert compiled.device.program is not None
+    assert all(use.spilled_bytes == 0 for use in compiled.device.program.uses.values())
+    assert len(load_artefact(path).members[DEVICE_IMAGE]) > 1000
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet20", "imagenet_mobilenet_v1_075"])
+def test_trained_networks_equal_the_simulator(gpu: Device, shared_data: Path, name: str) -> None:
+    card = load_card(shared_data / "cards" / f"{name}.toml")
+    (batch,) = model_inputs(card, "calibration", 2, 2)
+    network = Case(card.model, np.asarray(batch.x))
+    before = gpu.launches
+    plan, profile = plan_of("w8a8p"), load_profile(PROFILE)
+    check(compile_model(network.model(1), plan, network.record, profile), network.samples[:1])
+    assert gpu.launches > before
