@@ -132,9 +132,9 @@ print(subprocess.run(command, check=True, capture_output=True, text=True).stdout
 # ## The fastest within a drop
 #
 # At most 10 dB of signal-to-noise below w8a8, and as fast as that allows. Where times are measured,
-# no layer is given what makes it slower than 8 bits, and differences within the noise are none.
-# This network does not gain much: its weights are in the cache, so narrower ones save nothing to
-# read, but a correction that needs no prediction saves some work.
+# differences within the noise are none, and no layer gets what makes it slower than 8 bits, unless
+# the budget cannot be met otherwise. This network does not gain much: its weights are in the cache,
+# so narrower ones save no reading, but a correction that needs no prediction saves some work.
 
 # %%
 by_drop = folder / "drop.toml"
