@@ -28,6 +28,7 @@ def test_the_tutorials_are_there() -> None:
         "02_in_your_build.py",
         "03_autotune.py",
         "04_arm_rpc.py",
+        "05_mixed_bits.py",
         "06_cuda.py",
     ]
 

@@ -207,7 +207,7 @@ def test_tvm_must_not_be_imported_before(
     done = run("bench", artefact_path)
     assert done.status == 2
     assert "TVM is imported already" in done.error
-    assert "run `tvm-probq bench` as a program" in done.error
+    assert "run the command as a program" in done.error
 
 
 def test_as_a_program_it_sets_the_threads(artefact_path: Path, tmp_path: Path) -> None:

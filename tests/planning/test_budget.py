@@ -16,6 +16,7 @@ def test_shares_and_bytes() -> None:
     assert Budget.parse(["latency=0.5"]).limits(UNIFORM, 0.1) == {"latency_us": 15.0}
     assert Budget.parse(["latency=30"]).limits(UNIFORM, 0.1) == {"latency_us": 20.0}
     assert str(Budget.parse(["drop=0.5", "size=0.6"])) == "size=0.6 drop=0.5"
+    assert str(Budget.parse(["size=2121216"])) == "size=2121216"
 
 
 def test_a_drop_of_three_decibels_doubles_the_noise() -> None:

@@ -50,9 +50,9 @@ def use_threads(threads: int) -> int:
         texts = [f"{name} {value or 'unset'}" for name, value in settings.items()]
         raise EnvironmentProblem(
             "TVM is imported already, and its number of threads can no longer be set",
-            where="bench",
+            where="the number of threads",
             why=f"it was imported with {' and '.join(texts)}",
-            fix="run `tvm-probq bench` as a program, or set "
+            fix="run the command as a program, or set "
             + " and ".join(f"{name}={value}" for name, value in wanted.items())
             + " before Python starts",
         )

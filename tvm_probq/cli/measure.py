@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what the file lacks; it is written after each variant of a network."""
     board = options.board_of(args)
     check_writable(args.output, what="the file of measured kernels", kind=TargetError)
+    names = _names(args.subjects)
     if board is None:
         from tvm_probq.bench.threads import use_threads
 
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with place:
         measured = _file(args.output, profile.name, place.name)
         done = 0
-        for network in _networks(args, measured, variants):
+        for network in _networks(args, names, measured, variants):
             missing = [v for v in variants if not measured.has(network.name, v)]
             for variant in missing:
                 say(f"measuring {network.name}, {variant}", quiet=args.quiet)
@@ -138,7 +139,8 @@ def plan_of_variant(variant: str) -> Plan:
     if mode not in MODES[:3]:
         raise UsageError(
             f"the variant {variant!r} names no mode", where="--variant",
-            fix=f"write an option and one of {', '.join(MODES[:3])}, such as 'w8a8 predicted'",
+            why="a variant is an option of `plan`, a space and a mode",
+            fix=f"write one of {', '.join(MODES[:3])} behind it, such as 'w8a8 predicted'",
         )  # fmt: skip
     return Plan(replace(Option.parse(name).layer(LayerPlan()), mode=mode))
 
@@ -165,18 +167,38 @@ def _file(path: Path, target: str, machine: str) -> MeasuredKernels:
     return found
 
 
-def _networks(
-    args: argparse.Namespace, measured: MeasuredKernels, variants: Sequence[str]
-) -> Iterator[Network]:
-    """The networks that are not measured wholly, one after the other."""
-    names = [path.stem for path in args.subjects]
+def _names(subjects: Sequence[Path]) -> list[str]:
+    """Names of the networks, which tell them apart in the file.
+
+    Raises
+    ------
+    UsageError
+        If two have the same, or a file is missing: said before hours of measuring.
+    """
+    names = [path.stem for path in subjects]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
-        raise UsageError(f"two networks have the name {twice}", fix="rename one of the files")
-    if not args.subjects:
-        from tvm_probq.latency.suite import SUITE
+        raise UsageError(
+            f"two networks have the name {twice}",
+            why="networks are known by the names of their files", fix="rename one of the files",
+        )  # fmt: skip
+    missing = next((path for path in subjects if not path.is_file()), None)
+    if missing is not None:
+        raise UsageError("there is no such file", where=str(missing), fix="check the path")
+    if subjects:
+        return names
+    from tvm_probq.latency.suite import SUITE
 
-        names = list(SUITE)
+    return list(SUITE)
+
+
+def _networks(
+    args: argparse.Namespace,
+    names: Sequence[str],
+    measured: MeasuredKernels,
+    variants: Sequence[str],
+) -> Iterator[Network]:
+    """The networks that are not measured wholly, one after the other."""
     for index, name in enumerate(names):
         if not all(measured.has(name, variant) for variant in variants):
             yield _of_file(args.subjects[index], args) if args.subjects else _of_suite(name)

@@ -231,7 +231,8 @@ def _sized(
     """Bytes by option, from the table where it has them."""
     known = table.sizes.setdefault(subject.target_key, {})
     missing = [option for option in offered if option.name not in known]
-    for option in progress(missing, len(missing), "sizing", quiet=args.quiet or not missing):
+    quiet = args.quiet or not missing
+    for option in progress(missing, len(missing), "sizing", quiet=quiet, unit="option"):
         known[option.name] = subject.sizes(option)
         table.save(cache)
     return {option.name: known[option.name] for option in offered}
@@ -253,7 +254,7 @@ def _measure(
     if table.measured and tasks:
         say(f"continuing {cache}, {len(tasks)} left to measure", quiet=args.quiet)
     work = measure(subject.study, table, tasks, cache, args.jobs, args.dask)
-    for _ in progress(work, len(tasks), "measuring", quiet=args.quiet):
+    for _ in progress(work, len(tasks), "measuring", quiet=args.quiet or not tasks, unit="option"):
         pass
 
 

@@ -19,6 +19,7 @@ def progress(
     what: str,
     *,
     quiet: bool,
+    unit: str = "sample",
     size: Callable[[T], int] = lambda _item: 1,
 ) -> Iterator[T]:
     """Show a bar with the time left while items are taken.
@@ -28,11 +29,13 @@ def progress(
     items : iterable
         What to give on.
     total : int
-        Number of samples in all of them.
+        Number of samples, or of what `unit` names, in all of them.
     what : str
         What is being done.
     quiet : bool
         Show nothing.
+    unit : str, optional
+        What is counted.
     size : callable, optional
         Number of samples of an item.
     """
@@ -43,7 +46,7 @@ def progress(
     with tqdm(
         desc=what,
         total=total,
-        unit="sample",
+        unit=unit,
         disable=quiet,
         mininterval=interval,
         file=sys.stderr,

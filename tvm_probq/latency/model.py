@@ -49,8 +49,10 @@ class LatencyModel:
         kernels, us = distinct(measurements)
         if len(kernels) < LEAST_KERNELS:
             raise TargetError(
-                f"{len(kernels)} measured kernels are too few for a cost model",
-                fix=f"measure networks of at least {LEAST_KERNELS} different kernels together",
+                f"{len(kernels)} measured kernels are too few to tell the time of others",
+                why=f"a cost model learns from at least {LEAST_KERNELS} different ones",
+                fix="measure further networks and variants into the same file with "
+                "`tvm-probq measure`",
             )
         work = _work(kernels)
         self._costs, _ = nnls(work / us[:, None], np.ones(len(us)))

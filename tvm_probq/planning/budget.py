@@ -12,6 +12,7 @@ from tvm_probq.planning.allocate import Choices
 SIZE, LATENCY, DROP, PEAK = "size", "latency", "drop", "peak"
 KINDS = (SIZE, LATENCY, DROP, PEAK)
 BYTES, US, NOISE, KL = "parameter_bytes", "latency_us", "noise", "kl"
+TOLERANCE = 1e-9  # a share of 1 must not fail by the order in which floats are added
 FIX = (
     "write size=0.6 or latency=0.9 (of uniform w8a8), size=150000 (bytes), latency=350 "
     "(microseconds), drop=0.5 (dB) or peak=65536 (bytes of activations)"
@@ -115,7 +116,7 @@ class Budget:
         """Raise a PlanError where even the smallest or fastest options are too much."""
         size, us = self.size_bytes(uniform.parameter_bytes), self.latency_us(uniform.us)
         least = uniform.other_bytes + _least(choices, BYTES)
-        if size is not None and least > size:
+        if size is not None and least > size * (1 + TOLERANCE):
             whole = uniform.parameter_bytes
             raise PlanError(
                 f"the budget of {size:.0f} bytes cannot be met", where="--budget",
@@ -126,18 +127,19 @@ class Budget:
         if us is None:
             return
         fastest = uniform.other_us + _least(choices, US)
-        if fastest > us:
+        if fastest > us * (1 + TOLERANCE):
             raise PlanError(
                 f"the budget of {us:.4g} us cannot be met", where="--budget",
                 why=f"the fastest options take {fastest:.4g} us, {fastest / uniform.us:.3f} of the "
                 f"{uniform.us:.4g} of uniform w8a8",
-                fix="allow more; `plan` with another budget shows which layers take long",
+                fix="allow more; `plan --budget drop=10 --least latency` shows what can be reached",
             )  # fmt: skip
 
     def __str__(self) -> str:
         """As it is written."""
         parts: Mapping[str, float | None] = {kind: getattr(self, kind) for kind in KINDS}
-        return " ".join(f"{kind}={value:g}" for kind, value in parts.items() if value is not None)
+        given = {kind: value for kind, value in parts.items() if value is not None}
+        return " ".join(f"{kind}={value:.12g}" for kind, value in given.items())
 
 
 def _least(choices: Choices, cost: str) -> float:
