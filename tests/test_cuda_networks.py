@@ -20,10 +20,11 @@ from tvm_probq.data.cards import load_card
 from tvm_probq.data.sets import model_inputs
 from tvm_probq.errors import ArtefactError, EnvironmentProblem
 from tvm_probq.kernels.cuda import nvcc
+from tvm_probq.kernels.cuda.gate import MOST_SPILLED
 from tvm_probq.plan.plan import plan_of
 from tvm_probq.runtime.runner import Runner
 from tvm_probq.simulator.interpreter import Simulator
-from tvm_probq.target.profile import load_profile
+from tvm_probq.target.profile import load_profile, profile_names
 
 PROFILE = "cuda-sm80"
 SCHEMES = ("w8a8s", "w4a4d", "w8a8p", "w4a8p")
@@ -123,6 +124,20 @@ def test_an_older_device_is_explained(gpu: Device, mixed: Case, tmp_path: Path) 
         Runner(load_artefact(path))
 
 
+@pytest.mark.parametrize("name", [n for n in profile_names() if n.startswith("cuda-")])
+def test_a_network_compiles_for_every_profile(
+    gpu: Device, mixed: Case, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if not nvcc.find_nvcc():
+        pytest.skip("needs nvcc, of NVIDIA's CUDA toolkit")
+    monkeypatch.setattr("tvm_probq.build.device_code.find_nvcc", nvcc.find_nvcc)
+    compiled = compile_model(mixed.model(1), plan_of("w8a8p"), mixed.record, load_profile(name))
+    assert compiled.device is not None
+    assert compiled.device.program is not None
+    arch = str(load_profile(name).tvm_target["arch"])
+    assert f".target {arch}" in compiled.device.program.ptx
+
+
 def test_device_code_of_a_network_compiles(
     gpu: Device, mixed: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -133,7 +148,7 @@ def test_device_code_of_a_network_compiles(
     compiled = saved(mixed, path)
     assert compiled.device is not None
     assert compiled.device.program is not None
-    assert all(use.spilled_bytes == 0 for use in compiled.device.program.uses.values())
+    assert all(use.spilled_bytes <= MOST_SPILLED for use in compiled.device.program.uses.values())
     assert len(load_artefact(path).members[DEVICE_IMAGE]) > 1000
 
 

@@ -165,6 +165,7 @@ template <class S, class E, class T, bool MANY>
 __device__ void dense(const void* x, const void* w, const void* scale, const void* total,
                       const void* bias, const void* xq, const void* correction, const void* yq,
                       const void* residual, const void* rq, void* out) {
+  static_assert(2 * T::pitch >= T::columns, "codes of a block fit its tiles");
   __shared__ alignas(16) byte code_tiles[2][T::rows * T::pitch];
   __shared__ alignas(16) byte weight_tiles[2][T::columns * T::pitch];
   __shared__ alignas(16) Channel channels[MANY ? 1 : T::columns];
@@ -198,15 +199,37 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
     __syncthreads();
   }
 
-  sums.each(lane, [&](int i, int j, int value) {
+  const auto finish = [&](int i, int j, int value, auto take) {
     const int row = first + down + i, c = right + j;
     if (row >= (MANY ? S::samples : S::positions) || column + c >= S::outputs) return;
     const int channel = group * S::outputs + column + c;
     const int sample = MANY ? row : (int)blockIdx.z;
     const long position = MANY ? row : (long)blockIdx.z * S::positions + row;
     const Channel found = MANY ? epilogue.channel(sample, channel) : channels[c];
-    epilogue.store(position * S::out_channels + channel, value, sample, found);
-  });
+    take(position * S::out_channels + channel, value, sample, found, (down + i) * T::columns + c);
+  };
+  if constexpr (E::output == CODES && S::outputs % 16 == 0) {
+    byte* tile = code_tiles[0];  // codes of the block, which leave it 16 at a time
+    sums.each(lane, [&](int i, int j, int value) {
+      finish(i, j, value, [&](long element, int total, int sample, const Channel& c, int at) {
+        tile[at] = epilogue.code(element, total, sample, c);
+      });
+    });
+    __syncthreads();
+    for (int i = thread; i < T::rows * T::columns / 16; i += T::threads) {
+      const int row = first + i / (T::columns / 16), c = column + i % (T::columns / 16) * 16;
+      if (row >= (MANY ? S::samples : S::positions) || c >= S::outputs) continue;
+      const long position = MANY ? row : (long)blockIdx.z * S::positions + row;
+      const long element = position * S::out_channels + group * S::outputs + c;
+      *(uint4*)((byte*)given.out + element) = *(const uint4*)(tile + i * 16);
+    }
+  } else {
+    sums.each(lane, [&](int i, int j, int value) {
+      finish(i, j, value, [&](long element, int total, int sample, const Channel& c, int) {
+        epilogue.store(element, total, sample, c);
+      });
+    });
+  }
 }
 
 }  // namespace probq
