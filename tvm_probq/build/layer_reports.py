@@ -93,7 +93,7 @@ def _predictions(
 ) -> list[Any]:
     """The calls that predict for `call`, each once: what layers share is the first one's."""
     found = []
-    for argument in arguments(call):
+    for argument in call.args[1].fields if is_call(call, *KERNEL_CALLS) else call.args:
         made = definitions.made_by(argument)
         if kernel_kind(lowered, made) in PREDICTIONS and made not in seen:
             seen.add(made)
