@@ -39,12 +39,17 @@ def test_no_estimate_is_faster_than_the_fastest_measured_rate(measured: Measured
         assert call.count("dots") / us <= fastest * (1 + 1e-9)
 
 
-def test_intervals_are_around_estimates(measured: MeasuredKernels) -> None:
+def test_what_was_not_measured_is_uncertain(measured: MeasuredKernels) -> None:
     estimator = LearnedEstimator(measured)
-    calls = [kernel(dots=d, loads=d) for d in (100, 3000, 100000)]
-    low, high = estimator.interval_us(calls)
-    assert (low < high).all()
-    assert (low > 0).all()
+    new = [kernel(dots=d, loads=d) for d in (100, 3000, 100000)]
+    known = [m.kernel for m in measured.measurements[:5]]
+    below, above = estimator.spread_us([*new, *known])
+    assert (below, above) == estimator.spread_us(new)
+    assert 0 < below < sum(estimator.us(new, [0] * 3))
+    assert above > 0
+    assert estimator.spread_us(known) == (0.0, 0.0)
+    # The same kernel twice is wrong twice.
+    assert estimator.spread_us([new[0]] * 2)[1] == 2 * estimator.spread_us(new[:1])[1]
 
 
 def test_a_bound_is_that_of_the_products_or_of_the_bytes() -> None:
@@ -52,6 +57,7 @@ def test_a_bound_is_that_of_the_products_or_of_the_bytes() -> None:
     calls = [kernel(constant_bytes=2000), kernel(read_bytes=200, written_bytes=200)]
     assert roofline.us(calls, [5000, 50000]) == pytest.approx([2.0, 6.0])
     assert not roofline.measured
+    assert roofline.spread_us(calls) is None
     assert "nothing measured" in roofline.source
 
 

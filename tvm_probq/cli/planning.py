@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tvm_probq.cli import options, planning_subject, plans
+from tvm_probq.cli import options, planning_result, planning_subject, plans
+from tvm_probq.cli.planning_result import Chosen
 from tvm_probq.cli.progress import progress, say
 from tvm_probq.errors import PlanError, UsageError
 from tvm_probq.files import check_writable, write_file
@@ -16,9 +16,7 @@ from tvm_probq.plan.plan import MODES, LayerPlan, Plan
 from tvm_probq.target import profile as profiles
 
 if TYPE_CHECKING:
-    from tvm_probq.build.memory import Peak
     from tvm_probq.cli.planning_subject import Subject
-    from tvm_probq.planning.allocate import Allocation
     from tvm_probq.planning.budget import Budget
     from tvm_probq.planning.options import Option
     from tvm_probq.planning.planner import Prices
@@ -29,23 +27,11 @@ if TYPE_CHECKING:
 HELP = "pick the bits of every layer under a budget of size, latency or accuracy, to a plan"
 WHAT = "the plan"
 SAMPLES = 32
-POINTS = 9
 LOSSES = ("noise", "kl")
 LEAST = {"size": "parameter_bytes", "latency": "latency_us"}
 SAME = 0.03  # share of a layer's estimated time that counts as none
 # A plan that takes more than its options alone promise is made again, this often.
 RETRIES = 4
-
-
-class Chosen(NamedTuple):
-    """The optimum, what a greedy choice finds, if anything, and the plan of the optimum."""
-
-    best: Allocation
-    greedy: Allocation | None
-    plan: Plan
-    parameter_bytes: int
-    peak: Peak
-    us: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from tvm_probq.latency.estimator import estimator_of
     from tvm_probq.planning.budget import Budget
     from tvm_probq.planning.options import REFERENCE, default_options, options_of
-    from tvm_probq.planning.peak import check_peak, restricted, within_peak
+    from tvm_probq.planning.peak import check_peak, within_peak
     from tvm_probq.planning.planner import prices, slower_layers
     from tvm_probq.planning.table import SensitivityTable
 
@@ -161,52 +147,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "--loss kl is given, but the outputs are no class scores",
             where=subject.model.source, fix="leave it out",
         )  # fmt: skip
-    found, chosen = _planned(args, subject, restricted(found, allowed), budget)
+    found, chosen = _planned(args, subject, found, allowed, budget)
     check_peak(budget.peak, chosen.peak)
     say("measuring the plan", quiet=args.quiet)
     result = {
         "plan": str(args.output), "model": subject.model.source, "target": profile.name,
         "mode": args.mode, "budget": str(budget), "samples": subject.key["samples"],
-        **_figures(args.loss, found, chosen, subject.study.of_plan(chosen.plan)),
+        **planning_result.figures(args.loss, found, chosen, subject.study.of_plan(chosen.plan)),
         "latency": None if estimator is None else {
-            "source": estimator.source, "uniform_us": uniform.us, "planned_us": chosen.us,
+            "source": estimator.source, "uniform_us": uniform.us,
+            "planned_us": chosen.latency.total, "interval_us": chosen.latency.interval,
             "slower_layers": slower_layers(found, chosen.best, SAME),
         },
         "peak_activation_bytes": {"uniform": uniform.peak, "measured": chosen.peak.total},
         "cache": str(cache), "plot": str(args.plot) if args.plot else None,
     }  # fmt: skip
-    text = _header(result) + chosen.plan.to_toml()
+    text = planning_result.header(result) + chosen.plan.to_toml()
     write_file(args.output, text.encode(), what=WHAT, kind=PlanError)
     if args.plot:
-        write_file(args.plot, _drawing(result).encode(), what="the plot", kind=PlanError)
+        write_file(
+            args.plot, planning_result.drawing(result).encode(), what="the plot", kind=PlanError
+        )
     return result
 
 
 def show(result: dict[str, Any]) -> str:
     """Lay out the layers, the Pareto front, and what was promised beside what came of it."""
-    from tvm_probq.report.tables import Cell, table
-
-    rows: list[list[Cell]] = [
-        [row["name"], row["option"], row["parameter_bytes"], row["us"], row["added_noise"],
-         row["added_kl"]]
-        for row in result["layers"]
-    ]  # fmt: skip
-    front: list[list[Cell]] = [
-        [f"{row['share']:.3f}", row["parameter_bytes"], row["us"], f"{row['sqnr_db']:.2f} dB",
-         row["added_kl"],
-         ", ".join(f"{count} {name}" for name, count in row["options"].items())]
-        for row in result["front"]
-    ]  # fmt: skip
-    return "\n".join(
-        [
-            table(["layer", "option", "bytes", "us", "added noise", "added kl"], rows),
-            "",
-            table(["size", "bytes", "us", "predicted", "added kl", "layers"], front),
-            "",
-            *_summary(result),
-            f"{result['plan']}: for `tvm-probq compile --plan`",
-        ]
-    )
+    return planning_result.show(result)
 
 
 def _check_workers(args: argparse.Namespace) -> None:
@@ -265,23 +232,24 @@ def _reference(table: SensitivityTable) -> Sensitivity:
 
 
 def _planned(
-    args: argparse.Namespace, subject: Subject, found: Prices, budget: Budget
+    args: argparse.Namespace, subject: Subject, found: Prices, allowed: list[str], budget: Budget
 ) -> tuple[Prices, Chosen]:
-    """The plan and the prices that it was chosen by: without slower layers if that can be."""
+    """All prices, and the plan of the options `allowed`: without slower layers if that can be."""
+    from tvm_probq.planning.peak import restricted
     from tvm_probq.planning.planner import with_measured_times
 
     if subject.estimator is None or not subject.estimator.measured:
-        return found, _chosen(args.loss, subject, found, budget)
+        return found, _chosen(args.loss, subject, restricted(found, allowed), budget)
     everything = with_measured_times(found, SAME, slower=True)
     if not args.allow_slower:
         without = with_measured_times(found, SAME)
         try:
-            return without, _chosen(args.loss, subject, without, budget)
+            return everything, _chosen(args.loss, subject, restricted(without, allowed), budget)
         except PlanError:
             if args.never_slower or without == everything:
                 raise
         say("no plan is within the budget unless some layers take longer", quiet=args.quiet)
-    return everything, _chosen(args.loss, subject, everything, budget)
+    return everything, _chosen(args.loss, subject, restricted(everything, allowed), budget)
 
 
 def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chosen:
@@ -292,104 +260,12 @@ def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chose
     for _ in range(RETRIES):
         allocation = choose(found, budget, loss, margin)
         plan = plan_of_allocation(subject.study.plan, found, allocation, loss)
-        size, peak, us = subject.costs_of(plan)
+        size, peak, latency = subject.costs_of(plan)
         if limit is None or size <= limit:
             greedy = choose_greedily(found, budget, loss, margin)
-            return Chosen(allocation, greedy, plan, size, peak, us)
+            return Chosen(allocation, greedy, plan, size, peak, latency)
         margin += math.ceil(size - limit)
     raise PlanError(
         f"no plan within {limit:.0f} bytes was found", where="--budget",
         why="together the layers take more than each alone", fix="allow less, so that more is left",
     )  # fmt: skip
-
-
-def _figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dict[str, Any]:
-    """What is predicted of an allocation, and what is measured of its plan."""
-    from tvm_probq.planning.allocate import pareto_front
-    from tvm_probq.planning.budget import BYTES, KL, NOISE, US
-    from tvm_probq.planning.distance import decibels
-
-    def figures(one: Allocation) -> dict[str, Any]:
-        bytes_ = found.size_bytes(one)
-        return {
-            "parameter_bytes": bytes_,
-            "share": bytes_ / found.uniform.parameter_bytes,
-            "us": found.us(one),
-            "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
-            "added_noise": one.totals[NOISE],
-            "added_kl": one.totals.get(KL),
-        }
-
-    front = pareto_front(found.choices, loss, BYTES, POINTS)
-    layers = [
-        {"name": name, "option": option, "parameter_bytes": int(costs[BYTES]), "us": costs.get(US),
-         "added_noise": costs[NOISE], "added_kl": costs.get(KL)}
-        for name, option in chosen.best.chosen.items()
-        for costs in [found.choices[name][option]]
-    ]  # fmt: skip
-    return {
-        "loss": loss,
-        "gap": chosen.best.gap,
-        "uniform": {
-            "parameter_bytes": found.uniform.parameter_bytes,
-            "us": found.uniform.us or None,
-            "share": 1.0,
-            "sqnr_db": decibels(found.reference.noise),
-            "agreement": found.reference.agreement,
-        },
-        "predicted": figures(chosen.best),
-        "greedy": None if chosen.greedy is None else figures(chosen.greedy),
-        "measured": {
-            "parameter_bytes": chosen.parameter_bytes,
-            "share": chosen.parameter_bytes / found.uniform.parameter_bytes,
-            "us": chosen.us or None,
-            "sqnr_db": decibels(real.noise),
-            "added_noise": real.added_noise,
-            "added_kl": real.added_kl,
-            "agreement": real.agreement,
-        },
-        "layers": layers,
-        "front": [{**figures(one), "options": Counter(one.chosen.values())} for one in front],
-    }
-
-
-def _summary(result: dict[str, Any]) -> list[str]:
-    rows = {"uniform w8a8": result["uniform"], "predicted": result["predicted"]}
-    if result["greedy"] is not None:
-        rows["a greedy choice"] = result["greedy"]
-    rows["measured"] = real = result["measured"]
-    what = f"target {result['target']}, mode {result['mode']}, least {result['loss']}"
-    lines = [f"budget {result['budget']}, {what}, gap of the optimum {result['gap']:.1e}"]
-    for name, row in rows.items():
-        size = f"{row['parameter_bytes']} bytes ({row['share']:.3f})"
-        loss = row.get(f"added_{result['loss']}")
-        adds = "" if loss is None else f", adds {loss:.4g} {result['loss']}"
-        time = "" if row["us"] is None else f", {row['us']:.4g} us"
-        lines.append(f"{name}: {size}{time}, {row['sqnr_db']:.2f} dB{adds}")
-    if real["agreement"] is not None:
-        lines[-1] += (
-            f", same class as float {100 * real['agreement']:.1f} % "
-            f"(uniform {100 * result['uniform']['agreement']:.1f} %)"
-        )
-    if result["latency"] is not None:
-        slower = result["latency"]["slower_layers"]
-        lines.append(f"times are estimated: {result['latency']['source']}")
-        lines.append(f"layers that take longer than with 8 bits: {len(slower) or 'none'}")
-    peak = result["peak_activation_bytes"]
-    lines.append(f"peak of activations: {peak['measured']} bytes (uniform {peak['uniform']})")
-    return lines
-
-
-def _drawing(result: dict[str, Any]) -> str:
-    from tvm_probq.report.pareto_plot import Point, pareto_plot
-
-    def point(row: dict[str, Any]) -> Point:
-        return Point(row["parameter_bytes"], row["sqnr_db"])
-
-    title = f"{Path(result['model']).stem}, {result['target']}, {result['mode']}"
-    front = [point(row) for row in result["front"]]
-    return pareto_plot(title, front, point(result["uniform"]), point(result["predicted"]))
-
-
-def _header(result: dict[str, Any]) -> str:
-    return "".join(f"# {line}\n" for line in _summary(result)) + "\n"

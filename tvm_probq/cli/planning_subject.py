@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tvm_probq.calibration.record import CalibrationRecord
     from tvm_probq.frontend.onnx import Model
     from tvm_probq.latency.estimator import Estimator
+    from tvm_probq.latency.network import NetworkLatency
     from tvm_probq.planning.options import Option
     from tvm_probq.planning.sizes import NetworkSizes
     from tvm_probq.planning.study import Study
@@ -77,8 +78,8 @@ class Subject:
         """The peak of activations with w8a8."""
         return self.costs_of(self._fastest)[1]
 
-    def costs_of(self, plan: Plan) -> tuple[int, Peak, float]:
-        """Bytes of the parameters with a plan, the peak of activations, estimated microseconds."""
+    def costs_of(self, plan: Plan) -> tuple[int, Peak, NetworkLatency]:
+        """Bytes of the parameters with a plan, the peak of activations, the estimated time."""
         from tvm_probq.planning.sizes import plan_costs
 
         return plan_costs(self.model, plan, *self._rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,9 @@ class Estimator(Protocol):
     def us(self, kernels: Sequence[KernelCall], macs: Sequence[float]) -> F64:
         """Time of each kernel in microseconds, `macs` its multiply-accumulates."""
 
+    def spread_us(self, kernels: Sequence[KernelCall]) -> tuple[float, float] | None:
+        """How far below and above the sum of estimates the time may be; None without a clue."""
+
 
 class LearnedEstimator:
     """Measured times where a kernel was measured, else those of a model of all measured kernels.
@@ -79,12 +83,21 @@ class LearnedEstimator:
         guessed = dict(zip((k.counts for k in new), self._guessed(new), strict=True))
         return np.array([self._known.get(k.counts, guessed.get(k.counts, 0.0)) for k in kernels])
 
-    def interval_us(self, kernels: Sequence[KernelCall]) -> tuple[F64, F64]:
-        """What nine of ten kernels of other networks are within, for estimates of the model."""
+    def spread_us(self, kernels: Sequence[KernelCall]) -> tuple[float, float]:
+        """How far below and above the sum of estimates nine of ten networks are.
+
+        Measured kernels count as known. The others' errors add up as independent ones, but for
+        those of kernels that do the same work.
+        """
+        counted = Counter(k.counts for k in kernels if k.counts not in self._known)
+        if not counted:
+            return 0.0, 0.0
         bounds, shares = self._intervals
-        guessed = self._guessed(kernels)
-        low, high = np.array([shares[i] for i in np.searchsorted(bounds, guessed)]).T
-        return guessed * low, guessed * high
+        new = [k for k in {k.counts: k for k in kernels}.values() if k.counts in counted]
+        guessed = self._guessed(new) * [counted[k.counts] for k in new]
+        low, high = np.array([shares[i] for i in np.searchsorted(bounds, self._guessed(new))]).T
+        below, above = guessed * np.maximum(1 - low, 0), guessed * np.maximum(high - 1, 0)
+        return float(np.sqrt((below**2).sum())), float(np.sqrt((above**2).sum()))
 
     def _guessed(self, kernels: Sequence[KernelCall]) -> F64:
         if not kernels:

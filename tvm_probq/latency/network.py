@@ -23,14 +23,23 @@ class NetworkLatency:
         By layer: its kernel, with what it predicts inside.
     total : float
         Of all kernels, those that belong to no layer too.
+    interval : (float, float) or None
+        What nine of ten such networks are within; None where it was not asked for or nothing was
+        measured.
     """
 
     layers: dict[str, float]
     total: float
+    interval: tuple[float, float] | None = None
 
 
 def network_latency(
-    lowered: IRModule, target: tvm.target.Target, estimator: Estimator, macs: Mapping[str, float]
+    lowered: IRModule,
+    target: tvm.target.Target,
+    estimator: Estimator,
+    macs: Mapping[str, float],
+    *,
+    interval: bool = False,
 ) -> NetworkLatency:
     """Estimate a graph of kernel calls.
 
@@ -44,6 +53,8 @@ def network_latency(
         Of the target.
     macs : mapping
         Multiply-accumulates of each layer, by name.
+    interval : bool
+        Whether to tell how sure the total is, which takes seconds.
     """
     of_layers = layer_kernels(lowered)
     by_kernel = {name: macs.get(layer, 0.0) for layer, names in of_layers.items() for name in names}
@@ -53,4 +64,8 @@ def network_latency(
     layers = {
         layer: sum(us[name] for name in names if name in us) for layer, names in of_layers.items()
     }
-    return NetworkLatency(layers, float(times.sum()))
+    total = float(times.sum())
+    spread = estimator.spread_us(calls) if interval and estimator.measured else None
+    if spread is None:
+        return NetworkLatency(layers, total)
+    return NetworkLatency(layers, total, (total - spread[0], total + spread[1]))

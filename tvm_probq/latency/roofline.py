@@ -75,6 +75,9 @@ class Roofline:
         """What to say of estimates."""
         return "roofline of the profile's peak figures, nothing measured"
 
+    def spread_us(self, kernels: Sequence[KernelCall]) -> None:
+        """Nothing is known of it: the sum is a bound."""
+
     def us(self, kernels: Sequence[KernelCall], macs: Sequence[float]) -> F64:
         """Least time of each kernel in microseconds, `macs` its multiply-accumulates."""
         moved = [sum(k.count(name) for name in BYTES) for k in kernels]

@@ -89,10 +89,14 @@ def plan_costs(
     target: Any,
     tiles: Tiles | None,
     estimator: Estimator | None,
-) -> tuple[int, Peak, float]:
-    """Parameter bytes of a network with any plan, its peak of activations, its microseconds."""
+) -> tuple[int, Peak, NetworkLatency]:
+    """Parameter bytes of a network with any plan, its peak of activations, its time."""
     mod = lowered(model, plan, record, target, tiles)
-    return parameter_bytes(mod), peak_of(mod), _latency(model, mod, target, estimator).total
+    return (
+        parameter_bytes(mod),
+        peak_of(mod),
+        _latency(model, mod, target, estimator, interval=True),
+    )
 
 
 def option_costs(
@@ -116,13 +120,18 @@ def option_costs(
 
 
 def _latency(
-    model: Model, mod: IRModule, target: Any, estimator: Estimator | None
+    model: Model,
+    mod: IRModule,
+    target: Any,
+    estimator: Estimator | None,
+    *,
+    interval: bool = False,
 ) -> NetworkLatency:
     if estimator is None:
         return NetworkLatency({}, 0.0)
     marked = marked_tensors(model.mod).items()
     macs = {name: float(m.layer.geometry.macs) for name, m in marked if m.layer is not None}
-    return network_latency(mod, target, estimator, macs)
+    return network_latency(mod, target, estimator, macs, interval=interval)
 
 
 def _digits(us: float) -> float:
