@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from emulated_gpu import Device, device
+import tvm_ffi
+from emulated_gpu import Device, compile_source, device
 from networks import NETS, Case, arrays, assert_same_bits, case_of
 from tvm import relax
 
 from tvm_probq.build.artefact import DEVICE_IMAGE, DEVICE_SOURCE, load_artefact, save_artefact
 from tvm_probq.build.compile import compile_model
 from tvm_probq.build.compiled import Compiled
+from tvm_probq.build.device_code import CALLBACK, compile_on_load, keep_image
 from tvm_probq.data.cards import load_card
 from tvm_probq.data.sets import model_inputs
+from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.errors import ArtefactError, EnvironmentProblem
 from tvm_probq.kernels.cuda import nvcc
 from tvm_probq.kernels.cuda.gate import MOST_SPILLED
@@ -98,6 +103,32 @@ def test_an_artefact_runs(gpu: Device, mixed: Case, tmp_path: Path) -> None:
     layers = {report.op: report for report in compiled.layers}
     assert layers["conv2d"].instruction in ("mma.sync", "dp4a")
     assert layers["conv2d"].workspace_bytes == 0
+
+
+def test_an_artefact_of_a_machine_without_a_device_runs(gpu: Device, tmp_path: Path) -> None:
+    """TVM asks for an image of the very text that the artefact holds."""
+    path = tmp_path / "model.probq"
+    command = [sys.executable, "-m", "tvm_probq", "compile", str(MODEL_PATH), "--target", PROFILE]
+    command += ["--random-calibration", "4", "-o", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    artefact, asked = load_artefact(path), []
+
+    def compiled_on_load(code: str) -> bytes:
+        asked.append(code)
+        return compile_source(code)
+
+    tvm_ffi.register_global_func(CALLBACK, compiled_on_load, override=True)
+    try:
+        with Runner(artefact) as runner:
+            (logits,) = runner.run(np.zeros((1, 1, 8, 8), np.float32))
+    finally:
+        tvm_ffi.register_global_func(CALLBACK, compile_source, override=True)
+    assert logits.shape == (1, 10)
+    source = artefact.members[DEVICE_SOURCE].decode()
+    assert set(asked) == {source}
+    keep_image(source, b"an image")
+    assert compile_on_load(source) == b"an image"
 
 
 def test_too_little_memory_is_explained(gpu: Device, mixed: Case, tmp_path: Path) -> None:

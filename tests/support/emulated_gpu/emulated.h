@@ -147,6 +147,11 @@ inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline int __float2int_rn(float v) { return v != v ? 0 : (int)std::nearbyint(v); }
 inline float __int_as_float(int bits) { float v; memcpy(&v, &bits, 4); return v; }
+// Of float operators, whose last bits are the device's own.
+inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
+inline float __expf(float v) { return std::exp(v); }
+inline float __logf(float v) { return std::log(v); }
+inline float __powf(float a, float b) { return std::pow(a, b); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
