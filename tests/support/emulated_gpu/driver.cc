@@ -15,7 +15,7 @@ namespace {
 
 size_t used, limit = size_t(8) << 30;
 std::map<void*, size_t> sizes;
-int capability_major = 9, capability_minor = 0, devices = 1;
+int capability_major = 9, capability_minor = 0, devices = 1, driver_version = 13000;
 long launches;
 
 enum { SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_IMAGE = 209, NOT_FOUND = 500 };
@@ -35,9 +35,13 @@ extern "C" {
 void emulated_set_memory(size_t bytes) { limit = bytes; }
 void emulated_set_capability(int major, int minor) { capability_major = major, capability_minor = minor; }
 void emulated_set_devices(int count) { devices = count; }
+void emulated_set_driver(int version) { driver_version = version; }
 long emulated_launches() { return launches; }
 
 // libcuda
+int cuInit(unsigned) { return SUCCESS; }
+int cuDriverGetVersion(int* version) { return *version = driver_version, SUCCESS; }
+int cuDeviceGetCount(int* count) { return *count = devices, SUCCESS; }
 int cuModuleLoadData(void** module, const char* image) {
   if (image[0] != '/') return NO_IMAGE;
   *module = dlopen(image, RTLD_NOW | RTLD_LOCAL);
