@@ -22,6 +22,7 @@ from tvm_probq.plan.plan import Plan
 
 Run = Callable[..., Any]
 TARGET = ("--target", "x86-64")
+OTHER = "arm-a72"
 PREDICTED = ("--variant", "w8a8 predicted")
 STATIC = ("--variant", "w8a8 static")
 
@@ -249,11 +250,17 @@ def test_a_damaged_file(run: Run, kernels: Path, damage: Callable[[str], str]) -
     assert kernels.read_bytes() == before
 
 
-def test_a_target_that_does_not_run_here(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [(OTHER, f"code for {OTHER} does not run on this machine"), ("cuda-sm80", "times CPUs alone")],
+)
+def test_a_target_that_does_not_run_here(
+    run: Run, tmp_path: Path, target: str, message: str
+) -> None:
     path = tmp_path / "kernels.json"
-    done = run("measure", MODEL_PATH, "--target", "arm-a76", "-o", path)
+    done = run("measure", MODEL_PATH, "--target", target, "-o", path)
     assert done.status == 2
-    assert "code for arm-a76 does not run on this machine" in done.error
+    assert message in done.error
     assert not path.exists()
 
 

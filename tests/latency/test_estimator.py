@@ -52,6 +52,17 @@ def test_what_was_not_measured_is_uncertain(measured: MeasuredKernels) -> None:
     assert estimator.spread_us([new[0]] * 2)[1] == 2 * estimator.spread_us(new[:1])[1]
 
 
+def test_one_network_does_not_say_how_far_estimates_are_off(measured: MeasuredKernels) -> None:
+    alone = MeasuredKernels(measured.target, measured.machine)
+    rows = [m for m in measured.measurements if m.network in ("a", "b")]
+    times = [CallTime(m.us, m.us, m.us) for m in rows]
+    alone.add("all", "w8a8 predicted", [m.kernel for m in rows], times)
+    estimator, new = LearnedEstimator(alone), kernel(dots=123456)
+    assert estimator.us([new], [0.0])[0] > 0
+    assert estimator.spread_us([new]) is None
+    assert estimator.spread_us([rows[0].kernel]) == (0.0, 0.0)
+
+
 def test_a_bound_is_that_of_the_products_or_of_the_bytes() -> None:
     roofline = Roofline(int8_gmacs=10, memory_gbps=2, launch_us=1)
     calls = [kernel(constant_bytes=2000), kernel(read_bytes=200, written_bytes=200)]

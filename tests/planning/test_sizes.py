@@ -41,6 +41,17 @@ def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
     assert rests.pop() >= 0
 
 
+def test_predictions_of_their_own_kernels_are_of_their_layers(study: Study) -> None:
+    """On a GPU: the tables of a correction are its layer's, as on a CPU."""
+    target, option = load_profile("cuda-sm80").target(), "w8a8:correction=static"
+    rest = (study.model, study.plan, study.record, target, None, None, study.layers)
+    predicted, static = (option_costs(*rest, Option.parse(name)) for name in ("w8a8", option))
+    for layer in study.layers:
+        assert static.layers[layer] < predicted.layers[layer]
+    rests = {n.parameters - sum(n.layers.values()) for n in (predicted, static)}
+    assert len(rests) == 1
+
+
 @pytest.mark.slow
 def test_they_are_those_of_what_is_compiled(study: Study) -> None:
     plan = study.plan.override(["block1", "logits"], weight_bits=4)

@@ -24,6 +24,8 @@ from tvm_probq.plan.plan import LayerPlan, Plan
 from tvm_probq.plan.widths import widths_text
 
 KEPT_PARAMETERS = "from the file"
+# Kernels of their own where a layer's kernel does not compute its predictions itself.
+PREDICTIONS = ("sums", "patch_sums", "correction", "surrogate")
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
 
 
@@ -56,8 +58,16 @@ def layer_reports(
 
 
 def layer_constants(lowered: IRModule) -> dict[str, int]:
-    """Bytes of the constants of each layer's kernels, by layer name, of a graph of kernel calls."""
-    return {name: constant_bytes(calls) for name, calls in _layer_calls(lowered).items()}
+    """Bytes of the constants of each layer's kernels, by layer name, of a graph of kernel calls.
+
+    Those of its predictions are among them.
+    """
+    definitions = Definitions(lowered["main"])
+    found, seen = {}, set[Any]()
+    for name, calls in _layer_calls(lowered).items():
+        own = [c for call in calls for c in _predictions(lowered, definitions, call, seen)]
+        found[name] = constant_bytes([*calls, *own])
+    return found
 
 
 def layer_kernels(lowered: IRModule) -> dict[str, list[str]]:
@@ -75,6 +85,19 @@ def _layer_calls(lowered: IRModule) -> dict[str, list[Any]]:
         found[name] = [call]
         if kernel_kind(lowered, call) in TAILS:
             found[name].append(definitions.made_by(arguments(call)[0]))
+    return found
+
+
+def _predictions(
+    lowered: IRModule, definitions: Definitions, call: Any, seen: set[Any]
+) -> list[Any]:
+    """The calls that predict for `call`, each once: what layers share is the first one's."""
+    found = []
+    for argument in call.args[1].fields if is_call(call, *KERNEL_CALLS) else call.args:
+        made = definitions.made_by(argument)
+        if kernel_kind(lowered, made) in PREDICTIONS and made not in seen:
+            seen.add(made)
+            found += [made, *_predictions(lowered, definitions, made, seen)]
     return found
 
 

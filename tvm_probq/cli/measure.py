@@ -263,15 +263,11 @@ def _measure(
 
 
 def _facts(measured: MeasuredKernels) -> dict[str, Any]:
-    from tvm_probq.latency.held_out import held_out
-    from tvm_probq.latency.model import LEAST_KERNELS, distinct
+    from tvm_probq.latency.held_out import can_hold_out, held_out
+    from tvm_probq.latency.model import distinct
 
     quality: Quality | None = None
-    others = [
-        len(distinct([m for m in measured.measurements if m.network != name])[0])
-        for name in measured.networks
-    ]
-    if len(others) > 1 and min(others) >= LEAST_KERNELS:
+    if can_hold_out(measured):
         quality = held_out(measured)
     rows: list[dict[str, Any]] = [
         {"name": name, "variant": variant, "kernels": len(rows), "us": sum(m.us for m in rows)}

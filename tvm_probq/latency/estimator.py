@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_probq.errors import TargetError
-from tvm_probq.latency.held_out import held_out
+from tvm_probq.latency.held_out import can_hold_out, held_out
 from tvm_probq.latency.kernels import COUNTS, KernelCall
 from tvm_probq.latency.measured import MeasuredKernels, shipped_measurements
 from tvm_probq.latency.model import LatencyModel
@@ -83,15 +83,18 @@ class LearnedEstimator:
         guessed = dict(zip((k.counts for k in new), self._guessed(new), strict=True))
         return np.array([self._known.get(k.counts, guessed.get(k.counts, 0.0)) for k in kernels])
 
-    def spread_us(self, kernels: Sequence[KernelCall]) -> tuple[float, float]:
+    def spread_us(self, kernels: Sequence[KernelCall]) -> tuple[float, float] | None:
         """How far below and above the sum of estimates nine of ten networks are.
 
         Measured kernels count as known. The others' errors add up as independent ones, but for
-        those of kernels that do the same work.
+        those of kernels that do the same work. None where too little else was measured to tell how
+        far estimates are off.
         """
         counted = Counter(k.counts for k in kernels if k.counts not in self._known)
         if not counted:
             return 0.0, 0.0
+        if not can_hold_out(self.kernels):
+            return None
         bounds, shares = self._intervals
         new = [k for k in {k.counts: k for k in kernels}.values() if k.counts in counted]
         guessed = self._guessed(new) * [counted[k.counts] for k in new]

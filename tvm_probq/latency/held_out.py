@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from tvm_probq.latency.measured import MeasuredKernels, Measurement
-from tvm_probq.latency.model import LatencyModel
+from tvm_probq.latency.model import LEAST_KERNELS, LatencyModel, distinct
 
 F64 = npt.NDArray[np.float64]
 QUANTILES = (0.05, 0.95)
@@ -89,6 +89,15 @@ class Quality:
         kinds = np.searchsorted(bounds, estimates)
         shares = [np.quantile(ratios[kinds == kind], QUANTILES) for kind in range(BINS)]
         return bounds, [(float(low), float(high)) for low, high in shares]
+
+
+def can_hold_out(measured: MeasuredKernels) -> bool:
+    """Whether there are several networks, and enough kernels without any one of them."""
+    others = (
+        len(distinct([m for m in measured.measurements if m.network != name])[0])
+        for name in measured.networks
+    )
+    return len(measured.networks) > 1 and min(others) >= LEAST_KERNELS
 
 
 def held_out(measured: MeasuredKernels) -> Quality:

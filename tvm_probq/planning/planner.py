@@ -12,6 +12,7 @@ from tvm_probq.planning.sizes import NetworkSizes
 from tvm_probq.planning.study import RUINED, Sensitivity
 
 LOSSES = (NOISE, KL)
+ROUNDING = 1e-3  # share of a network's time that sums of rounded times may differ by
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def prices(
     reference : Sensitivity
         Of the network with the reference's option.
     """
+    networks = _with_time_beside(names, networks)
     choices: dict[str, dict[str, dict[str, float]]] = {}
     for layer in names:
         choices[layer] = {REFERENCE: _costs(layer, networks[REFERENCE], None, reference)}
@@ -76,6 +78,27 @@ def prices(
     other_us = uniform.us - sum(uniform.layers_us.get(layer, 0.0) for layer in names)
     whole = Uniform(uniform.parameters, other_bytes, uniform.us, max(0.0, other_us))
     return Prices(choices, whole, reference)
+
+
+def _with_time_beside(
+    names: Sequence[str], networks: Mapping[str, NetworkSizes]
+) -> dict[str, NetworkSizes]:
+    """Networks whose layers also have the time that an option takes beside their kernels.
+
+    It is divided evenly. On a GPU predictions are kernels of their own, which an option may save;
+    on a CPU they are inside the layers' kernels, and this changes nothing.
+    """
+    rests = {
+        option: n.us - sum(n.layers_us.get(layer, 0.0) for layer in names)
+        for option, n in networks.items()
+    }
+    least, found = min(rests.values()), {}
+    for option, network in networks.items():
+        extra = rests[option] - least
+        each = extra / len(names) if extra > ROUNDING * network.us else 0.0
+        us = {layer: us + each for layer, us in network.layers_us.items()}
+        found[option] = replace(network, layers_us=us)
+    return found
 
 
 def with_measured_times(found: Prices, tolerance: float, *, slower: bool = False) -> Prices:

@@ -18,7 +18,11 @@ def device_problem() -> str:
     except OSError:
         return f"there is no CUDA driver ({DRIVER} cannot be loaded)"
     version, count = ctypes.c_int(), ctypes.c_int()
-    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+    try:
+        answers = driver.cuDriverGetVersion(ctypes.byref(version)) == 0
+    except AttributeError:  # another library of this name, such as a stub
+        answers = False
+    if not answers:
         return "the CUDA driver does not answer"
     if version.value < OLDEST_DRIVER:
         known, needed = _text(version.value), _text(OLDEST_DRIVER)
