@@ -1,5 +1,6 @@
-"""Read the machine's counter between kernels, so that one run tells the time of each."""
+"""Read the machine's clock between kernels, so that one run tells the time of each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +14,15 @@ from tvm_probq.ir.memory import SHARING
 from tvm_probq.kernels.calls import KERNEL_CALLS
 from tvm_probq.kernels.small.machine import is_arm
 
-COUNTERS = {False: "llvm.readcyclecounter", True: "llvm.readsteadycounter"}
+CYCLES = "llvm.readcyclecounter"
+MONOTONIC = 1  # CLOCK_MONOTONIC of Linux
+NS_PER_S = 10**9
 OPAQUE = 8
 
 
 @tvm.transform.module_pass(opt_level=0, name="probq.InsertTicks")
 class InsertTicks:
-    """Return the counter's value before the first, between any two, and behind the last kernel.
+    """Return the clock's reading before the first, between any two, and behind the last kernel.
 
     Before::
 
@@ -42,17 +45,18 @@ class InsertTicks:
     Parameters
     ----------
     target : tvm.target.Target
-        Its architecture decides which counter is read: x86 counts cycles of a constant rate, 64-bit
-        ARM those of its system timer.
+        Its architecture decides what is read: on x86 a counter of constant rate, which takes
+        nanoseconds; on 64-bit ARM, whose counters LLVM does not read for programs, the system's
+        monotonic clock.
     """
 
     def __init__(self, target: tvm.target.Target) -> None:
-        self.counter = COUNTERS[is_arm(target)]
+        self.reading = _clock if is_arm(target) else _cycles
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
         main, builder = mod["main"], relax.BlockBuilder(mod)
-        ticks = _Ticks(builder, self.counter)
+        ticks = _Ticks(builder, self.reading)
         blocks = [_ticked(ticks, block) for block in main.body.blocks]
         fields, unpacked = _fields(builder, main.body.body)
         body = builder.normalize(relax.Tuple([*fields, *ticks.done]))
@@ -90,7 +94,7 @@ class _Ticks:
     """
 
     builder: relax.BlockBuilder
-    counter: str
+    reading: Callable[[], tuple[list[Any], Any]]
     done: list[Any] = field(default_factory=list)
 
     def around(self, calls: list[Any]) -> list[Any]:
@@ -112,7 +116,7 @@ class _Ticks:
         return found
 
     def _tick(self, found: list[Any], before: Any, index: int, ty: Any, *, last: bool) -> Any:
-        name = self.builder.add_func(_tick(self.counter, index, int(ty.shape.values[0])), "tick")
+        name = self.builder.add_func(_tick(self.reading, index, int(ty.shape.values[0])), "tick")
         if before is None:
             call = relax.op.call_tir(name, [], out_ty=ty)
         else:
@@ -153,10 +157,25 @@ def _interrupts(value: Any) -> bool:
     return isinstance(value, Call) and not is_call(value, *KERNEL_CALLS, *SHARING)
 
 
-def _tick(counter: str, index: int, count: int) -> tirx.PrimFunc:
-    """A kernel that writes the counter to one element of its tensor."""
+def _tick(reading: Callable[[], tuple[list[Any], Any]], index: int, count: int) -> tirx.PrimFunc:
+    """A kernel that writes a reading to one element of its tensor."""
     ticks = tirx.decl_buffer((count,), "int64", "ticks")
-    store = tirx.BufferStore(ticks, tirx.call_llvm_intrin("int64", counter), [index])
-    body = SBlockRealize([], True, SBlock([], [], [], "root", store))
+    before, value = reading()
+    store = tirx.BufferStore(ticks, value, [index])
+    inside = tirx.SeqStmt([*before, store]) if before else store
+    body = SBlockRealize([], True, SBlock([], [], [], "root", inside))
     attrs = {"tirx.is_scheduled": True, "tirx.noalias": True, "op_pattern": OPAQUE}
     return tirx.PrimFunc([ticks], body).with_attrs(attrs)
+
+
+def _cycles() -> tuple[list[Any], Any]:
+    """Nothing to do before, and the processor's counter."""
+    return [], tirx.call_llvm_intrin("int64", CYCLES)
+
+
+def _clock() -> tuple[list[Any], Any]:
+    """Statements that ask the system's clock, and its nanoseconds."""
+    spec = tirx.decl_buffer((2,), "int64", "spec")  # struct timespec of 64-bit Linux
+    ask = tirx.call_extern("int32", "clock_gettime", MONOTONIC, tirx.address_of(spec[0]))
+    value = spec[0] * tirx.const(NS_PER_S, "int64") + spec[1]
+    return [tirx.AllocBuffer(spec), tirx.Evaluate(ask)], value
