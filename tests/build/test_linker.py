@@ -34,7 +34,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def pretend(*programs: str, ziglang: bool = False) -> None:
         monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
-        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object() if ziglang else None)
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda _name: object() if ziglang else None
+        )
 
     return pretend
 
@@ -49,7 +51,9 @@ def test_what_is_installed_links(installed: Any) -> None:
     installed(gcc, "zig", ziglang=True)
     assert find_linker(TRIPLE) == Linker((gcc,))
     installed("zig", ziglang=True)
-    assert find_linker("arm64-unknown-linux") == Linker((sys.executable, "-m", "ziglang", "cc", *zig))
+    assert find_linker("arm64-unknown-linux") == Linker(
+        (sys.executable, "-m", "ziglang", "cc", *zig)
+    )
     installed("zig")
     assert find_linker(TRIPLE) == Linker(("zig", "cc", *zig))
 

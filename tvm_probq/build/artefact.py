@@ -16,8 +16,8 @@ from tvm_probq.build.link import link_library
 from tvm_probq.build.manifest import FORMAT, Manifest, TargetNeeds, checksum, current_versions
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import ArtefactError
-from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.files import write_file
+from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.plan.plan import Plan
 from tvm_probq.target.profile import TargetProfile
 

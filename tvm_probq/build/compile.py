@@ -12,9 +12,9 @@ from tvm.ir.transform import PassContext
 
 from tvm_probq.build import tir_pipeline
 from tvm_probq.build.compiled import Compiled
+from tvm_probq.build.device_code import device_code
 from tvm_probq.build.layer_reports import float_reports, layer_reports
 from tvm_probq.build.memory import parameter_bytes, peak_activation_bytes
-from tvm_probq.build.device_code import device_code
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.errors import CalibrationError, KernelError, PlanError
 from tvm_probq.frontend.onnx import Model
@@ -26,7 +26,6 @@ from tvm_probq.passes.equalize_channels import EqualizeChannels
 from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.passes.pipeline import build_passes, kernel_passes, quantize_passes
 from tvm_probq.plan.plan import Plan
-
 
 # What TVM's lowering and code generator raise about operators they cannot take.
 TVM_ERRORS = (tvm.error.InternalError, RuntimeError, ValueError, TypeError)
@@ -84,7 +83,9 @@ def compile_model(
     device = device_code(lowered, executable, target) if is_cuda(target) else None
     if not is_float and device is None:
         check_instructions(lowered, executable)
-    reports = float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
+    reports = (
+        float_reports(model) if is_float else layer_reports(model, plan, record, integer, lowered)
+    )
     integer_macs = 0 if is_float else max(0, model.macs - float_macs(integer))
     return Compiled(
         executable, integer, reports, peak_activation_bytes(lowered), parameter_bytes(lowered),

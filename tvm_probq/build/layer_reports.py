@@ -122,7 +122,9 @@ def _is_stored(m: Marked, kept: bool) -> bool:
 def _report(
     m: Marked, plan: LayerPlan, proof: str, surrogate: str, facts: dict[str, Any], stored: bool
 ) -> LayerReport:
-    integer = m.layer is not None and m.kind in ("conv2d", "dense", "output") and plan.mode != "float"
+    integer = (
+        m.layer is not None and m.kind in ("conv2d", "dense", "output") and plan.mode != "float"
+    )
     stored_bits = plan.activation_bits if stored else 32
     return LayerReport(
         m.name, _operator(m),

@@ -9,8 +9,8 @@ from tvm.ir import IRModule
 
 from tvm_probq.ir.expressions import constant_value, is_call, is_constant, op_name
 from tvm_probq.ir.memory import SHARING, tensor_bytes
-from tvm_probq.kernels.calls import KERNEL_CALLS, overwritten
 from tvm_probq.ir.rewrite import bindings, variables_of
+from tvm_probq.kernels.calls import KERNEL_CALLS, overwritten
 
 
 @dataclass(frozen=True)
