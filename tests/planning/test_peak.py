@@ -8,9 +8,10 @@ import pytest
 
 from tvm_probq.build.memory import Peak, peak_activation_bytes, peak_of
 from tvm_probq.errors import PlanError
+from tvm_probq.latency.ticked import lowered_calls
 from tvm_probq.planning.peak import check_peak, restricted, within_peak
 from tvm_probq.planning.planner import prices
-from tvm_probq.planning.sizes import NetworkSizes, lowered
+from tvm_probq.planning.sizes import NetworkSizes
 from tvm_probq.planning.study import RUINED, Sensitivity, Study
 from tvm_probq.target.profile import load_profile
 
@@ -50,7 +51,9 @@ def test_a_message_names_the_largest() -> None:
 
 
 def test_what_is_alive_adds_up_to_the_peak_and_has_names(study: Study) -> None:
-    mod = lowered(study.model, study.plan, study.record, load_profile("x86-64").target(), None)
+    mod = lowered_calls(
+        study.model, study.plan, study.record, load_profile("x86-64").target(), None
+    )
     peak = peak_of(mod)
     assert peak.total == peak_activation_bytes(mod) == sum(size for _, size in peak.tensors)
     sizes = [size for _, size in peak.tensors]

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import tvm
 from tvm.ir import IRModule
 
-from tvm_probq.build.compile import quantized
 from tvm_probq.build.layer_reports import layer_constants
 from tvm_probq.build.memory import Peak, parameter_bytes, peak_of
 from tvm_probq.calibration.marked import marked_tensors
@@ -15,8 +13,8 @@ from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.latency.estimator import Estimator
 from tvm_probq.latency.network import NetworkLatency, network_latency
+from tvm_probq.latency.ticked import lowered_calls
 from tvm_probq.passes.lower_layers import Tiles
-from tvm_probq.passes.pipeline import kernel_passes
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.options import Option
 
@@ -74,14 +72,6 @@ class NetworkSizes:
         return found
 
 
-def lowered(
-    model: Model, plan: Plan, record: CalibrationRecord, target: Any, tiles: Tiles | None
-) -> IRModule:
-    """The calls of kernels that `compile_model` builds."""
-    integer = quantized(model, plan, record)
-    return tvm.transform.Sequential(kernel_passes(target, tiles))(integer)
-
-
 def plan_costs(
     model: Model,
     plan: Plan,
@@ -91,7 +81,7 @@ def plan_costs(
     estimator: Estimator | None,
 ) -> tuple[int, Peak, NetworkLatency]:
     """Parameter bytes of a network with any plan, its peak of activations, its time."""
-    mod = lowered(model, plan, record, target, tiles)
+    mod = lowered_calls(model, plan, record, target, tiles)
     return (
         parameter_bytes(mod),
         peak_of(mod),
@@ -110,7 +100,7 @@ def option_costs(
     option: Option,
 ) -> NetworkSizes:
     """Bytes and time with an option for all layers of `names` at once."""
-    mod = lowered(model, plan.override(names, **option.changes), record, target, tiles)
+    mod = lowered_calls(model, plan.override(names, **option.changes), record, target, tiles)
     found = layer_constants(mod)
     layers = {name: found[name] for name in names if name in found}
     latency = _latency(model, mod, target, estimator)
