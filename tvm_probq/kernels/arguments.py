@@ -6,9 +6,9 @@ from tvm import tirx
 from tvm.s_tir.stmt import SBlock, SBlockRealize
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype, codes_shape
 
 Shape = tuple[int, ...]
-_OUTPUT_DTYPES = {"codes": "uint8", "float32": "float32", "int32": "int32"}
 
 
 def argument_shapes(spec: LayerSpec, weights: tuple[Shape, str]) -> list[tuple[str, Shape, str]]:
@@ -31,7 +31,7 @@ def argument_shapes(spec: LayerSpec, weights: tuple[Shape, str]) -> list[tuple[s
         (n, spec.in_channels) if spec.flat else (n, spec.height, spec.width, spec.in_channels)
     )
     y: Shape = (n, oc) if spec.flat else (n, spec.out_height, spec.out_width, oc)
-    found = [("X", x, "uint8"), ("W", *weights)]
+    found = [("X", codes_shape(x, spec.in_bits), codes_dtype(spec.in_bits)), ("W", *weights)]
     if spec.output != "int32":
         found += [("T", (oc,), "float32"), ("WS", (oc,), "int32"), ("B", (oc,), "float32")]
     found.append(("XQ", (n, 3, spec.in_ranges), "float32"))
@@ -40,8 +40,11 @@ def argument_shapes(spec: LayerSpec, weights: tuple[Shape, str]) -> list[tuple[s
     if spec.output == "codes":
         found.append(("YQ", (n, 3, spec.out_ranges), "float32"))
     if spec.residual:
-        found += [("R", y, "uint8"), ("RQ", (n, 3, 1), "float32")]
-    return [*found, ("OUT", y, _OUTPUT_DTYPES[spec.output])]
+        bits = spec.residual_bits
+        found += [("R", codes_shape(y, bits), codes_dtype(bits)), ("RQ", (n, 3, 1), "float32")]
+    if spec.output == "codes":
+        return [*found, ("OUT", codes_shape(y, spec.out_bits), codes_dtype(spec.out_bits))]
+    return [*found, ("OUT", y, spec.output)]
 
 
 def bind_arguments(func: tirx.PrimFunc, shapes: list[Shape]) -> tirx.PrimFunc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS, WIDTHS
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import STORED_BITS
 from tvm_probq.ops.activation import FORMS, parse_activation
 
 OUTPUTS = ("codes", "float32", "int32")
@@ -41,6 +42,11 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
             spec.weight_bits not in (widths := DEPTHWISE_WIDTHS if spec.depthwise else WIDTHS),
             f"{spec.weight_bits}-bit weights",
             f"store one of {widths} bits",
+        ),
+        (
+            not {spec.in_bits, spec.out_bits, spec.residual_bits} <= set(STORED_BITS),
+            f"codes stored in {spec.in_bits}, {spec.out_bits}, {spec.residual_bits} bits",
+            f"store one of {STORED_BITS} bits",
         ),
         (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {FORMS}"),
         (spec.output not in OUTPUTS, f"output {spec.output!r}", f"use one of {OUTPUTS}"),

@@ -45,6 +45,9 @@ class LayerSpec:
         (`tvm_probq.quantization.accumulator.AccumulatorProof.pairs_fit`).
     symmetric : bool
         Whether no weight of 8 bits is -128.
+    in_bits, out_bits, residual_bits : int
+        What a code of the input, of an output of "codes" and of the residual is stored in: 8, 4
+        (two channels in a byte) or 16 (`tvm_probq.kernels.storage`).
     """
 
     batch: int
@@ -67,6 +70,9 @@ class LayerSpec:
     flat: bool = False
     small_weights: bool = False
     symmetric: bool = False
+    in_bits: int = 8
+    out_bits: int = 8
+    residual_bits: int = 8
 
     @property
     def pairs_fit(self) -> bool:

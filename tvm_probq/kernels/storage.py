@@ -1,0 +1,24 @@
+"""How codes of activations lie in memory: shape and dtype of a tensor of codes.
+
+====  =======  ====================================================================================
+bits  dtype    a position's C channels
+====  =======  ====================================================================================
+8     uint8    one by one
+4     uint8    C / 2 bytes: byte i holds channel i in its lower half, channel i + C / 2 in its upper
+16    int16    one by one, none negative
+====  =======  ====================================================================================
+"""
+
+from __future__ import annotations
+
+STORED_BITS = (4, 8, 16)
+
+
+def codes_dtype(bits: int) -> str:
+    """dtype of a tensor of codes stored in `bits` bits."""
+    return "int16" if bits == 16 else "uint8"
+
+
+def codes_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
+    """Shape in memory of codes ``[..., C]`` stored in `bits` bits; C is even for 4."""
+    return (*shape[:-1], shape[-1] // 2) if bits == 4 else shape
