@@ -11,7 +11,7 @@ from tvm_probq.build.compile import compile_model
 from tvm_probq.errors import PlanError
 from tvm_probq.latency.roofline import Roofline
 from tvm_probq.planning.options import Option
-from tvm_probq.planning.sizes import NetworkSizes, option_costs, plan_costs
+from tvm_probq.planning.sizes import NetworkSizes, float_costs, option_costs, plan_costs
 from tvm_probq.planning.study import Study
 from tvm_probq.planning.table import SensitivityTable
 from tvm_probq.target.profile import load_profile
@@ -50,6 +50,19 @@ def test_predictions_of_their_own_kernels_are_of_their_layers(study: Study) -> N
         assert static.layers[layer] < predicted.layers[layer]
     rests = {n.parameters - sum(n.layers.values()) for n in (predicted, static)}
     assert len(rests) == 1
+
+
+def test_a_float_layer_takes_its_weights_and_the_changes_of_format(study: Study) -> None:
+    """Weights of four bytes, and time that no bound below that of 8 bits is claimed for."""
+    rest = (study.model, study.plan, study.record, TARGET, None, ROOFLINE)
+    wide, found = sizes(study, "w8a8"), float_costs(*rest, ["block1", "logits"])
+    for layer, weights in {"block1": 9 * 16 * 16, "logits": 32 * 10}.items():
+        assert found.layers[layer] > max(4 * weights, wide.layers[layer])
+        assert found.layers_us[layer] >= wide.layers_us[layer]
+        parameters, _, _ = plan_costs(
+            study.model, study.plan.override([layer], mode="float"), *rest[2:]
+        )
+        assert found.layers[layer] - wide.layers[layer] == parameters - wide.parameters
 
 
 @pytest.mark.slow

@@ -70,8 +70,10 @@ class Subject:
 
     def sizes(self, option: Option) -> NetworkSizes:
         """Bytes and time with one option for all layers."""
-        from tvm_probq.planning.sizes import option_costs
+        from tvm_probq.planning.sizes import float_costs, option_costs
 
+        if option.is_float:
+            return float_costs(self.model, self._fastest, *self._rest, self.study.layers)
         return option_costs(self.model, self._fastest, *self._rest, self.study.layers, option)
 
     def reference_peak(self) -> Peak:

@@ -16,7 +16,7 @@ from tvm_probq.latency.network import NetworkLatency, network_latency
 from tvm_probq.latency.ticked import lowered_calls
 from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.plan.plan import Plan
-from tvm_probq.planning.options import Option
+from tvm_probq.planning.options import REFERENCE, Option
 
 BY_LAYER = ("layers", "layers_us")
 DIGITS = 6
@@ -26,7 +26,8 @@ DIGITS = 6
 class NetworkSizes:
     """Bytes and time of a network, all of whose layers have one option.
 
-    What is of no layer, and what layers have beside, is the same with every option.
+    What is of no layer, and what layers have beside, is the same with every option. Of the option
+    ``float`` they are what a layer has that alone is float (`float_costs`).
 
     Attributes
     ----------
@@ -99,7 +100,10 @@ def option_costs(
     names: Sequence[str],
     option: Option,
 ) -> NetworkSizes:
-    """Bytes and time with an option for all layers of `names` at once."""
+    """Bytes and time with an option for all layers of `names` at once.
+
+    Not for ``float``: that is `float_costs`.
+    """
     mod = lowered_calls(model, plan.override(names, **option.changes), record, target, tiles)
     found = layer_constants(mod)
     layers = {name: found[name] for name in names if name in found}
@@ -107,6 +111,37 @@ def option_costs(
     us = {name: _digits(latency.layers[name]) for name in names if name in latency.layers}
     sizes = (layers, parameter_bytes(mod), peak_of(mod).total)
     return NetworkSizes(*sizes, us, _digits(latency.total))
+
+
+def float_costs(
+    model: Model,
+    plan: Plan,
+    record: CalibrationRecord,
+    target: Any,
+    tiles: Tiles | None,
+    estimator: Estimator | None,
+    names: Sequence[str],
+) -> NetworkSizes:
+    """Bytes and time of layers that are float, each of them alone among layers of the reference.
+
+    To a layer counts all that the network has more: its kernel, and the changes of format around.
+    Where nothing was measured the bounds say little of float kernels; those then count as no faster
+    than the reference's.
+    """
+    rest = (record, target, tiles, estimator)
+    whole = option_costs(model, plan, *rest, names, Option.parse(REFERENCE))
+    layers, us, peaks = {}, {}, [whole.peak]
+    for name in names:
+        mod = lowered_calls(model, plan.override([name], mode="float"), record, target, tiles)
+        layers[name] = whole.layers[name] + parameter_bytes(mod) - whole.parameters
+        peaks.append(peak_of(mod).total)
+        if estimator is not None:
+            more = _latency(model, mod, target, estimator).total - whole.us
+            known = estimator.measured or more > 0
+            us[name] = _digits(max(0.0, whole.layers_us[name] + (more if known else 0.0)))
+    parameters = whole.parameters + sum(layers.values()) - sum(whole.layers.values())
+    total = whole.us + sum(us.values()) - sum(whole.layers_us.values())
+    return NetworkSizes(layers, parameters, max(peaks), us, _digits(max(0.0, total)))
 
 
 def _latency(
