@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tvm_probq.cli.planning_subject import Subject
 from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning import cluster
 from tvm_probq.planning.options import Option
 from tvm_probq.planning.study import Study
+from tvm_probq.planning.subject import Subject
 
 Run = Callable[..., Any]
 TARGET = ("--target", "x86-64")
