@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tvm_probq.planning.study import Sensitivity
 
 POINTS = 9
+SUREST = 0.01  # of the reference's noise: sums of what float layers gain tell no less
 
 
 def show(result: dict[str, Any]) -> str:
@@ -48,6 +49,7 @@ def figures(loss: str, chosen: Found, real: Sensitivity) -> dict[str, Any]:
     from tvm_probq.planning.distance import decibels
 
     found = chosen.prices
+    floor = SUREST * found.reference.noise
 
     def figures(one: Allocation) -> dict[str, Any]:
         bytes_ = found.size_bytes(one)
@@ -55,7 +57,7 @@ def figures(loss: str, chosen: Found, real: Sensitivity) -> dict[str, Any]:
             "parameter_bytes": bytes_,
             "share": bytes_ / found.uniform.parameter_bytes,
             "us": found.us(one),
-            "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
+            "sqnr_db": decibels(max(found.reference.noise + one.totals[NOISE], floor)),
             "added_noise": one.totals[NOISE],
             "added_kl": one.totals.get(KL),
         }
