@@ -58,4 +58,4 @@ def _known(numbers: Mapping[Any, int], values: Mapping[int, Any]) -> dict[Any, A
 
 
 def _is_worth_keeping(ty: Any) -> bool:
-    return str(getattr(ty, "dtype", "")) == "uint8" or tensor_bytes(ty) <= SMALL_BYTES
+    return str(getattr(ty, "dtype", "")) in ("uint8", "int16") or tensor_bytes(ty) <= SMALL_BYTES
