@@ -160,11 +160,11 @@ SYMMETRIC = [replace(spec, symmetric=True) for spec in (*DENSE[:8], *DEPTHWISE[:
 WORDS = [  # codes of 16 bits
     replace(spec, in_bits=bits[0], out_bits=bits[1], residual_bits=bits[2])
     for bits, specs in {
-        (16, 16, 16): (*DENSE, *TILED[:4], *GROUPED, *DEPTHWISE, *NARROW, *TAILS, *SMALL[:1]),
-        (16, 8, 16): (*DENSE[:2], *DENSE[11:13], *DEPTHWISE[2:4], TAILS[3]),
-        (8, 16, 8): (*DENSE, *TILED[:6], *GROUPED[:2], *DEPTHWISE, *NARROW[:4], *TAILS[1:12]),
-        (8, 8, 16): (*DENSE[1:2], *TILED[1:2], *DENSE[11:13], DEPTHWISE[2], TAILS[1]),
-        (16, 8, 8): PACKED[::3],
+        (16, 16, 16): (*DENSE[1::2], *GROUPED[::2], *DEPTHWISE[1::2], *NARROW[::2], *TAILS[::2]),
+        (16, 8, 16): (DENSE[1], DENSE[11], DEPTHWISE[2], TAILS[3], SMALL[0]),
+        (8, 16, 8): (*DENSE[::3], *TILED[:2], *DEPTHWISE[::3], NARROW[3], *TAILS[1:12:3]),
+        (8, 8, 16): (DENSE[1], TILED[1], DENSE[12], DEPTHWISE[2], TAILS[1]),
+        (16, 8, 8): PACKED[::6],
     }.items()
     for spec in specs
 ]  # fmt: skip
