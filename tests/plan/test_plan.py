@@ -105,7 +105,20 @@ def test_options_of_a_scheme() -> None:
 
 @pytest.mark.parametrize(
     "scheme",
-    ["", "w8", "a8w8", "w9a8", "w8a1", "w8a8x", "W8A8", "w8a8 ", "w16a8", "w8a17", "w8a08", "w8a20"],
+    [
+        "",
+        "w8",
+        "a8w8",
+        "w9a8",
+        "w8a1",
+        "w8a8x",
+        "W8A8",
+        "w8a8 ",
+        "w16a8",
+        "w8a17",
+        "w8a08",
+        "w8a20",
+    ],
 )
 def test_no_scheme(scheme: str) -> None:
     with pytest.raises(PlanError, match=r"is no scheme.*w8a8"):
