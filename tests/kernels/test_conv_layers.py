@@ -11,7 +11,9 @@ import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_cases import (
+    AT_THE_LIMIT,
     CASES,
+    arguments_at_the_limit,
     depthwise,
     expected,
     kernel_arguments,
@@ -100,6 +102,14 @@ def test_extreme_codes_do_not_saturate(
     values = random_arguments(spec)
     values["X"][:] = 255
     values["weights"][:8], values["weights"][8:] = low, high
+    lib = compile_kernel(layer_kernel(spec, target), target)
+    np.testing.assert_array_equal(run(spec, target, lib, values), expected(spec, values))
+
+
+@pytest.mark.parametrize("spec", AT_THE_LIMIT, ids=name)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_limit_of_int32(target: tvm.target.Target, spec: LayerSpec, sign: int) -> None:
+    values = arguments_at_the_limit(spec, sign)
     lib = compile_kernel(layer_kernel(spec, target), target)
     np.testing.assert_array_equal(run(spec, target, lib, values), expected(spec, values))
 

@@ -41,8 +41,8 @@ def test_quantize_and_back(
     same_bits(back, numerics.dequantize(q, p))
 
 
-@pytest.mark.parametrize("mcpu", TARGETS)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("mcpu", ["cascadelake", "cortex-a72"])
+@pytest.mark.parametrize("shape", SHAPES[1:])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_codes_of_16_bits(
     evaluate: Any, same_bits: Any, rng: Any, qparams: Any, shape: Any, per_channel: bool, mcpu: str
