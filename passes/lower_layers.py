@@ -23,6 +23,7 @@ from tvm_probq.kernels.calls import RESIDUAL
 from tvm_probq.kernels.codes import stored_bits
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.spec import Kernel, LayerSpec
+from tvm_probq.kernels.storage import bits_of_dtype
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.quantization.accumulator import prove_accumulator
 from tvm_probq.simulator.arithmetic import Array
@@ -171,7 +172,7 @@ def is_integer_product(call: Any) -> bool:
     return (
         is_call(call, *PRODUCTS)
         and str(call.ty.dtype) == "int32"
-        and str(call.args[0].ty.dtype) == "uint8"
+        and str(call.args[0].ty.dtype) in ("uint8", "int16")
         and is_constant(call.args[1])
     )
 
@@ -227,7 +228,14 @@ def _spec(
         out_ranges=1 if y_qparams is None else shape_of(y_qparams)[2], flat=flat,
         small_weights=prove_accumulator(weights).pairs_fit,
         symmetric=int(weights.min(initial=0)) > -INT8_LIMIT,
+        in_bits=_stored_in(x), out_bits=8 if args is None else bits_of_dtype(args.dtype),
+        residual_bits=8 if args is None or args.residual is None else _stored_in(args.residual),
     )  # fmt: skip
+
+
+def _stored_in(codes: Any) -> int:
+    """Bits that a tensor of codes is stored in."""
+    return bits_of_dtype(str(codes.ty.dtype))
 
 
 def _input_qparams(values: Values, acc: Call) -> Any:

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.layer import pack_weights, packed_shape
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
+from tvm_probq.quantization.accumulator import largest_code
 from tvm_probq.simulator import numerics
+
+MOST = 32767  # code of 16 bits
 
 
 def layer(
@@ -154,13 +158,32 @@ PACKED = [  # weights whose codes share bytes
     )
 ]  # fmt: skip
 SYMMETRIC = [replace(spec, symmetric=True) for spec in (*DENSE[:8], *DEPTHWISE[:7])]
+WORDS = [  # codes of 16 bits
+    replace(spec, in_bits=bits[0], out_bits=bits[1], residual_bits=bits[2])
+    for bits, specs in {
+        (16, 16, 16): (*DENSE[1::2], *GROUPED[::2], *DEPTHWISE[1::2], *NARROW[::2], *TAILS[::2]),
+        (16, 8, 16): (DENSE[1], DENSE[11], DEPTHWISE[2], TAILS[3], SMALL[0]),
+        (8, 16, 8): (*DENSE[::3], *TILED[:2], *DEPTHWISE[::3], NARROW[3], *TAILS[1:12:3]),
+        (8, 8, 16): (DENSE[1], TILED[1], DENSE[12], DEPTHWISE[2], TAILS[1]),
+        (16, 8, 8): PACKED[::6],
+    }.items()
+    for spec in specs
+]  # fmt: skip
+AT_THE_LIMIT = [
+    replace(spec, in_bits=16, output=output)
+    for spec in (dense(1203, 20), layer(6, 6, 128, 16, 3), depthwise(9, 9, 16, 5, p=0))
+    for output in ("int32", "float32")
+]
 CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *PACKED]
-CASES += SYMMETRIC
+CASES += [*SYMMETRIC, *WORDS]
 
 
 def name(spec: LayerSpec) -> str:
     small = "small" if spec.small_weights else "symmetric" if spec.symmetric else ""
-    return f"{spec}-w{spec.weight_bits}{small}-{spec.activation}-{spec.output}".replace(" ", "_")
+    bits = (spec.in_bits, spec.out_bits, spec.residual_bits)
+    stored = "" if bits == (8, 8, 8) else "-codes" + "_".join(map(str, bits))
+    text = f"{spec}-w{spec.weight_bits}{small}-{spec.activation}-{spec.output}{stored}"
+    return text.replace(" ", "_")
 
 
 def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
@@ -179,6 +202,13 @@ def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
     return total.reshape(*size[:3], -1).astype(np.int32)
 
 
+def codes(rng: Any, shape: tuple[int, ...], bits: int, most: int = MOST) -> Any:
+    """Random codes of tensors stored in 8 or 16 bits."""
+    if bits == 8:
+        return rng.integers(0, 256, shape, np.uint8)
+    return rng.integers(0, most + 1, shape, np.int16)
+
+
 def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     n, oc = spec.batch, spec.out_channels
@@ -187,28 +217,44 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
         largest = min(largest, 64)
     taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
 
-    def qparams(ranges: int, scale: float) -> Any:
+    def qparams(ranges: int, scale: float, bits: int) -> Any:
         scales = (rng.random((n, ranges)) + 0.5) * scale
-        qmax = rng.choice([15, 63, 255], (n, 1)).repeat(ranges, 1)
+        largest = [15, 63, 255] if bits == 8 else [400, MOST, MOST]
+        qmax = rng.choice(largest, (n, 1)).repeat(ranges, 1)
+        scales = scales * 255 / largest[-1]
         return np.stack([scales, rng.integers(0, qmax + 1, scales.shape), qmax], 1)
 
     smallest = 1 - largest if spec.symmetric else -largest
     weights = rng.integers(smallest, largest, (oc, *spec.kernel, spec.group_inputs))
     spread = 8e-6 * largest * np.sqrt(taps) + 0.01
     image = (n, spec.out_height, spec.out_width, oc)
+    # The largest code for which any such weights are proven to fit int32.
+    most = min(MOST, (2**31 - 1) // (2 * taps * largest)) if spec.in_bits == 16 else 255
     found = {
-        "X": rng.integers(0, 256, (n, spec.height, spec.width, spec.in_channels), np.uint8),
+        "X": codes(rng, (n, spec.height, spec.width, spec.in_channels), spec.in_bits, most),
         "weights": weights.astype(np.int8),
         "T": rng.random(oc) * 1e-3 + 1e-4,
         "WS": weights.sum((1, 2, 3)).astype(np.int32),
         "B": rng.normal(size=oc),
-        "XQ": qparams(spec.in_ranges, 0.02),
+        "XQ": qparams(spec.in_ranges, 0.02, spec.in_bits),
         "CORR": rng.normal(size=(n, oc)),
-        "YQ": qparams(spec.out_ranges, spread),
-        "R": rng.integers(0, 256, image, np.uint8),
-        "RQ": qparams(1, 0.01),
+        "YQ": qparams(spec.out_ranges, spread, spec.out_bits),
+        "R": codes(rng, image, spec.residual_bits),
+        "RQ": qparams(1, 0.01, spec.residual_bits),
     }
+    found["XQ"][:, 1:] = np.minimum(found["XQ"][:, 1:], most)
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
+
+
+def arguments_at_the_limit(spec: LayerSpec, sign: int) -> dict[str, Any]:
+    """Arguments of a layer of 16-bit codes whose sums are as large as the proof allows."""
+    values = random_arguments(spec)
+    values["weights"][:] = sign * 127
+    values["WS"] = values["weights"].sum((1, 2, 3)).astype(np.int32)
+    most = min(MOST, largest_code(values["weights"]))
+    values["X"][:] = most
+    values["XQ"][:, 1], values["XQ"][:, 2] = 0 if sign > 0 else most, most
+    return values
 
 
 def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:
@@ -224,7 +270,8 @@ def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:
     activation = spec.tail
     if spec.output == "float32":
         return numerics.dequantize_accumulator(acc, activation)
-    return numerics.requantize(acc, values["YQ"], activation)
+    dtype = codes_dtype(spec.out_bits)
+    return numerics.requantize(acc, values["YQ"], activation, dtype)
 
 
 def kernel_arguments(spec: LayerSpec, target: Any, values: dict[str, Any]) -> list[Any]:
@@ -274,4 +321,6 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
         in_ranges=draw(st.sampled_from([1, ic])) if groups == ic == oc > 1 else 1,
         small_weights=draw(st.booleans()),
         symmetric=draw(st.booleans()),
+        in_bits=draw(st.sampled_from([8, 16])), out_bits=draw(st.sampled_from([8, 16])),
+        residual_bits=draw(st.sampled_from([8, 16])),
     )  # fmt: skip

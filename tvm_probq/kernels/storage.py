@@ -19,6 +19,11 @@ def codes_dtype(bits: int) -> str:
     return "int16" if bits == 16 else "uint8"
 
 
+def bits_of_dtype(dtype: str) -> int:
+    """Bits that a tensor of codes of this dtype is stored in, one by one."""
+    return 16 if dtype == "int16" else 8
+
+
 def codes_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
     """Shape in memory of codes ``[..., C]`` stored in `bits` bits; C is even for 4."""
     return (*shape[:-1], shape[-1] // 2) if bits == 4 else shape

@@ -9,6 +9,7 @@ from tvm_probq.ops.accumulator_ops import (
 )
 from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
+from tvm_probq.ops.checks import MAX_CODE, MAX_WIDE_CODE, largest_code
 from tvm_probq.ops.matmul_op import matmul
 from tvm_probq.ops.pooling_ops import avg_pool, global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
@@ -31,6 +32,8 @@ from tvm_probq.ops.tensor_ops import (
 )
 
 __all__ = [
+    "MAX_CODE",
+    "MAX_WIDE_CODE",
     "AccumulatorArgs",
     "SurrogateArgs",
     "activation",
@@ -45,6 +48,7 @@ __all__ = [
     "format_activation",
     "global_avg_pool",
     "is_probq",
+    "largest_code",
     "layer",
     "matmul",
     "measure",

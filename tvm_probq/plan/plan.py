@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.errors import PlanError
-from tvm_probq.plan.widths import FIXED, widths
+from tvm_probq.plan.widths import FIXED, WIDEST, widths
 
 MODES = ("predicted", "static", "dynamic", "float")
 CORRECTIONS = ("auto", "none", "static", "predicted", "leading")
@@ -21,7 +21,8 @@ CLIPS = ("auto", "none", "mse")
 TOLERANCE_DB = 6.0
 LARGEST_TOLERANCE_DB = 60.0
 FINE_WEIGHT_BITS = 8  # weights of fewer bits are corrected finely
-SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
+SCHEME = re.compile(r"w([2-8])a([2-9]|1[0-6])([psd]?)")
+MOST_BITS = {"weight_bits": 8, "activation_bits": 16}
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
 
 
@@ -32,7 +33,8 @@ class LayerPlan:
     Attributes
     ----------
     weight_bits, activation_bits : int
-        2 to 8; the activation is the layer's output.
+        2 to 8, and 2 to 16; the activation is the layer's output.  From 9 bits on it is stored in
+        16, if a layer reads it so.
     mode : str
         One of `MODES`.
     surrogate, rule : str
@@ -85,9 +87,9 @@ class LayerPlan:
         _check("weight_clip", self.weight_clip, CLIPS)
         _check("correction", self.correction, CORRECTIONS)
         _check("observer", self.observer, tuple(OBSERVERS))
-        for name in ("weight_bits", "activation_bits"):
-            if not 2 <= getattr(self, name) <= 8:
-                raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
+        for name, most in MOST_BITS.items():
+            if not 2 <= getattr(self, name) <= most:
+                raise PlanError(f"{name} is {getattr(self, name)}", fix=f"use 2 to {most} bits")
         if not 0.5 <= self.coverage < 1.0:
             raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
         if not 0.0 <= self.tolerance_db <= LARGEST_TOLERANCE_DB:
@@ -104,6 +106,12 @@ class LayerPlan:
                 "per-channel ranges go with the modes static and predicted, at one bit-width",
                 why="a measured range and a predicted bit-width are those of a whole tensor",
                 fix="leave out per_channel, or choose another mode",
+            )
+        if picks and self.activation_bits > WIDEST:
+            raise PlanError(
+                f"bits is {self.bits!r}, but activation_bits is {self.activation_bits}",
+                why=f"predicted bit-widths end at {WIDEST}: beyond, 16 bits are stored in any case",
+                fix=f'use bits = "fixed", or activation_bits of at most {WIDEST}',
             )
         if picks and self.mode in ("static", "dynamic"):
             raise PlanError(
@@ -210,8 +218,8 @@ def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
     Parameters
     ----------
     scheme : str
-        ``w4a8``, with an optional suffix for the mode: ``p`` predicted, ``s`` static or ``d``
-        dynamic.
+        ``w4a8`` or ``w8a16``, with an optional suffix for the mode: ``p`` predicted, ``s`` static
+        or ``d`` dynamic.
     mode : str, optional
         One of `MODES`; predicted if neither it nor the suffix says otherwise.
     **options

@@ -40,7 +40,7 @@ def _quantize(call: Any, args: list[Any]) -> Array:
     x = args[0]
     if str(call.attrs["layout"]) == "NCHW":
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    return numerics.quantize(x, args[1])
+    return numerics.quantize(x, args[1], str(call.ty.dtype))
 
 
 @_defines("dequantize")
@@ -156,7 +156,7 @@ def _dequantize_accumulator(call: Any, args: list[Any]) -> Array:
 @_defines("requantize")
 def _requantize(call: Any, args: list[Any]) -> Array:
     accumulator, activation, y_qparams = _accumulator(call, args)
-    return numerics.requantize(accumulator, y_qparams, activation)
+    return numerics.requantize(accumulator, y_qparams, activation, str(call.ty.dtype))
 
 
 @_defines("measure")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tvm_probq.kernels.spec import LayerSpec
 
+BYTE = 8  # bits that codes are stored in unless the key says otherwise
 WHOLE = 4  # input channels in multiples of which every unit sees a layer alike
 
 
@@ -32,6 +33,8 @@ def layer_key(spec: LayerSpec) -> str:
     if spec.dilation != (1, 1):
         parts.append("dilation " + "x".join(map(str, spec.dilation)))
     parts += [f"w{spec.weight_bits}", spec.output]
+    stored = {"in": spec.in_bits, "out": spec.out_bits, "residual": spec.residual_bits}
+    parts += [f"{name}{bits}" for name, bits in stored.items() if bits != BYTE]
     if spec.small_weights and spec.weight_bits == 8:
         parts.append("small")
     if not spec.linear:

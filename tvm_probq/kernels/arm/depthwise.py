@@ -17,6 +17,7 @@ from tvm.script.ir_builder import tirx as ir
 from tvm_probq.kernels.arm.depthwise_packing import channel_vectors, depthwise_header_bytes
 from tvm_probq.kernels.arm.epilogue import Epilogue
 from tvm_probq.kernels.arm.packing import INT32_BYTES
+from tvm_probq.kernels.arm.products import word_products
 from tvm_probq.kernels.arm.registers import half, load_codes, neon
 from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
 from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
@@ -53,7 +54,9 @@ class Depthwise:
 
     @property
     def _most(self) -> int:
-        """Products added in 16 bits."""
+        """Taps whose products are added together, bytes' in 16 bits."""
+        if self.unit.instruction == "smlal":
+            return 1
         if self.spec.weight_bits == 4:
             return narrow_sums(4)
         return 2 if self.unit.pairs else 1
@@ -176,7 +179,10 @@ class Depthwise:
     def _add(
         self, codes: Sequence[Any], factors: Sequence[Any], lanes: int, sums: Any, register: int
     ) -> None:  # fmt: skip
-        """Add products of a few taps in 16 bits, then to the sums."""
+        """Add products of a few taps in 16 bits, then to the sums; those of words at once."""
+        if self.unit.instruction == "smlal":
+            self._add_words(codes, factors, lanes, sums, register)
+            return
         for high in range(lanes // EIGHT):
             total: Any = None
             for code, factor in zip(codes, factors, strict=True):
@@ -188,3 +194,14 @@ class Depthwise:
                 at = register + 2 * high + part
                 wide = tirx.Cast("int32x4", half(total, part))
                 store(sums, load(sums, at, 0, lanes=QUAD) + wide, at, 0, lanes=QUAD)
+
+    def _add_words(
+        self, codes: Sequence[Any], factors: Sequence[Any], lanes: int, sums: Any, register: int
+    ) -> None:  # fmt: skip
+        """Add products of codes of 16 bits to the sums."""
+        for code, factor in zip(codes, factors, strict=True):
+            for high in range(lanes // EIGHT):
+                both = (code, factor) if lanes == EIGHT else (half(code, high), half(factor, high))
+                for part, product in enumerate(word_products(*both)):
+                    at = register + 2 * high + part
+                    store(sums, load(sums, at, 0, lanes=QUAD) + product, at, 0, lanes=QUAD)

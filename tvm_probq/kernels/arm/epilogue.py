@@ -12,15 +12,17 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import SIGN, neon
-from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, widths
-from tvm_probq.kernels.arm.unit import QUAD
+from tvm_probq.kernels.arm.packing import offset
+from tvm_probq.kernels.arm.registers import neon
+from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, store_words, widths
+from tvm_probq.kernels.arm.unit import QUAD, WORD
 from tvm_probq.kernels.small.emit import let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
 
-BYTE = 255.0
+LARGEST = {"uint8": 255.0, "int16": 32767.0}
 
 
 class Epilogue:
@@ -59,7 +61,8 @@ class Epilogue:
         for first, lanes in self._vectors():
             self._prepare(first, lanes)
         if self._y is not None and spec.out_ranges == 1:
-            self.bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
+            bounds = self._code_bounds(self._y, 0, 1)
+            self.bounds = [_as_code(b, codes_dtype(spec.out_bits)) for b in bounds]
         if spec.residual:
             self._prepare_residual()
 
@@ -96,7 +99,7 @@ class Epilogue:
         x, y = self._x, self._y
         zero = convert(x.zero(c, lanes), "int32")
         sums = load(self._buffers["WS"], c, lanes=lanes)
-        centre = (splat(tirx.const(SIGN, "int32"), lanes) - zero) * sums
+        centre = (splat(tirx.const(offset(spec), "int32"), lanes) - zero) * sums
         self._keep("centre", centre, first, lanes, "int32")
         step = x.scale(c, lanes) * load(self._buffers["T"], c, lanes=lanes)
         bias = load(self._buffers["B"], c, lanes=lanes)
@@ -188,15 +191,17 @@ class Epilogue:
 
     def store(self, values: Values, output: Any, places: Sequence[Any]) -> None:
         """Store the values of several positions, each from its place on, in elements."""
-        if self.spec.output == "codes":
+        if self.spec.output == "codes" and self.spec.out_bits == WORD:
+            store_words(values, self.bounds, self.real, output, places)
+        elif self.spec.output == "codes":
             store_codes(values, self.bounds, self.real, output, places)
         else:
             store_values(values, self.real, output, places)
 
 
-def _as_byte(bound: Any) -> Any:
-    """A bound of codes as uint8; a constant 0 stays one."""
+def _as_code(bound: Any, dtype: str) -> Any:
+    """A bound of codes as one of them; a constant 0 stays one."""
     if isinstance(bound, tirx.FloatImm):
-        return tirx.const(int(bound.value), "uint8")
-    bounded = minimum(maximum(bound, 0.0), BYTE)
-    return let(convert(bounded, "uint8"))
+        return tirx.const(int(bound.value), dtype)
+    bounded = minimum(maximum(bound, 0.0), LARGEST[dtype])
+    return let(convert(bounded, dtype))

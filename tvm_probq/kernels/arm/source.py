@@ -9,7 +9,7 @@ from typing import Any
 from tvm import tirx
 from tvm.script.ir_builder import tirx as ir
 
-from tvm_probq.kernels.arm.registers import SIGN, flipped
+from tvm_probq.kernels.arm.registers import signed
 from tvm_probq.kernels.arm.unit import VECTOR
 from tvm_probq.kernels.arm.view import View
 from tvm_probq.kernels.small.emit import let, load, loop, scratch, splat, store, view, wide_blocks
@@ -24,10 +24,10 @@ class Source:
 
     Attributes
     ----------
-    codes : buffer ``[bytes]``
-        int8 where they are signed already, else uint8.
+    codes : buffer ``[elements]``
+        int8 where they are signed already, else uint8; int16 for codes of 16 bits.
     first : Any
-        Where row 0 of the task begins, in bytes.
+        Where row 0 of the task begins, in elements.
     pitch : int
         From a row to the next.
     """
@@ -38,7 +38,7 @@ class Source:
 
 
 def copied_rows(spec: LayerSpec, layout: View, rows: int) -> tuple[int, int]:
-    """Rows and bytes of each that the copy for `rows` output rows has."""
+    """Rows and elements of each that the copy for `rows` output rows has."""
     high = (rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
     wide = (spec.out_width - 1) * spec.strides[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
     return high, wide * spec.in_channels + layout.padded - layout.run
@@ -54,11 +54,11 @@ def source_of(
         first = sample * size + row * (spec.strides[0] * layout.row_bytes)
         return Source(codes, first, layout.row_bytes)
     high, wide = copied_rows(spec, layout, rows)
-    memory = scratch("int8", high * wide + VECTOR)
-    zero = let(convert(Parameters(x_qparams, sample).zero(0, 1), "uint8"))
+    memory = scratch(_copied(x), high * wide + VECTOR)
+    zero = let(convert(Parameters(x_qparams, sample).zero(0, 1), str(x.dtype)))
     top, left = spec.pads[0], spec.pads[1] * spec.in_channels
     inside = min(layout.row_bytes, wide - left)
-    zeros = let(tirx.reinterpret("int8", zero ^ tirx.const(SIGN, "uint8")))
+    zeros = let(signed(zero))
 
     def fill(target: Any, count: int) -> None:
         if count:
@@ -66,7 +66,7 @@ def source_of(
 
     def copy(target: Any, source: Any) -> None:
         def block(c: Any, lanes: int) -> None:
-            found = flipped(load(codes, source + c, lanes=lanes))
+            found = signed(load(codes, source + c, lanes=lanes))
             store(memory, found, target + left + c, lanes=lanes)
 
         fill(target, left)
@@ -92,8 +92,8 @@ def channels_source(
     channels, pixel = spec.in_channels, padded_channels(spec)
     high, wide = copied_rows(spec, layout, rows)
     wide //= channels
-    memory = scratch("int8", high * wide * pixel + VECTOR)
-    zeros = _zero_points(spec, x_qparams, sample, pixel)
+    memory = scratch(_copied(x), high * wide * pixel + VECTOR)
+    zeros = _zero_points(spec, x, x_qparams, sample, pixel)
     top, left = spec.pads[0], spec.pads[1]
     inside = min(spec.width, wide - left)
 
@@ -113,7 +113,7 @@ def channels_source(
         with loop(inside) as i:
 
             def block(c: Any, lanes: int) -> None:
-                found = flipped(load(codes, source + i * channels + c, lanes=lanes))
+                found = signed(load(codes, source + i * channels + c, lanes=lanes))
                 store(memory, found, target + (left + i) * pixel + c, lanes=lanes)
 
             wide_blocks(channels, block)
@@ -132,14 +132,19 @@ def padded_channels(spec: LayerSpec) -> int:
     return -(-spec.out_channels // (VECTOR // 2)) * (VECTOR // 2)
 
 
-def _zero_points(spec: LayerSpec, x_qparams: Any, sample: Any, pixel: int) -> Any:
-    """Signed zero-points of every channel."""
-    found = scratch("int8", pixel)
+def _copied(x: Any) -> str:
+    """dtype of copied codes."""
+    return "int16" if str(x.dtype) == "int16" else "int8"
+
+
+def _zero_points(spec: LayerSpec, x: Any, x_qparams: Any, sample: Any, pixel: int) -> Any:
+    """Zero-points of every channel, as codes are copied."""
+    found = scratch(_copied(x), pixel)
     parameters = Parameters(x_qparams, sample)
 
     def block(c: Any, lanes: int) -> None:
-        zero = convert(convert(parameters.zero(c, lanes), "int32"), "uint8")
-        store(found, flipped(zero), c, lanes=lanes)
+        zero = convert(convert(parameters.zero(c, lanes), "int32"), str(x.dtype))
+        store(found, signed(zero), c, lanes=lanes)
 
     wide_blocks(spec.in_channels, block)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
 from tvm_probq.kernels.spec import LayerSpec
 
-WORD = 4
+FOUR = 4
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class View:
     rows, columns : int
         Output positions; a flattened pointwise layer has one row.
     in_rows, row_bytes : int
-        Input of one sample.
+        Input of one sample; here and below codes of 16 bits count as a byte.
     taps : tuple of int
         Kernel rows and columns that are read one by one: a kernel row is one run of bytes if the
         layer is neither grouped nor dilated, and the columns are 1 then.
@@ -49,7 +49,7 @@ class View:
         """Start and length of what is read at once of a run: 16 bytes, then 8, then 4."""
         found = [(start, VECTOR) for start in range(0, self.padded - VECTOR + 1, VECTOR)]
         start = self.padded // VECTOR * VECTOR
-        for length in (VECTOR // 2, WORD):
+        for length in (VECTOR // 2, FOUR):
             if self.padded - start >= length:
                 found.append((start, length))
                 start += length

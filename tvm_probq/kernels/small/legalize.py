@@ -39,6 +39,7 @@ from tvm_probq.kernels.small.resize import resize_kernel
 from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
+    dtype_of,
     product_spec,
     shapes_of,
     sums_strides,
@@ -64,12 +65,12 @@ def call_kernel(
 def _quantize(call: Call) -> tirx.PrimFunc:
     x, qparams = shapes_of(*call.args)
     make = quantize_nchw_kernel if call.attrs["layout"] == "NCHW" else quantize_kernel
-    return make(x, qparams[2])
+    return make(x, qparams[2], dtype_of(call))
 
 
 def _dequantize(call: Call) -> tirx.PrimFunc:
     q, qparams = shapes_of(*call.args)
-    return dequantize_kernel(q, qparams[2])
+    return dequantize_kernel(q, qparams[2], dtype_of(call.args[0]))
 
 
 def _dequantize_weight(call: Call) -> tirx.PrimFunc:
@@ -78,7 +79,8 @@ def _dequantize_weight(call: Call) -> tirx.PrimFunc:
 
 def _pad(call: Call) -> tirx.PrimFunc:
     q, qparams = shapes_of(*call.args)
-    return pad_kernel(q, qparams[2], [int(p) for p in call.attrs["pad_width"]])
+    width = [int(p) for p in call.attrs["pad_width"]]
+    return pad_kernel(q, qparams[2], width, dtype_of(call))
 
 
 def _add(call: Call) -> tirx.PrimFunc:
@@ -98,7 +100,7 @@ def _matmul(call: Call) -> tirx.PrimFunc:
 
 def _rescale(call: Call) -> tirx.PrimFunc:
     x, x_qparams, y_qparams = shapes_of(*call.args)
-    return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
+    return rescale_kernel(x, (x_qparams[2], y_qparams[2]), dtype_of(call.args[0]))
 
 
 def _clip(call: Call) -> tirx.PrimFunc:

@@ -9,10 +9,18 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import Chunks
 from tvm_probq.kernels.x86.epilogue import Epilogue
-from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import (
+    LANES,
+    WORD,
+    Channels,
+    Geometry,
+    VectorUnit,
+    geometry,
+)
 from tvm_probq.kernels.x86.narrow import packed_positions
 from tvm_probq.kernels.x86.tiles import channel_blocks
 from tvm_probq.kernels.x86.unpacking import Weights, packed_weights, scaled_bits
@@ -52,7 +60,8 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     blocks = channel_blocks(spec.group_outputs, tile.blocks)
     channels = Channels(spec.groups, spec.group_outputs, blocks * LANES)
     epilogue = Epilogue(spec, channels)
-    x = te.placeholder((spec.batch, view.in_rows, view.row_bytes), "uint8", "X")
+    shape = (spec.batch, view.in_rows, view.row_bytes)
+    x = te.placeholder(shape, codes_dtype(spec.in_bits), "X")
     weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
     source = _source(spec, unit, tile, x, epilogue)
     total = _total(spec, unit, view, source, Weights.of(spec, unit, tile, weights))
@@ -83,7 +92,8 @@ def _source(
         last = (columns - 1) * spec.strides[1] + (taps_columns - 1) * spec.dilation[1]
         return last * spec.in_channels + group_bytes
 
-    if not (unit.wide or any(spec.pads) or reach(view.columns) > view.row_bytes):
+    widened = unit.wide and spec.in_bits < WORD
+    if not (widened or any(spec.pads) or reach(view.columns) > view.row_bytes):
         return x
     rows = (view.rows - 1) * spec.strides[0] + (taps_rows - 1) * spec.dilation[0] + 1
     tiles = -(-view.columns // tile.columns)
@@ -246,7 +256,7 @@ def _residual(
 
     def staged(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
         inside = c // channels.lanes * channels.lanes < channels.real
-        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, "uint8"))
+        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, residual.dtype))
 
     stage = te.compute(shape, staged, name="residual")
     return lambda n, g, h, w, c: stage[n, g, h, w, c]

@@ -12,6 +12,7 @@ from typing import Any
 from tvm import s_tir, te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
@@ -34,7 +35,8 @@ def depthwise_workload(spec: LayerSpec, tile: Tile) -> Workload:
     """The workload of the depthwise layer `spec`, over the same views as a convolution."""
     channels = channel_layout(spec)
     epilogue = Epilogue(spec, channels)
-    x = te.placeholder((spec.batch, spec.height, spec.width, spec.in_channels), "uint8", "X")
+    shape = (spec.batch, spec.height, spec.width, spec.in_channels)
+    x = te.placeholder(shape, codes_dtype(spec.in_bits), "X")
     weights = te.placeholder(*depthwise_weights(spec), "W")
     direct = channels.exact and not any(spec.pads)
     columns = -(-spec.out_width // tile.columns) * tile.columns
