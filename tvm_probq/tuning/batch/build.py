@@ -84,7 +84,7 @@ class BatchBuilder:
             If a default kernel fails.
         """
         with _new_folder(folder) as made:
-            layers = []
+            layers: list[dict[str, Any]] = []
             for task in tasks:
                 tiles = self._tiles(task, known.get(task.key, {}))
                 if len(tiles) > 1:
