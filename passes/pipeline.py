@@ -74,8 +74,8 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
 def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
     layers, reuse = LowerLayers(target, tiles), ReuseResiduals()
-    if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
-        passes = [layers, reuse]
+    if is_cuda(target):  # a launch is one kernel: a layer and its predictions stay apart
+        passes = [FusePredictions(target), layers, reuse]
     else:
         passes = [FusePredictions(target), layers, GroupPredictions(), PackConstants(), reuse]
     return [_for_target(target, change) for change in passes]

@@ -154,6 +154,8 @@ inline float __logf(float v) { return std::log(v); }
 inline float __powf(float a, float b) { return std::pow(a, b); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
+inline int atomicAdd(int* at, int value) { const int before = *at; *at += value; return before; }
+inline long long clock64() { static long long cycles; return cycles += 1 << 20; }
 
 inline unsigned __vsub4(unsigned a, unsigned b) {
   unsigned found = 0;

@@ -12,6 +12,7 @@ from tvm_probq.kernels.cuda.launch import Grid, launch_kernel
 from tvm_probq.kernels.cuda.names import shape_name, tail_name, template, tile_name
 from tvm_probq.kernels.cuda.packing import pack, packed_shape
 from tvm_probq.kernels.cuda.tiles import (
+    MAX_THREADS,
     WARP,
     BlockTile,
     blocks_of,
@@ -25,8 +26,6 @@ from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.tile import Tile
 
 ORDER = ("X", "W", "T", "WS", "B", "XQ", "CORR", "YQ", "R", "RQ", "OUT")
-WARPS = 4  # of a block with a warp for each channel
-THREADS = 128  # of a block of depthwise positions
 LANES = 4  # channels of such a thread
 
 
@@ -54,9 +53,9 @@ class CudaMaker:
                 why="kernels for CUDA are not made by schedules", fix="tune with --space template",
             )  # fmt: skip
         if spec.depthwise:
-            return Kernel(_depthwise(spec), "", 0, 0)
+            return Kernel(_depthwise(spec, _whole_warps(tile.columns)), "", 0, 0)
         if by_vectors(spec):
-            return Kernel(_vector(spec), "dp4a", 0, 0)
+            return Kernel(_vector(spec, min(tile.columns, MAX_THREADS // WARP)), "dp4a", 0, 0)
         block, tensor = BlockTile.of(tile), self.unit.tensor(spec)
         check_tile(spec, block)
         many = spec.out_height * spec.out_width == 1
@@ -78,14 +77,18 @@ def _function(spec: LayerSpec, function: str, grid: Grid, threads: int) -> tirx.
     return launch_kernel("layer", arguments, function, ORDER, grid, threads)
 
 
-def _depthwise(spec: LayerSpec) -> tirx.PrimFunc:
+def _whole_warps(threads: int) -> int:
+    return min(-(-threads // WARP) * WARP, MAX_THREADS)
+
+
+def _depthwise(spec: LayerSpec, threads: int) -> tirx.PrimFunc:
     lanes = LANES if spec.out_channels % LANES == 0 else 1
     items = spec.out_height * spec.out_width * spec.out_channels // lanes
-    name = template("depthwise", shape_name(spec), tail_name(spec), lanes, THREADS)
-    return _function(spec, name, (-(-items // THREADS), 1, spec.batch), THREADS)
+    name = template("depthwise", shape_name(spec), tail_name(spec), lanes, threads)
+    return _function(spec, name, (-(-items // threads), 1, spec.batch), threads)
 
 
-def _vector(spec: LayerSpec) -> tirx.PrimFunc:
-    name = template("vector", shape_name(spec), tail_name(spec), WARPS)
-    grid = (-(-spec.group_outputs // WARPS), spec.groups, spec.batch)
-    return _function(spec, name, grid, WARPS * WARP)
+def _vector(spec: LayerSpec, warps: int) -> tirx.PrimFunc:
+    name = template("vector", shape_name(spec), tail_name(spec), warps)
+    grid = (-(-spec.group_outputs // warps), spec.groups, spec.batch)
+    return _function(spec, name, grid, warps * WARP)

@@ -7,7 +7,6 @@ from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm.relax.transform.legalize_ops.common import register_legalize
 
-from tvm_probq.kernels.cuda.small import cuda_kernel, on_cuda
 from tvm_probq.kernels.merge import RESIDUAL
 from tvm_probq.kernels.small.accumulator import (
     dequantize_accumulator_kernel,
@@ -196,6 +195,8 @@ KERNELS: dict[str, Make] = {
 
 def kernel_of_call(name: str, call: Call) -> tirx.PrimFunc:
     """The kernel of an operator, without prefix, for the target in force."""
+    from tvm_probq.kernels.cuda.small import cuda_kernel, on_cuda  # which needs this package
+
     make = KERNELS[name]
     return cuda_kernel(name, call, make) if on_cuda() else make(call)
 
