@@ -26,6 +26,7 @@ from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
 from tvm_probq.passes.lower_layers import LowerLayers, Tiles
 from tvm_probq.passes.lower_to_aot import LowerToAot
+from tvm_probq.passes.pack_activations import PackActivations
 from tvm_probq.passes.pack_constants import PackConstants
 from tvm_probq.passes.propagate_quantized import PropagateQuantized
 from tvm_probq.passes.quantize_weights import QuantizeWeights
@@ -77,7 +78,8 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
         passes = [layers, reuse]
     else:
-        passes = [FusePredictions(target), layers, GroupPredictions(), PackConstants(), reuse]
+        passes = [PackActivations(), FusePredictions(target), layers, GroupPredictions()]
+        passes += [PackConstants(), reuse]
     return [_for_target(target, change) for change in passes]
 
 

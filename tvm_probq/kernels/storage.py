@@ -12,6 +12,7 @@ bits  dtype    a position's C channels
 from __future__ import annotations
 
 STORED_BITS = (4, 8, 16)
+PACKED_CHANNELS = 8  # channels that share bytes come in such numbers: halves of whole words
 
 
 def codes_dtype(bits: int) -> str:
@@ -25,5 +26,5 @@ def bits_of_dtype(dtype: str) -> int:
 
 
 def codes_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
-    """Shape in memory of codes ``[..., C]`` stored in `bits` bits; C is even for 4."""
+    """Shape in memory of codes ``[..., C]`` stored in `bits` bits."""
     return (*shape[:-1], shape[-1] // 2) if bits == 4 else shape
