@@ -8,6 +8,7 @@ from tvm import relax
 
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.kernels.cuda.unit import is_cuda
+from tvm_probq.kernels.small.machine import is_arm
 from tvm_probq.passes.annotate_kept import AnnotateKept
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.bind_threads import BindThreads
@@ -78,8 +79,9 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
         passes = [layers, reuse]
     else:
-        passes = [PackActivations(), FusePredictions(target), layers, GroupPredictions()]
-        passes += [PackConstants(), reuse]
+        packing = [] if is_arm(target) else [PackActivations()]
+        fused = [FusePredictions(target), layers, GroupPredictions(), PackConstants()]
+        passes = [*packing, *fused, reuse]
     return [_for_target(target, change) for change in passes]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tvm_probq.kernels.planes import BYTE, HALF
 from tvm_probq.kernels.spec import LayerSpec
 
+STORED = ("in_bits", "out_bits", "residual_bits")
 WHOLE = 4  # input channels in multiples of which every unit sees a layer alike
 
 
@@ -38,11 +40,28 @@ def layer_key(spec: LayerSpec) -> str:
         parts.append(spec.tail.kind)
     if spec.residual:
         parts.append("residual")
+    if stored := _stored(spec):
+        parts.append(stored)
     return " ".join(parts)
+
+
+def _stored(spec: LayerSpec) -> str:
+    """What codes are stored in, such as ``x4 y4 r4``, where that is not 8 bits."""
+    bits = {"x": spec.in_bits}
+    if spec.output == "codes":
+        bits["y"] = spec.out_bits
+    if spec.residual:
+        bits["r"] = spec.residual_bits
+    return " ".join(f"{name}{n}" for name, n in bits.items() if n != BYTE)
 
 
 def keys_like(spec: LayerSpec) -> list[str]:
     """Keys of layers of 8 bits whose products a layer of fewer bits has, behind its unpacking."""
-    if spec.weight_bits == 8 or spec.depthwise or spec.group_inputs % WHOLE:
-        return []
-    return [layer_key(replace(spec, weight_bits=8, small_weights=s)) for s in (True, False)]
+    found = []
+    if HALF in (spec.in_bits, spec.out_bits, spec.residual_bits):
+        spec = replace(spec, **{name: max(BYTE, getattr(spec, name)) for name in STORED})
+        found.append(layer_key(spec))
+    if spec.weight_bits == BYTE or spec.depthwise or spec.group_inputs % WHOLE:
+        return found
+    like = [layer_key(replace(spec, weight_bits=BYTE, small_weights=s)) for s in (True, False)]
+    return found + like
