@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import tvm
 
 from tvm_probq.kernels.arguments import argument_shapes, bind_arguments
@@ -20,7 +18,7 @@ from tvm_probq.kernels.x86.depthwise import (
 )
 from tvm_probq.kernels.x86.depthwise_dot import dot_weights, dot_workload, schedule_dot
 from tvm_probq.kernels.x86.geometry import vector_unit
-from tvm_probq.kernels.x86.halves import needs_all_channels
+from tvm_probq.kernels.x86.halves import halved_tile
 from tvm_probq.kernels.x86.packing import pack_conv, pack_depthwise, pack_depthwise_dots
 from tvm_probq.kernels.x86.tiles import default_tile, dots_fit
 from tvm_probq.kernels.x86.traced import replay
@@ -46,8 +44,7 @@ class X86Maker:
     def kernel(self, spec: LayerSpec, tile: Tile) -> Kernel:
         """The kernel of a layer."""
         unit = vector_unit(spec, self.target)
-        if needs_all_channels(spec):
-            tile = replace(tile, channel_tasks=1)
+        tile = halved_tile(spec, unit, tile)
         if not spec.depthwise:
             work = conv_workload(spec, unit, tile)
             mod = replay(work, tile.trace) if tile.trace else schedule_conv(spec, unit, tile, work)
