@@ -29,6 +29,11 @@ def half_of(byte: Any, half: Any) -> Any:
     return (byte >> splat(shift, lanes)) & splat(tirx.const(15, "uint8"), lanes)
 
 
+def halves_together(lower: Any, upper: Any) -> Any:
+    """Bytes of the codes of both halves, vectors or single ones."""
+    return lower | (upper << splat(tirx.const(HALF, "uint8"), lanes_of(upper)))
+
+
 def pack_kernel(shape: Shape) -> tirx.PrimFunc:
     """Kernel (q uint8 of `shape`, out uint8 ``[..., C / 2]``) of `pack_codes`."""
 
@@ -39,8 +44,7 @@ def pack_kernel(shape: Shape) -> tirx.PrimFunc:
         def block(c: Any, lanes: int) -> None:
             with loop(packed.shape[1]) as i:
                 lower, upper = (load(codes, n, i, c + at, lanes=lanes) for at in (0, half))
-                shift = splat(tirx.const(HALF, "uint8"), lanes)
-                store(packed, lower | (upper << shift), n, i, c, lanes=lanes)
+                store(packed, halves_together(lower, upper), n, i, c, lanes=lanes)
 
         wide_blocks(half, block)
 
