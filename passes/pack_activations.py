@@ -11,6 +11,7 @@ from tvm_probq.ir.expressions import constant_value, is_call, is_constant, shape
 from tvm_probq.ir.layers import PRODUCTS, Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.storage import PACKED_CHANNELS
+from tvm_probq.passes.choose_storage import packed_names
 from tvm_probq.passes.lower_layers import TAILS, is_integer_product
 
 LARGEST = 15  # code of 4 bits
@@ -19,7 +20,7 @@ SUMS = ("probq.sums", "probq.patch_sums")
 
 @tvm.transform.module_pass(opt_level=0, name="probq.PackActivations")
 class PackActivations:
-    """Pack a layer's output, if no code of it exceeds 15, and let its readers unpack it.
+    """Pack a layer's output where the plan says so and no code of it exceeds 15.
 
     Before::
 
@@ -39,13 +40,13 @@ class PackActivations:
     The writer must be one kernel with its product, and every reader a layer, as its input or its
     residual, or sums of a prediction; the channels come in eights.  Where another operator reads
     the tensor (pooling, a join), or a group of channels would be cut in two, it stays a byte a
-    code.  The values are the same.  Holds before: `InsertRequantize`; not yet `FusePredictions`.
+    code.  The values are the same.  Holds before: `ChooseStorage`; not yet `FusePredictions`.
     Holds after: a packed tensor is read by what unpacks it on the way.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
-        packed = _packed(Definitions(mod["main"]))
+        packed = _packed(Definitions(mod["main"]), packed_names(mod))
 
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
             if old in packed:
@@ -68,12 +69,13 @@ def _read_packed(call: Call, tensor: Any) -> Call:
     return Call(call.op, [tensor, *list(call.args)[1:]], node)
 
 
-def _packed(definitions: Definitions) -> set[Any]:
+def _packed(definitions: Definitions, names: set[str]) -> set[Any]:
     """Markers of the tensors to be packed."""
     return {
         call
         for call in definitions.order
         if is_call(call, "probq.layer")
+        and str(call.attrs["name"]) in names
         and _is_written_packed(definitions, call)
         and _are_readers_able(definitions, definitions.var_of[call])
     }

@@ -8,10 +8,10 @@ from tvm import relax
 
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.kernels.cuda.unit import is_cuda
-from tvm_probq.kernels.small.machine import is_arm
 from tvm_probq.passes.annotate_kept import AnnotateKept
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.bind_threads import BindThreads
+from tvm_probq.passes.choose_storage import ChooseStorage
 from tvm_probq.passes.convert_layout import ConvertLayout
 from tvm_probq.passes.drop_unused_tuples import DropUnusedTuples
 from tvm_probq.passes.equalize_channels import EqualizeChannels
@@ -70,6 +70,7 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
         WidenAccumulators(),
         InsertRequantize(),
         PropagateQuantized(),
+        ChooseStorage(plan),
     ]
 
 
@@ -79,9 +80,8 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
         passes = [layers, reuse]
     else:
-        packing = [] if is_arm(target) else [PackActivations()]
-        fused = [FusePredictions(target), layers, GroupPredictions(), PackConstants()]
-        passes = [*packing, *fused, reuse]
+        passes = [PackActivations(), FusePredictions(target), layers, GroupPredictions()]
+        passes += [PackConstants(), reuse]
     return [_for_target(target, change) for change in passes]
 
 

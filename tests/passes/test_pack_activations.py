@@ -52,7 +52,8 @@ def residual_net(onnx_net: Any, imported: Any, calibrated: Any) -> Any:
     record = calibrated(mod)
 
     def make(scheme: str, mode: str = "predicted", **options: Any) -> Any:
-        passes = quantize_passes(plan_of(scheme, mode, **options), record)
+        plan = plan_of(scheme, mode, **{"storage": "packed", **options})
+        passes = quantize_passes(plan, record)
         return tvm.transform.Sequential(passes)(mod)
 
     return make
@@ -97,7 +98,11 @@ def test_accumulators_that_are_measured_are_left_alone(residual_net: Any, unchan
 
 
 def test_readers_that_cannot_unpack(integer_net: Any) -> None:
-    before = integer_net("w8a4")
+    before = integer_net("w8a4", storage="packed")
     names = markers(before)
     # The pool and the join read the block and what is behind it.
     assert packed_names(CHANGE(before)) == names[1:3]
+
+
+def test_bytes_are_the_default(residual_net: Any, unchanged: Any) -> None:
+    unchanged(CHANGE, residual_net("w8a4", storage="bytes"))

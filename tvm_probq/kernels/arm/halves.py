@@ -13,9 +13,8 @@ from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.emit import load, loop, scratch, store, view, wide_blocks
 from tvm_probq.kernels.small.halves import half_of, halves_together
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import staged_bytes
 from tvm_probq.kernels.tile import Tile
-
-STAGED_BYTES = 4096  # of codes that a task packs
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,13 @@ def halved_tile(spec: LayerSpec, layout: View, tile: Tile) -> Tile:
     """`tile` for a layer that packs: tasks of all channels, and few positions."""
     if not packs(spec):
         return tile
+    limit = staged_bytes(spec)
     row = layout.columns * spec.out_channels
     rows = [n for n in range(1, tile.rows + 1) if tile.rows % n == 0]
-    high = max((n for n in rows if n * row <= STAGED_BYTES), default=1)
+    high = max((n for n in rows if n * row <= limit), default=1)
     wide = tile.column_tiles
     if layout.rows == 1:
-        most = max(1, STAGED_BYTES // (tile.columns * spec.out_channels))
+        most = max(1, limit // (tile.columns * spec.out_channels))
         wide = max(n for n in range(1, wide + 1) if wide % n == 0 and n <= most)
     return replace(tile, rows=high, column_tiles=wide, channel_tasks=1)
 

@@ -10,12 +10,12 @@ from tvm import s_tir, te, tirx
 
 from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import staged_bytes
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.geometry import Channels, VectorUnit, geometry
 
 RESIDUAL, OUT = "unpacked_residual", "halves"  # blocks
 WIDEST = 64  # bytes of a vector
-STAGED_BYTES = 4096  # of codes that a task packs
 
 
 def half_of(x: te.Tensor, at: tuple[Any, ...], first: Any, c: Any, channels: int) -> Any:
@@ -103,12 +103,13 @@ def halved_tile(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Tile:
         whole = spec.depthwise and spec.in_bits == HALF
         return replace(tile, channel_tasks=1) if whole else tile
     across = spec.out_width if spec.depthwise else geometry(spec, unit).columns
+    limit = staged_bytes(spec)
     row = min(across, tile.columns * tile.column_tiles) * spec.out_channels
     rows = [n for n in range(1, tile.rows + 1) if tile.rows % n == 0 and n % tile.tile_rows == 0]
-    fitting = [n for n in rows if n * row <= STAGED_BYTES]
+    fitting = [n for n in rows if n * row <= limit]
     wide = tile.column_tiles
     if not fitting and not spec.depthwise:
         least = rows[0] * tile.columns * spec.out_channels
-        most = max(1, STAGED_BYTES // least)
+        most = max(1, limit // least)
         wide = max(n for n in range(1, wide + 1) if tile.column_tiles % n == 0 and n <= most)
     return replace(tile, channel_tasks=1, rows=max(fitting, default=rows[0]), column_tiles=wide)
