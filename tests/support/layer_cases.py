@@ -13,6 +13,7 @@ from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.layer import pack_weights, packed_shape
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.storage import codes_dtype
+from tvm_probq.quantization.accumulator import largest_code
 from tvm_probq.simulator import numerics
 
 MOST = 32767  # code of 16 bits
@@ -200,6 +201,11 @@ HALVES += [
         depthwise(12, 12, 40, in_ranges=40, out_ranges=40, batch=2),
     )
 ]
+AT_THE_LIMIT = [
+    replace(spec, in_bits=16, output=output)
+    for spec in (dense(1203, 20), layer(6, 6, 128, 16, 3), depthwise(9, 9, 16, 5, p=0))
+    for output in ("int32", "float32")
+]
 CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *PACKED]
 CASES += [*SYMMETRIC, *WORDS, *HALVES]
 
@@ -255,7 +261,11 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
     spread = 8e-6 * largest * np.sqrt(taps) + 0.01
     image = (n, spec.out_height, spec.out_width, oc)
     # The largest code for which any such weights are proven to fit int32.
-    most = min(MOST, (2**31 - 1) // (2 * taps * largest)) if spec.in_bits == 16 else (1 << spec.in_bits) - 1
+    most = (
+        min(MOST, (2**31 - 1) // (2 * taps * largest))
+        if spec.in_bits == 16
+        else (1 << spec.in_bits) - 1
+    )
     found = {
         "X": codes(rng, (n, spec.height, spec.width, spec.in_channels), spec.in_bits, most),
         "weights": weights.astype(np.int8),
@@ -270,6 +280,17 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
     }
     found["XQ"][:, 1:] = np.minimum(found["XQ"][:, 1:], most)
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
+
+
+def arguments_at_the_limit(spec: LayerSpec, sign: int) -> dict[str, Any]:
+    """Arguments of a layer of 16-bit codes whose sums are as large as the proof allows."""
+    values = random_arguments(spec)
+    values["weights"][:] = sign * 127
+    values["WS"] = values["weights"].sum((1, 2, 3)).astype(np.int32)
+    most = min(MOST, largest_code(values["weights"]))
+    values["X"][:] = most
+    values["XQ"][:, 1], values["XQ"][:, 2] = 0 if sign > 0 else most, most
+    return values
 
 
 def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS, WIDTHS
-from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.planes import HALF
+from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.storage import PACKED_CHANNELS, STORED_BITS
 from tvm_probq.ops.activation import FORMS, parse_activation
 

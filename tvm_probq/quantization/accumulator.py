@@ -28,7 +28,8 @@ class AccumulatorProof:
     dtype : str
         Narrowest type of the kernels that does.
     pair_bound : int
-        Twice ``max |w|`` times that code: no sum of two products exceeds it, whichever weights are paired.
+        Twice ``max |w|`` times that code: no sum of two products exceeds it, whichever weights are
+        paired.
     """
 
     bound: int

@@ -34,25 +34,15 @@ def layer_key(spec: LayerSpec) -> str:
     if spec.dilation != (1, 1):
         parts.append("dilation " + "x".join(map(str, spec.dilation)))
     parts += [f"w{spec.weight_bits}", spec.output]
+    stored = {"in": spec.in_bits, "out": spec.out_bits, "residual": spec.residual_bits}
+    parts += [f"{name}{bits}" for name, bits in stored.items() if bits != BYTE]
     if spec.small_weights and spec.weight_bits == 8:
         parts.append("small")
     if not spec.linear:
         parts.append(spec.tail.kind)
     if spec.residual:
         parts.append("residual")
-    if stored := _stored(spec):
-        parts.append(stored)
     return " ".join(parts)
-
-
-def _stored(spec: LayerSpec) -> str:
-    """What codes are stored in, such as ``x4 y4 r4``, where that is not 8 bits."""
-    bits = {"x": spec.in_bits}
-    if spec.output == "codes":
-        bits["y"] = spec.out_bits
-    if spec.residual:
-        bits["r"] = spec.residual_bits
-    return " ".join(f"{name}{n}" for name, n in bits.items() if n != BYTE)
 
 
 def keys_like(spec: LayerSpec) -> list[str]:

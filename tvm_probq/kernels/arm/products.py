@@ -23,8 +23,8 @@ class Products(Protocol):
     def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
         """Add the products of a chunk.
 
-        `codes` holds int8 (or int16) ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`, a buffer
-        ``[bytes]``, their weights from `place` on.
+        `codes` holds int8 (or int16) ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`,
+        a buffer ``[bytes]``, their weights from `place` on.
         """
 
     def flush(self) -> None:

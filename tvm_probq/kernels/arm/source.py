@@ -109,7 +109,6 @@ def channels_source(
     def copy(target: Any, source: Any) -> None:
         fill(target, left)
         with loop(inside) as i:
-
             to = target + (left + i) * pixel
             _copy_run(spec, codes, source + i * channels, memory, to, channels)
         fill(target + (left + inside) * pixel, wide - left - inside)

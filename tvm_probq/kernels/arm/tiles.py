@@ -27,10 +27,10 @@ def default_tile(spec: LayerSpec, layout: View, unit: ArmUnit) -> Tile:
     if layout.copied:
         rows = _rows(spec, layout)
     elif layout.rows == 1:
-        column_bytes = columns * spec.in_channels * _code_bytes(spec)
+        column_bytes = columns * spec.in_channels * code_bytes(spec)
         wide = _divisor(max(1, wide), max(1, BLOCK_BYTES // column_bytes))
     else:
-        row_bytes = spec.strides[0] * layout.row_bytes * _code_bytes(spec)
+        row_bytes = spec.strides[0] * layout.row_bytes * code_bytes(spec)
         rows = _divisor(rows, max(1, BLOCK_BYTES // row_bytes))
     wide = max(1, wide)
     tasks = spec.batch * (layout.rows // rows) * max(1, layout.columns // (columns * wide))
@@ -129,12 +129,12 @@ def _rows(spec: LayerSpec, layout: View) -> int:
     """Output rows whose copied input stays near the core."""
     for rows in sorted(_divisors(spec.out_height), reverse=True):
         high, wide = copied_rows(spec, layout, rows)
-        if high * wide * _code_bytes(spec) <= SCRATCH_BYTES:
+        if high * wide * code_bytes(spec) <= SCRATCH_BYTES:
             return rows
     return 1
 
 
-def _code_bytes(spec: LayerSpec) -> int:
+def code_bytes(spec: LayerSpec) -> int:
     """Bytes of a code of the input, or of its copy."""
     return 2 if spec.in_bits == WORD else 1
 

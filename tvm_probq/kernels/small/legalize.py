@@ -25,8 +25,8 @@ from tvm_probq.kernels.small.elementwise import (
     quantize_kernel,
     rescale_kernel,
 )
-from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.halves import pack_kernel, unpack_kernel
+from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
 from tvm_probq.kernels.small.pooling import avg_pool_kernel, global_avg_pool_kernel
@@ -174,9 +174,7 @@ KERNELS: dict[str, Make] = {
     "observe": lambda c: observe_kernel(shapes_of(c.args[0])[0], int(c.attrs["qmax"])),
     "pack_codes": lambda c: pack_kernel(shapes_of(c.args[0])[0]),
     "unpack_codes": lambda c: unpack_kernel(shapes_of(c)[0]),
-    "sums": lambda c: sums_kernel(
-        shapes_of(c.args[0])[0], sums_strides(c), packed=reads_packed(c)
-    ),
+    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], sums_strides(c), packed=reads_packed(c)),
     "patch_sums": _patch_sums,
     "surrogate": lambda c: surrogate_kernel(surrogate_spec(c)),
     "correction": _correction,

@@ -100,7 +100,9 @@ def _source(
         return last * spec.in_channels + group_bytes
 
     widened = unit.wide and spec.in_bits < WORD
-    if not (widened or spec.in_bits == HALF or any(spec.pads) or reach(view.columns) > view.row_bytes):
+    if not (
+        widened or spec.in_bits == HALF or any(spec.pads) or reach(view.columns) > view.row_bytes
+    ):
         return x
     rows = (view.rows - 1) * spec.strides[0] + (taps_rows - 1) * spec.dilation[0] + 1
     tiles = -(-view.columns // tile.columns)

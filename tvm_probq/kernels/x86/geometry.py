@@ -45,7 +45,7 @@ class VectorUnit:
 
     @property
     def wide(self) -> bool:
-        """Whether codes and weights have 16 bits, or are widened to 16, when they are multiplied."""
+        """Whether codes and weights are multiplied as words, which bytes are widened to."""
         return self.instruction in ("vpdpwssd", "vpmaddwd", "pmaddwd")
 
     @property
