@@ -15,7 +15,7 @@ PACKED = "probq_packed"
 
 @tvm.transform.module_pass(opt_level=0, name="probq.ChooseStorage")
 class ChooseStorage:
-    """Name the layers whose output is to be packed, in an attribute of the function.
+    r"""Name the layers whose output is to be packed, in an attribute of the function.
 
     Before::
 
@@ -23,7 +23,7 @@ class ChooseStorage:
 
     After::
 
-        R.func_attr({"probq_packed": "[\\"conv1\\"]"})
+        R.func_attr({"probq_packed": "[\"conv1\"]"})
         q = R.probq.layer(lv, name="conv1", ...)
 
     The graph stays one of bytes, which the simulator and reports read; `PackActivations` packs the

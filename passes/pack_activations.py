@@ -42,11 +42,19 @@ class PackActivations:
     the tensor (pooling, a join), or a group of channels would be cut in two, it stays a byte a
     code.  The values are the same.  Holds before: `ChooseStorage`; not yet `FusePredictions`.
     Holds after: a packed tensor is read by what unpacks it on the way.
+
+    Parameters
+    ----------
+    grouped : bool
+        Whether kernels of layers of several groups can pack: CUDA's cannot.
     """
+
+    def __init__(self, *, grouped: bool = True) -> None:
+        self.grouped = grouped
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
-        packed = _packed(Definitions(mod["main"]), packed_names(mod))
+        packed = _packed(Definitions(mod["main"]), packed_names(mod), self.grouped)
 
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
             if old in packed:
@@ -69,19 +77,19 @@ def _read_packed(call: Call, tensor: Any) -> Call:
     return Call(call.op, [tensor, *list(call.args)[1:]], node)
 
 
-def _packed(definitions: Definitions, names: set[str]) -> set[Any]:
+def _packed(definitions: Definitions, names: set[str], grouped: bool) -> set[Any]:
     """Markers of the tensors to be packed."""
     return {
         call
         for call in definitions.order
         if is_call(call, "probq.layer")
         and str(call.attrs["name"]) in names
-        and _is_written_packed(definitions, call)
+        and _is_written_packed(definitions, call, grouped)
         and _are_readers_able(definitions, definitions.var_of[call])
     }
 
 
-def _is_written_packed(definitions: Definitions, marker: Call) -> bool:
+def _is_written_packed(definitions: Definitions, marker: Call, grouped: bool) -> bool:
     """Whether a kernel writes the tensor at once, and no code of it exceeds 15."""
     made = definitions.value(marker.args[0])
     if not is_call(made, "probq.requantize") or definitions.only_user(made) != marker:
@@ -91,7 +99,9 @@ def _is_written_packed(definitions: Definitions, marker: Call) -> bool:
     fused = is_integer_product(product) and definitions.only_user(product) == made
     if not fused or args.dtype != "uint8" or shape_of(made)[-1] % PACKED_CHANNELS:
         return False
-    cut = groups_of(product) > 1 and groups_of(product) % 2 > 0
+    groups = groups_of(product)
+    several = 1 < groups < shape_of(made)[-1]
+    cut = groups > 1 and (groups % 2 > 0 or (several and not grouped))
     return not cut and _largest_code(definitions, args.y_qparams) <= LARGEST
 
 

@@ -78,7 +78,7 @@ def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Pass
     """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
     layers, reuse = LowerLayers(target, tiles), ReuseResiduals()
     if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
-        passes = [layers, reuse]
+        passes = [PackActivations(grouped=False), layers, reuse]
     else:
         passes = [PackActivations(), FusePredictions(target), layers, GroupPredictions()]
         passes += [PackConstants(), reuse]

@@ -366,5 +366,6 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
         in_ranges=draw(st.sampled_from([1, ic])) if groups == ic == oc > 1 else 1,
         small_weights=draw(st.booleans()),
         symmetric=draw(st.booleans()),
-        in_bits=draw(stored(ic)), out_bits=draw(stored(oc)), residual_bits=draw(stored(oc)),
+        in_bits=draw(stored(ic)),
+        out_bits=draw(stored(oc if groups in (1, ic) else 1)), residual_bits=draw(stored(oc)),
     )  # fmt: skip

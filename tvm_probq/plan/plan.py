@@ -62,8 +62,8 @@ class LayerPlan:
         Of predicted bits: how far the noise of rounding may be above that of `activation_bits` at
         the range that calibration saw (root mean square); a bit less costs 6 dB.
     storage : str
-        Of outputs whose codes have at most 4 bits: ``bytes``, one each, or ``packed``, two in a byte
-        where layers write and read them.  The codes are the same.
+        Of outputs whose codes have at most 4 bits: ``bytes``, one each, or ``packed``, two in a
+        byte where layers write and read them.  The codes are the same.
     reason : str
         Why.
     """

@@ -86,7 +86,8 @@ def to_codes(value: F32, lower: Any, upper: Any, dtype: str = "uint8") -> Array:
 def pack_codes(q: Array) -> Array:
     """Codes of at most 15, channels last, two in a byte: the second half in the upper bits."""
     lower, upper = np.split(q, 2, axis=-1)
-    return lower | upper << np.uint8(4)
+    packed: Array = lower | upper << np.uint8(4)
+    return packed
 
 
 def unpack_codes(p: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Codes of 4 bits on ARM: a task's output waits in scratch until both halves of a byte are known."""
+"""Codes of 4 bits on ARM: those of a task wait in scratch until both halves of bytes are known."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def interleaved(a: Any, b: Any, lanes: int, size: int, high: bool) -> Any:
 
 
 def fold(found: Any, channels: int, put: Callable[[Any, int, Any, int], None]) -> None:
-    """Add up the channels that come again in ``[2, lanes]``, for ``put(sums, row, 0, channels)``."""
+    """Add up channels that come again in ``[2, lanes]``, for ``put(sums, row, 0, channels)``."""
     lanes = int(found.shape[1])
     for row in range(2):
         total = load(found, row, 0, lanes=channels)

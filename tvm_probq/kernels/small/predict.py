@@ -42,7 +42,7 @@ def predict_kernel(
 
     The arguments of the kernel are, in this order:
 
-    1. q uint8 of `shape`, or packed (`tvm_probq.kernels.storage`), and x_qparams float32 ``[N, 3, G]``;
+    1. q uint8 of `shape`, maybe packed, and x_qparams float32 ``[N, 3, G]``;
     2. the surrogate's constants, then spread, rule and levels;
     3. with a residual, its sums and parameters;
     4. with a correction, its matrix, the scale of its rows unless it is diagonal, and its basis

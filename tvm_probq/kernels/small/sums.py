@@ -115,8 +115,8 @@ def _emit_sums(
 class _Run:
     """The positions read: `count` runs, of every `step`-th row, of `length` positions.
 
-    Neighbours within a run lie `pitch` elements apart.  Codes are bytes, or their lower (0) or upper
-    (1) `half`.
+    Neighbours within a run lie `pitch` elements apart.  Codes are bytes, or their lower (0) or
+    upper (1) `half`.
     """
 
     codes: Any
