@@ -32,17 +32,24 @@ def packed(compiled: Any) -> list[str]:
     return [layer.name for layer in compiled.layers if layer.packed]
 
 
+@pytest.mark.parametrize("scheme", ["w8a4s", "w4a4p"])
+@pytest.mark.parametrize("name", NETS)
+def test_every_network(name: str, scheme: str, case: Any) -> None:
+    small = case(name)
+    compiled = small.compile(plan_of(scheme, storage="packed"), batch=2, target="x86-64")
+    check(compiled, small.samples[:2])
+    if name in BLOCKS:
+        assert packed(compiled)
+
+
 @pytest.mark.parametrize("scheme", ["w4a4", "w8a4"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", NETS)
-def test_every_network(name: str, mode: str, scheme: str, case: Any) -> None:
-    small = case(name)
-    compiled = small.compile(plan_of(scheme, mode, storage="packed"), batch=2, target="x86-64")
-    check(compiled, small.samples[:2])
-    if mode == "dynamic":  # whose accumulators are stored in any case
-        assert not packed(compiled)
-    elif name in BLOCKS:
-        assert packed(compiled)
+def test_every_mode(mode: str, scheme: str, case: Any) -> None:
+    mix = case("mixed")
+    compiled = mix.compile(plan_of(scheme, mode, storage="packed"), 3, "x86-64")
+    check(compiled, mix.samples[:3])
+    # Dynamic mode stores its accumulators in any case.
+    assert bool(packed(compiled)) == (mode != "dynamic")
 
 
 @pytest.mark.parametrize("target", TARGETS)

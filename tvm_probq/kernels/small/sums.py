@@ -224,7 +224,11 @@ def _emit_narrow(run: _Run, channels: int, n: Any, to: _Target, together: int) -
             pair.see(run.load(n, i, start, VECTOR))
     flat = scratch("int32", 2, lanes)
     for k, pair in enumerate(pairs):
-        pair.write(lambda value, row, at=k * VECTOR: store(flat, value, row, at, lanes=VECTOR))
+
+        def keep(value: Any, row: int, at: int = k * VECTOR) -> None:
+            store(flat, value, row, at, lanes=VECTOR)
+
+        pair.write(keep)
     if rest:
         with loop(run.count) as i, loop(rest * channels) as e:
             code = let(convert(run.load(n, i, in_code(full * lanes) + e, 1), "int32"))
