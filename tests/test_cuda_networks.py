@@ -84,6 +84,15 @@ def test_other_surrogates_equal_the_simulator(gpu: Device, mixed: Case, options:
     )
 
 
+@pytest.mark.parametrize("scheme", ["w4a4s", "w8a4p"])
+@pytest.mark.parametrize("options", [{}, {"surrogate": "iid"}])
+def test_packed_activations(gpu: Device, mixed: Case, scheme: str, options: Any) -> None:
+    plan = plan_of(scheme, storage="packed", **options)
+    compiled = compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE))
+    assert any(layer.packed for layer in compiled.layers)
+    check(compiled, mixed.samples[:3])
+
+
 def saved(case: Case, path: Path) -> Compiled:
     plan, profile = plan_of("w8a8p"), load_profile(PROFILE)
     compiled = compile_model(case.model(2), plan, case.record, profile)

@@ -17,7 +17,7 @@ from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.expressions import is_call, is_constant, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.memory import tensor_bytes
-from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind
+from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind, result_types
 from tvm_probq.passes.insert_surrogates import INPUT_BITS
 from tvm_probq.passes.lower_layers import TILE
 from tvm_probq.plan.plan import LayerPlan, Plan
@@ -50,6 +50,7 @@ def layer_reports(
         stored = _is_stored(m, kept)
         surrogate = KEPT_PARAMETERS if kept else _surrogate(codes, call, m, layer_plan, record)
         facts["bits"] = _picked_bits(codes, call, layer_plan) if stored and not kept else ""
+        facts["packed"] = _is_packed(call, kernels[name])
         facts["levels"] = ops.largest_code(call) + 1 if stored and is_wide(call) else 0
         proof = proofs.get(name, "")
         reports.append(_report(m, layer_plan, proof, surrogate if stored else "", facts, stored))
@@ -114,6 +115,13 @@ def _markers(definitions: Definitions) -> dict[str, Any]:
         for call in definitions.order
         if is_call(call, "probq.layer")
     }
+
+
+def _is_packed(codes: Any, kernel: Any) -> bool:
+    """Whether a kernel call writes two of the codes of the integer graph in a byte."""
+    written = result_types(kernel.ty)[-1]
+    halved = int(written.shape.values[-1]) * 2 == shape_of(codes)[-1]
+    return str(written.dtype) == "uint8" and halved
 
 
 def _is_stored(m: Marked, kept: bool) -> bool:

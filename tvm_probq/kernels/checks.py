@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS, WIDTHS
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.storage import STORED_BITS
+from tvm_probq.kernels.storage import PACKED_CHANNELS, STORED_BITS
 from tvm_probq.ops.activation import FORMS, parse_activation
 
 OUTPUTS = ("codes", "float32", "int32")
@@ -48,6 +49,16 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
             f"codes stored in {spec.in_bits}, {spec.out_bits}, {spec.residual_bits} bits",
             f"store one of {STORED_BITS} bits",
         ),
+        (
+            not _in_words(spec),
+            "codes of 4 bits of a number of channels that is no multiple of 8",
+            "store them in 8 bits",
+        ),
+        (
+            spec.out_bits == HALF and spec.groups % 2 > 0 and spec.groups > 1,
+            "codes of 4 bits, of which a group would be cut in two halves",
+            "store them in 8 bits",
+        ),
         (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {FORMS}"),
         (spec.output not in OUTPUTS, f"output {spec.output!r}", f"use one of {OUTPUTS}"),
         (spec.out_ranges not in (1, out), f"{spec.out_ranges} output ranges", "1 or every channel"),
@@ -65,6 +76,14 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
             "unset the residual, the correction and the activation",
         ),
     ]
+
+
+def _in_words(spec: LayerSpec) -> bool:
+    """Whether the channels that share bytes do so in whole words."""
+    packed = [spec.in_channels] if spec.in_bits == HALF else []
+    if HALF in (spec.out_bits, spec.residual_bits):
+        packed.append(spec.out_channels)
+    return not any(channels % PACKED_CHANNELS for channels in packed)
 
 
 def _known(activation: str) -> bool:

@@ -9,8 +9,9 @@ from tvm_probq.ops.accumulator_ops import (
 )
 from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
-from tvm_probq.ops.checks import MAX_CODE, MAX_WIDE_CODE, largest_code
+from tvm_probq.ops.checks import MAX_CODE, MAX_WIDE_CODE, largest_code, reads_packed
 from tvm_probq.ops.matmul_op import matmul
+from tvm_probq.ops.packing_ops import pack_codes, packed_attrs, unpack_codes
 from tvm_probq.ops.pooling_ops import avg_pool, global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
 from tvm_probq.ops.product_ops import multiply, product_range
@@ -55,16 +56,20 @@ __all__ = [
     "merge_ranges",
     "multiply",
     "observe",
+    "pack_codes",
+    "packed_attrs",
     "pad",
     "parse_activation",
     "patch_sums",
     "pool_range",
     "product_range",
     "quantize",
+    "reads_packed",
     "requantize",
     "rescale",
     "resize",
     "sums",
     "surrogate",
     "surrogate_args",
+    "unpack_codes",
 ]

@@ -128,6 +128,20 @@ def codes_dtype(call: Call) -> str:
     return "int16" if largest > MAX_CODE else "uint8"
 
 
+def reads_packed(call: Call) -> bool:
+    """Whether `call` reads bytes of two codes: its attribute `packed`, which only such calls have.
+
+    See `tvm_probq.ops.packing_ops`.
+    """
+    named = call.attrs is not None and "packed" in call.attrs.keys()  # noqa: SIM118
+    return named and bool(int(call.attrs["packed"]))
+
+
+def channels_in(call: Call, dims: list[Any]) -> Any:
+    """Channels of the codes that `call` reads from a tensor of the shape `dims`."""
+    return dims[-1] * 2 if reads_packed(call) else dims[-1]
+
+
 def largest_code(call: Call) -> int:
     """The largest code that `call` writes."""
     wide = call.attrs is not None and "qmax" in call.attrs.keys()  # noqa: SIM118

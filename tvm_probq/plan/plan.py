@@ -18,6 +18,7 @@ SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
 ROUNDINGS = ("feedback", "nearest")
 CLIPS = ("auto", "none", "mse")
+STORAGES = ("bytes", "packed")
 TOLERANCE_DB = 6.0
 LARGEST_TOLERANCE_DB = 60.0
 FINE_WEIGHT_BITS = 8  # weights of fewer bits are corrected finely
@@ -60,6 +61,9 @@ class LayerPlan:
     tolerance_db : float
         Of predicted bits: how far the noise of rounding may be above that of `activation_bits` at
         the range that calibration saw (root mean square); a bit less costs 6 dB.
+    storage : str
+        Of outputs whose codes have at most 4 bits: ``bytes``, one each, or ``packed``, two in a
+        byte where layers write and read them.  The codes are the same.
     reason : str
         Why.
     """
@@ -77,6 +81,7 @@ class LayerPlan:
     per_channel: bool = False
     bits: str = FIXED
     tolerance_db: float = TOLERANCE_DB
+    storage: str = "bytes"
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -86,6 +91,7 @@ class LayerPlan:
         _check("rounding", self.rounding, ROUNDINGS)
         _check("weight_clip", self.weight_clip, CLIPS)
         _check("correction", self.correction, CORRECTIONS)
+        _check("storage", self.storage, STORAGES)
         _check("observer", self.observer, tuple(OBSERVERS))
         for name, most in MOST_BITS.items():
             if not 2 <= getattr(self, name) <= most:

@@ -127,7 +127,8 @@ def _tuning(result: Mapping[str, Any]) -> str:
 def _note(layer: Mapping[str, Any]) -> str:
     """What else there is to say about a layer."""
     levels = f"stored in 16 bits, {layer['levels']} levels" if layer["levels"] else ""
-    return "; ".join(text for text in (levels, layer["reason"]) if text)
+    packed = "stored two codes in a byte" if layer["packed"] else ""
+    return "; ".join(text for text in (levels, packed, layer["reason"]) if text)
 
 
 def _row(layer: Mapping[str, Any], measured: bool) -> list[Cell]:

@@ -83,6 +83,18 @@ def to_codes(value: F32, lower: Any, upper: Any, dtype: str = "uint8") -> Array:
     return np.rint(minimum(maximum(value, lower), upper)).astype(dtype)
 
 
+def pack_codes(q: Array) -> Array:
+    """Codes of at most 15, channels last, two in a byte: the second half in the upper bits."""
+    lower, upper = np.split(q, 2, axis=-1)
+    packed: Array = lower | upper << np.uint8(4)
+    return packed
+
+
+def unpack_codes(p: Array) -> Array:
+    """The codes uint8 ``[..., 2 C]`` in bytes ``[..., C]``; the inverse of `pack_codes`."""
+    return np.concatenate([p & np.uint8(15), p >> np.uint8(4)], axis=-1)
+
+
 def activate(v: F32, activation: Activation) -> F32:
     """The activation on real values, in the order of operations of the kernels."""
     if activation.kind == "none":

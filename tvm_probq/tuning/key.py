@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tvm_probq.kernels.planes import BYTE, HALF
 from tvm_probq.kernels.spec import LayerSpec
 
-BYTE = 8  # bits that codes are stored in unless the key says otherwise
+STORED = ("in_bits", "out_bits", "residual_bits")
 WHOLE = 4  # input channels in multiples of which every unit sees a layer alike
 
 
@@ -46,6 +47,11 @@ def layer_key(spec: LayerSpec) -> str:
 
 def keys_like(spec: LayerSpec) -> list[str]:
     """Keys of layers of 8 bits whose products a layer of fewer bits has, behind its unpacking."""
-    if spec.weight_bits == 8 or spec.depthwise or spec.group_inputs % WHOLE:
-        return []
-    return [layer_key(replace(spec, weight_bits=8, small_weights=s)) for s in (True, False)]
+    found = []
+    if HALF in (spec.in_bits, spec.out_bits, spec.residual_bits):
+        spec = replace(spec, **{name: max(BYTE, getattr(spec, name)) for name in STORED})
+        found.append(layer_key(spec))
+    if spec.weight_bits == BYTE or spec.depthwise or spec.group_inputs % WHOLE:
+        return found
+    like = [layer_key(replace(spec, weight_bits=BYTE, small_weights=s)) for s in (True, False)]
+    return found + like

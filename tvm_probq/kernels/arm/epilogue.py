@@ -12,10 +12,12 @@ from typing import Any
 
 from tvm import tirx
 
+from tvm_probq.kernels.arm.halves import residual_quad
 from tvm_probq.kernels.arm.packing import offset
 from tvm_probq.kernels.arm.registers import neon
 from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, store_words, widths
 from tvm_probq.kernels.arm.unit import QUAD, WORD
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.emit import let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
@@ -116,7 +118,8 @@ class Epilogue:
     def _prepare_residual(self) -> None:
         spec, residual = self.spec, Parameters(self._buffers["RQ"], self._sample)
         elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
-        self._codes = view(self._buffers["R"], elements)
+        packed = spec.residual_bits == HALF
+        self._codes = view(self._buffers["R"], elements // 2 if packed else elements)
         self._residual_zero = let(convert(residual.zero(0, 1), "int16"))
         step = residual.scale(0, 1)
         if self._on_grid and self._y is not None and spec.out_ranges == 1:
@@ -142,14 +145,11 @@ class Epilogue:
             return code_bounds(self.spec.tail, y, channel, lanes)
         return const(0.0, lanes), y.qmax(channel, lanes)
 
-    def values(self, sums: Sequence[Any], place: Any) -> list[Any]:
-        """Output values of one position, a vector of four channels each.
-
-        `place` is where the position's block of channels lies in the residual, in elements.
-        """
+    def values(self, sums: Sequence[Any], position: Any) -> list[Any]:
+        """Output values of one position, counted over all samples: vectors of four channels."""
         if self.spec.output == "int32":
             return list(sums)
-        residual = self._residual_values(place) if self.spec.residual else []
+        residual = self._residual_values(position) if self.spec.residual else []
         return [self._value(quad, total, residual) for quad, total in enumerate(sums)]
 
     def _value(self, quad: int, total: Any, residual: Sequence[Any]) -> Any:
@@ -175,9 +175,12 @@ class Epilogue:
             v = minimum(maximum(v, self._row("lower", quad)), self._row("upper", quad))
         return let(neon("int32x4", "fcvtns.v4i32.v4f32", v))
 
-    def _residual_values(self, place: Any) -> list[Any]:
+    def _residual_values(self, position: Any) -> list[Any]:
         """The residual's codes less their zero-point, float32, a vector for four channels."""
+        if self.spec.residual_bits == HALF:
+            return [self._half_of_residual(position, quad) for quad in range(self.quads)]
         codes = scratch("int16", self.quads * QUAD)
+        place = position * self.spec.out_channels + self._channel
         first = 0
         for lanes in widths(self.real):
             found = convert(load(self._codes, place + first, lanes=lanes), "int16")
@@ -188,6 +191,13 @@ class Epilogue:
             let(convert(convert(load(codes, q * QUAD, lanes=QUAD), "int32"), "float32"))
             for q in range(self.quads)
         ]
+
+    def _half_of_residual(self, position: Any, quad: int) -> Any:
+        """The same of four channels, whose codes are in a half of four bytes."""
+        start = position * (self.spec.out_channels // 2)
+        found = residual_quad(self._codes, self.spec, start, self._channel + quad * QUAD)
+        centred = convert(found, "int16") - splat(self._residual_zero, QUAD)
+        return let(convert(convert(centred, "int32"), "float32"))
 
     def store(self, values: Values, output: Any, places: Sequence[Any]) -> None:
         """Store the values of several positions, each from its place on, in elements."""

@@ -12,8 +12,10 @@ from tvm.script.ir_builder import tirx as ir
 from tvm_probq.kernels.arm.registers import signed
 from tvm_probq.kernels.arm.unit import VECTOR
 from tvm_probq.kernels.arm.view import View
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.emit import let, load, loop, scratch, splat, store, view, wide_blocks
 from tvm_probq.kernels.small.floats import convert
+from tvm_probq.kernels.small.halves import half_of
 from tvm_probq.kernels.small.parameters import Parameters
 from tvm_probq.kernels.spec import LayerSpec
 
@@ -49,7 +51,7 @@ def source_of(
 ) -> Source:
     """The codes of the task whose first output row is `row`."""
     size = layout.in_rows * layout.row_bytes
-    codes = view(x, spec.batch * size)
+    codes = _flat(spec, x, size)
     if not layout.copied:
         first = sample * size + row * (spec.strides[0] * layout.row_bytes)
         return Source(codes, first, layout.row_bytes)
@@ -65,12 +67,8 @@ def source_of(
             wide_blocks(count, lambda c, n: store(memory, splat(zeros, n), target + c, lanes=n))
 
     def copy(target: Any, source: Any) -> None:
-        def block(c: Any, lanes: int) -> None:
-            found = signed(load(codes, source + c, lanes=lanes))
-            store(memory, found, target + left + c, lanes=lanes)
-
         fill(target, left)
-        wide_blocks(inside, block)
+        _copy_run(spec, codes, source, memory, target + left, inside)
         fill(target + left + inside, wide - left - inside)
 
     with loop(high) as i:
@@ -88,7 +86,7 @@ def channels_source(
     Borders hold each channel's own zero-point.
     """
     size = layout.in_rows * layout.row_bytes
-    codes = view(x, spec.batch * size)
+    codes = _flat(spec, x, size)
     channels, pixel = spec.in_channels, padded_channels(spec)
     high, wide = copied_rows(spec, layout, rows)
     wide //= channels
@@ -111,12 +109,8 @@ def channels_source(
     def copy(target: Any, source: Any) -> None:
         fill(target, left)
         with loop(inside) as i:
-
-            def block(c: Any, lanes: int) -> None:
-                found = signed(load(codes, source + i * channels + c, lanes=lanes))
-                store(memory, found, target + (left + i) * pixel + c, lanes=lanes)
-
-            wide_blocks(channels, block)
+            to = target + (left + i) * pixel
+            _copy_run(spec, codes, source + i * channels, memory, to, channels)
         fill(target + (left + inside) * pixel, wide - left - inside)
 
     with loop(high) as i:
@@ -130,6 +124,42 @@ def channels_source(
 def padded_channels(spec: LayerSpec) -> int:
     """Channels of a depthwise layer, up to whole vectors of eight."""
     return -(-spec.out_channels // (VECTOR // 2)) * (VECTOR // 2)
+
+
+def _flat(spec: LayerSpec, x: Any, size: int) -> Any:
+    """The input as one row, of `size` codes a sample."""
+    return view(x, spec.batch * (size // 2 if spec.in_bits == HALF else size))
+
+
+def _copy_run(
+    spec: LayerSpec, codes: Any, source: Any, memory: Any, target: Any, count: int
+) -> None:  # fmt: skip
+    """Copy `count` codes, of whole pixels, from the code `source` on; unpack them if need be."""
+    if spec.in_bits == HALF:
+        _unpack_pixels(spec, codes, source, memory, target, count // spec.in_channels)
+        return
+
+    def block(c: Any, lanes: int) -> None:
+        found = signed(load(codes, source + c, lanes=lanes))
+        store(memory, found, target + c, lanes=lanes)
+
+    wide_blocks(count, block)
+
+
+def _unpack_pixels(
+    spec: LayerSpec, codes: Any, source: Any, memory: Any, target: Any, count: int
+) -> None:  # fmt: skip
+    half = spec.in_channels // 2
+    with loop(count) as i:
+
+        def block(c: Any, lanes: int) -> None:
+            byte = let(load(codes, tirx.floordiv(source, 2) + i * half + c, lanes=lanes))
+            for upper in range(2):
+                found = signed(half_of(byte, upper))
+                at = target + i * spec.in_channels + upper * half + c
+                store(memory, found, at, lanes=lanes)
+
+        wide_blocks(half, block)
 
 
 def _copied(x: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
 
 FOUR = 4
@@ -30,7 +31,8 @@ class View:
     column_bytes, tap_bytes : int
         From a position to the next, and from a tap of a kernel row to the next.
     copied : bool
-        Whether rows are copied first: to pad them, or for room behind the last byte of a run.
+        Whether rows are copied first: to pad them, for room behind the last byte of a run, or to
+        unpack codes of 4 bits.
     """
 
     rows: int
@@ -73,7 +75,7 @@ def view_of(spec: LayerSpec, unit: ArmUnit) -> View:
     merged = spec.groups == 1 and spec.dilation[1] == 1
     run = (spec.kernel[1] if merged else 1) * spec.group_inputs
     taps = (spec.kernel[0], 1 if merged else spec.kernel[1])
-    copied = any(spec.pads) or run % unit.grain != 0
+    copied = any(spec.pads) or run % unit.grain != 0 or spec.in_bits == HALF
     rows, columns, height, width = (spec.out_height, spec.out_width, spec.height, spec.width)
     if spec.pointwise and not copied:
         rows, columns, height, width = 1, rows * columns, 1, height * width
@@ -87,7 +89,7 @@ def view_of(spec: LayerSpec, unit: ArmUnit) -> View:
 def _depthwise_view(spec: LayerSpec) -> View:
     """The view of a layer whose channels are read eight or sixteen at a time."""
     channels = spec.in_channels
-    copied = any(spec.pads) or channels % (VECTOR // 2) != 0
+    copied = any(spec.pads) or channels % (VECTOR // 2) != 0 or spec.in_bits == HALF
     return View(
         spec.out_height, spec.out_width, spec.height, spec.width * channels, spec.kernel, channels,
         channels, spec.strides[1] * channels, spec.dilation[1] * channels, copied,

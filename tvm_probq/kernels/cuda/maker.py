@@ -21,6 +21,7 @@ from tvm_probq.kernels.cuda.tiles import (
     default_tile,
 )
 from tvm_probq.kernels.cuda.unit import cuda_unit
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.emit import Argument
 from tvm_probq.kernels.spec import Kernel, LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -52,6 +53,12 @@ class CudaMaker:
                 "a schedule of MetaSchedule is for x86", where=str(spec),
                 why="kernels for CUDA are not made by schedules", fix="tune with --space template",
             )  # fmt: skip
+        if packs(spec) and spec.groups > 1 and not spec.depthwise:
+            raise KernelError(
+                "no kernel for this layer", where=str(spec),
+                why="codes of 4 bits of groups are packed by different blocks of threads",
+                fix="store them in 8 bits",
+            )  # fmt: skip
         if spec.depthwise:
             return Kernel(_depthwise(spec, _whole_warps(tile.columns)), "", 0, 0)
         if by_vectors(spec):
@@ -72,6 +79,11 @@ class CudaMaker:
         return pack(spec, weights)
 
 
+def packs(spec: LayerSpec) -> bool:
+    """Whether the output is codes of 4 bits."""
+    return spec.output == "codes" and spec.out_bits == HALF
+
+
 def _function(spec: LayerSpec, function: str, grid: Grid, threads: int) -> tirx.PrimFunc:
     arguments = [Argument(*a) for a in argument_shapes(spec, packed_shape(spec))]
     return launch_kernel("layer", arguments, function, ORDER, grid, threads)
@@ -90,5 +102,6 @@ def _depthwise(spec: LayerSpec, threads: int) -> tirx.PrimFunc:
 
 def _vector(spec: LayerSpec, warps: int) -> tirx.PrimFunc:
     name = template("vector", shape_name(spec), tail_name(spec), warps)
-    grid = (-(-spec.group_outputs // warps), spec.groups, spec.batch)
+    outputs = spec.group_outputs // (2 if packs(spec) else 1)
+    grid = (-(-outputs // warps), spec.groups, spec.batch)
     return _function(spec, name, grid, warps * WARP)

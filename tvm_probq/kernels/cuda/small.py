@@ -17,6 +17,7 @@ from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.small.emit import Argument
 from tvm_probq.kernels.small.specs import dtype_of, shapes_of, sums_strides
 from tvm_probq.kernels.storage import bits_of_dtype
+from tvm_probq.ops.checks import reads_packed
 
 SUM_WARPS, RANGE_THREADS, IMAGE_THREADS = 8, 512, 128
 ORDERED = ("pad",)  # written with the padding first, then with what it surrounds
@@ -55,10 +56,12 @@ def cuda_kernel(name: str, call: Any, make: Callable[[Any], tirx.PrimFunc]) -> t
 
 
 def _sums(call: Any) -> tirx.PrimFunc:
-    (shape,) = shapes_of(call.args[0])
-    batch, channels = int(shape[0]), int(shape[-1])
+    shape, out = shapes_of(call.args[0], call)
+    batch, channels = int(shape[0]), int(out[-1])
     height, width = (1, 1) if len(shape) == 2 else map(int, shape[1:3])
-    name = template("sums_of_codes", height, width, channels, *sums_strides(call), SUM_WARPS)
+    name = template(
+        "sums_of_codes", height, width, channels, *sums_strides(call), SUM_WARPS, reads_packed(call)
+    )
     arguments = [Argument("q", shape, "uint8"), Argument("out", (batch, 2, channels), "int32")]
     grid = (-(-channels // WARP), 1, batch)
     return launch_kernel("sums", arguments, name, ("q", "out"), grid, SUM_WARPS * WARP)

@@ -24,6 +24,7 @@ from tvm_probq.kernels.small.elementwise import (
     quantize_kernel,
     rescale_kernel,
 )
+from tvm_probq.kernels.small.halves import pack_kernel, unpack_kernel
 from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
@@ -49,6 +50,7 @@ from tvm_probq.kernels.small.surrogate import surrogate_kernel
 from tvm_probq.kernels.small.transpose import quantize_nchw_kernel
 from tvm_probq.ops.accumulator_ops import AccumulatorArgs
 from tvm_probq.ops.activation import parse_activation
+from tvm_probq.ops.checks import reads_packed
 from tvm_probq.ops.registry import PREFIX
 
 Make = Callable[[Call], tirx.PrimFunc]
@@ -146,7 +148,7 @@ def _patch_sums(call: Call) -> tirx.PrimFunc:
         (kernel[0], kernel[1]), (strides[0], strides[1]), (top, left, bottom, right),
         (dilation[0], dilation[1]), groups, gamma,
     )  # fmt: skip
-    return patch_sums_kernel(q, qparams[2], window)
+    return patch_sums_kernel(q, qparams[2], window, reads_packed(call))
 
 
 def _correction(call: Call) -> tirx.PrimFunc:
@@ -169,7 +171,9 @@ KERNELS: dict[str, Make] = {
     "dequantize": _dequantize,
     "dequantize_weight": _dequantize_weight,
     "observe": lambda c: observe_kernel(shapes_of(c.args[0])[0], int(c.attrs["qmax"])),
-    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], sums_strides(c)),
+    "pack_codes": lambda c: pack_kernel(shapes_of(c.args[0])[0]),
+    "unpack_codes": lambda c: unpack_kernel(shapes_of(c)[0]),
+    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], sums_strides(c), packed=reads_packed(c)),
     "patch_sums": _patch_sums,
     "surrogate": lambda c: surrogate_kernel(surrogate_spec(c)),
     "correction": _correction,

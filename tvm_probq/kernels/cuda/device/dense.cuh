@@ -148,7 +148,8 @@ struct Loader {
       const int index = thread + i * T::threads, row = column + index / T::chunks;
       const int at = k + index % T::chunks * 16;
       const bool real = index < T::columns * T::chunks && row < S::outputs && at < S::padded;
-      weights[i] = real ? weights_of<S>(given.weights, (long)group * S::outputs + row, at) : Sixteen{};
+      const int channel = Epilogue<S::out_channels, E>::order(group * S::outputs + row);
+      weights[i] = real ? weights_of<S>(given.weights, channel, at) : Sixteen{};
     }
   }
 
@@ -200,7 +201,7 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
   loader.put(code_tiles[0], weight_tiles[0]);
   if (!MANY)
     for (int i = thread; i < T::columns && column + i < S::outputs; i += T::threads)
-      channels[i] = epilogue.channel(blockIdx.z, group * S::outputs + column + i);
+      channels[i] = epilogue.channel(blockIdx.z, epilogue.order(group * S::outputs + column + i));
   __syncthreads();
   constexpr int steps = (S::length + T::depth - 1) / T::depth;
   for (int step = 0; step < S::passes * steps; ++step) {
@@ -216,26 +217,36 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
   const auto finish = [&](int i, int j, int value, auto take) {
     const int row = first + down + i, c = right + j;
     if (row >= (MANY ? S::samples : S::positions) || column + c >= S::outputs) return;
-    const int channel = group * S::outputs + column + c;
+    const int channel = epilogue.order(group * S::outputs + column + c);
     const int sample = MANY ? row : (int)blockIdx.z;
     const long position = MANY ? row : (long)blockIdx.z * S::positions + row;
     const Channel found = MANY ? epilogue.channel(sample, channel) : channels[c];
     take(position * S::out_channels + channel, value, sample, found, (down + i) * T::columns + c);
   };
-  if constexpr (E::output == CODES && sizeof(typename E::code) == 1 && S::outputs % 16 == 0) {
-    byte* tile = code_tiles[0];  // codes of the block, which leave it 16 at a time
+  constexpr bool bytes = E::output == CODES && sizeof(typename E::code) == 1;
+  if constexpr (bytes && (S::outputs % 16 == 0 || E::packs)) {
+    byte* tile = code_tiles[0];  // codes of the block, which leave it 16 (or 8) at a time
     sums.each(lane, [&](int i, int j, int value) {
       finish(i, j, value, [&](long element, int total, int sample, const Channel& c, int at) {
         tile[at] = epilogue.code(element, total, sample, c);
       });
     });
     __syncthreads();
-    for (int i = thread; i < T::rows * T::columns / 16; i += T::threads) {
-      const int row = first + i / (T::columns / 16), c = column + i % (T::columns / 16) * 16;
+    constexpr int leave = E::packs ? 8 : 16;
+    for (int i = thread; i < T::rows * T::columns / leave; i += T::threads) {
+      const int row = first + i / (T::columns / leave);
+      const int c = column + i % (T::columns / leave) * leave;
       if (row >= (MANY ? S::samples : S::positions) || c >= S::outputs) continue;
       const long position = MANY ? row : (long)blockIdx.z * S::positions + row;
       const long element = position * S::out_channels + group * S::outputs + c;
-      *(uint4*)((byte*)given.out + element) = *(const uint4*)(tile + i * 16);
+      const byte* from = tile + i * leave;
+      if constexpr (E::packs) {
+        unsigned packed = 0;
+        for (int e = 0; e < 4; ++e) packed |= (from[2 * e] | from[2 * e + 1] << 4) << 8 * e;
+        *(unsigned*)((byte*)given.out + element / 2) = packed;
+      } else {
+        *(uint4*)((byte*)given.out + element) = *(const uint4*)from;
+      }
     }
   } else {
     sums.each(lane, [&](int i, int j, int value) {

@@ -19,14 +19,19 @@ __device__ void depthwise(const void* x, const void* w, const void* scale, const
                            residual,            (const float*)rq, out};
   const Epilogue<S::channels, E> epilogue = {given};
   const int sample = blockIdx.z, index = blockIdx.x * THREADS + threadIdx.x;
-  constexpr int across = S::channels / LANES;
-  const int position = index / across, first = index % across * LANES;
+  constexpr int across = S::channels / LANES, half = S::channels / 2;
+  const int position = index / across;
+  // Neighbouring channels, or where codes are packed those of neighbouring bytes.
+  constexpr bool apart = E::packs;
+  constexpr int run = apart ? LANES / 2 : LANES;
+  const int first = index % across * run;
+  const auto channel = [&](int c) { return first + c % run + c / run * half; };
   if (position >= S::positions) return;
   const Place place = place_of<S>(sample, position, true);
   const Parameters<E::in_ranges> parameters = {given.x_parameters, sample};
   int sums[LANES] = {}, zeros[LANES] = {};
   if (S::pads)
-    for (int i = 0; i < LANES; ++i) zeros[i] = (int)parameters.zero(first + i);
+    for (int i = 0; i < LANES; ++i) zeros[i] = (int)parameters.zero(channel(i));
   for (int i = 0; i < S::kernel_height; ++i) {
     const int row = place.row + i * S::dilation_height;
 #pragma unroll
@@ -36,23 +41,33 @@ __device__ void depthwise(const void* x, const void* w, const void* scale, const
       const long pixel = ((long)sample * S::height + row) * S::width + column;
       alignas(4) typename S::code codes[LANES];
       if (inside) {
-        const typename S::code* at = (const typename S::code*)x + pixel * S::channels + first;
-        if constexpr (LANES == 4 && S::passes == 1)
-          *(unsigned*)codes = *(const unsigned*)at;
+        const typename S::code* at = (const typename S::code*)x + pixel * S::channels;
+        if constexpr (S::halves)
+          for (int c = 0; c < LANES; ++c)
+            codes[c] = ((const byte*)x)[pixel * half + channel(c) % half] >>
+                       half_shift<S::channels>(channel(c)) & 15;
+        else if constexpr (LANES == 4 && S::passes == 1 && !apart)
+          *(unsigned*)codes = *(const unsigned*)(at + first);
         else
-          for (int c = 0; c < LANES; ++c) codes[c] = at[c];
+          for (int c = 0; c < LANES; ++c) codes[c] = at[channel(c)];
       }
 #pragma unroll
       for (int c = 0; c < LANES; ++c) {
-        const int weight = depthwise_weight<S>(w, (i * S::kernel_width + j) * S::channels + first + c);
+        const int weight = depthwise_weight<S>(w, (i * S::kernel_width + j) * S::channels + channel(c));
         sums[c] += (inside ? (int)codes[c] : zeros[c]) * weight;
       }
     }
   }
+  const long row = (long)sample * S::positions + position;
+  if constexpr (E::packs) {
 #pragma unroll
-  for (int c = 0; c < LANES; ++c) {
-    const long element = ((long)sample * S::positions + position) * S::channels + first + c;
-    epilogue.store(element, sums[c], sample, epilogue.channel(sample, first + c));
+    for (int c = 0; c < LANES / 2; ++c)
+      epilogue.store_pair(row, first + c, sums[c], sums[c + LANES / 2], sample);
+  } else {
+#pragma unroll
+    for (int c = 0; c < LANES; ++c)
+      epilogue.store(row * S::channels + first + c, sums[c], sample,
+                     epilogue.channel(sample, first + c));
   }
 }
 

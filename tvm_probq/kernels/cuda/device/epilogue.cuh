@@ -65,6 +65,8 @@ struct Tail {
   static constexpr bool residual = RESIDUAL_;
   static constexpr int in_ranges = IN_RANGES_;
   static constexpr int out_ranges = OUT_RANGES_;
+  static constexpr bool packs = OUTPUT_ == CODES && OUT_BITS_ == 4;  // two codes in a byte
+  static constexpr bool halves = RESIDUAL_BITS_ == 4;                // likewise, of the residual
 };
 
 // Arguments of a layer; those that it does not have are never read.
@@ -112,6 +114,11 @@ struct Epilogue {
     return found;
   }
 
+  // The channel that is made as number `i`: where codes are packed, neighbours share a byte.
+  __device__ static int order(int i) {
+    return T::packs ? i % 2 * (CHANNELS / 2) + i / 2 : i;
+  }
+
   // The output value of a sum, at an element of the output, which a residual has as well.
   __device__ void store(long element, int total, int sample, const Channel& c) const {
     if constexpr (T::output == SUMS) {
@@ -123,6 +130,15 @@ struct Epilogue {
     } else {
       ((typename T::code*)given.out)[element] = code(element, total, sample, c);
     }
+  }
+
+  // The byte of two sums of a position (over all samples): of channel `c` and of half of them on.
+  __device__ void store_pair(long position, int c, int low, int high, int sample) const {
+    constexpr int half = CHANNELS / 2;
+    const long at = position * CHANNELS + c;
+    const int lower = code(at, low, sample, channel(sample, c));
+    const int upper = code(at + half, high, sample, channel(sample, c + half));
+    ((byte*)given.out)[position * half + c] = (byte)(lower | upper << 4);
   }
 
   __device__ typename T::code code(long element, int total, int sample, const Channel& c) const {
@@ -146,12 +162,18 @@ struct Epilogue {
     }
   }
 
+  __device__ int other(long element) const {
+    if constexpr (!T::halves) return ((const typename T::residual_code*)given.residual)[element];
+    const int channel = element % CHANNELS;
+    const long byte_at = element / CHANNELS * (CHANNELS / 2) + channel % (CHANNELS / 2);
+    return ((const byte*)given.residual)[byte_at] >> half_shift<CHANNELS>(channel) & 15;
+  }
+
   __device__ float real(long element, int total, int sample, const Channel& c) const {
     float v = fma((float)(total - c.centre), c.step, c.offset);
     if (T::residual) {
       const int zero = (int)given.residual_parameters[sample * 3 + 1];
-      const int code = ((const typename T::residual_code*)given.residual)[element];
-      v = fma((float)(code - zero), c.residual_step, v);
+      v = fma((float)(other(element) - zero), c.residual_step, v);
     }
     return v;
   }

@@ -14,26 +14,33 @@ __device__ void vector(const void* x, const void* w, const void* scale, const vo
   const Epilogue<S::out_channels, E> epilogue = {given};
   const int lane = threadIdx.x % 32, output = blockIdx.x * WARPS + threadIdx.x / 32;
   const int group = blockIdx.y, sample = blockIdx.z;
-  if (output >= S::outputs) return;  // a whole warp
+  constexpr int made = E::packs ? 2 : 1;  // channels of a warp, which share a byte
+  if (output >= S::outputs / made) return;  // a whole warp
   const int channel = group * S::outputs + output;
   const int at = sample * 3 * E::in_ranges + E::in_ranges;
   const typename S::code zero = S::pads ? (typename S::code)given.x_parameters[at] : 0;
   const Place place = place_of<S>(sample, 0, true);
-  int found = 0;
+  int found[made] = {};
   for (int k = lane * 16; k < S::padded; k += 32 * 16) {
-    const Sixteen weights = weights_of<S>(w, channel, k);
 #pragma unroll
     for (int part = 0; part < S::passes; ++part) {
       const Sixteen codes = codes_of<S>(given.x, place, group, k, zero, part);
-      int some = 0;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) some = dot(codes.words[i], weights.words[i], some);
-      found += part ? some * 256 : some;
+      for (int m = 0; m < made; ++m) {
+        const Sixteen weights = weights_of<S>(w, channel + m * (S::out_channels / 2), k);
+        int some = 0;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) some = dot(codes.words[i], weights.words[i], some);
+        found[m] += part ? some * 256 : some;
+      }
     }
   }
-  found = warp_sum(found);
-  if (lane == 0)
-    epilogue.store((long)sample * S::out_channels + channel, found, sample,
+  for (int m = 0; m < made; ++m) found[m] = warp_sum(found[m]);
+  if (lane != 0) return;
+  if constexpr (E::packs)
+    epilogue.store_pair(sample, channel, found[0], found[1], sample);
+  else
+    epilogue.store((long)sample * S::out_channels + channel, found[0], sample,
                    epilogue.channel(sample, channel));
 }
 
