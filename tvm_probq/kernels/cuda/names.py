@@ -40,7 +40,8 @@ def shape_name(spec: LayerSpec) -> str:
     inputs = (spec.batch, spec.height, spec.width, spec.in_channels)
     outputs = (spec.out_height, spec.out_width, spec.out_channels)
     windows = (*spec.kernel, *spec.strides, *spec.pads[:2], *spec.dilation)
-    return template("Shape", *inputs, *outputs, *windows, spec.groups, spec.weight_bits)
+    weights = (spec.weight_bits, spec.weight_group)
+    return template("Shape", *inputs, *outputs, *windows, spec.groups, *weights)
 
 
 def tail_name(spec: LayerSpec) -> str:

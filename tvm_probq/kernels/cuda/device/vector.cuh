@@ -22,9 +22,13 @@ __device__ void vector(const void* x, const void* w, const void* scale, const vo
   int found = 0;
   for (int k = lane * 16; k < S::padded; k += 32 * 16) {
     const Sixteen codes = codes_of<S>(given.x, place, group, k, zero);
-    const Sixteen weights = weights_of<S>(w, channel, k);
+    constexpr bool once = S::run && S::inputs % 16 == 0;  // all 16 have one multiplier
+    const Sixteen weights = once ? weight_codes<S>(w, channel, k) : weights_of<S>(w, channel, k);
+    int some = 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) found = dot(codes.words[i], weights.words[i], found);
+    for (int i = 0; i < 4; ++i) some = dot(codes.words[i], weights.words[i], some);
+    if constexpr (once) some *= multiplier_of<S>(w, channel, k);
+    found += some;
   }
   found = warp_sum(found);
   if (lane == 0)
