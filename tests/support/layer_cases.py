@@ -153,14 +153,37 @@ PACKED = [  # weights whose codes share bytes
         dense(64, 48), dense(128, 272, residual=True), layer(1, 9, 32, 24), layer(2, 2, 64, 16, 2),
     )
 ]  # fmt: skip
+MULTIPLIED = [  # weights with a multiplier for every group of inputs
+    replace(spec, weight_bits=bits, weight_group=group)
+    for bits, group in ((4, 32), (6, 64), (2, 32), (4, 128))
+    for spec in (
+        layer(9, 7, 160, 24, 3, p=1), layer(14, 14, 144, 48, residual=True),
+        layer(7, 7, 131, 33, 3, 2, 1, correction=True), layer(5, 5, 264, 20, 3, p=1, groups=2),
+        layer(7, 7, 150, 40, small_weights=True), layer(7, 7, 256, 64, 3, p=1, batch=2),
+        dense(256, 48, batch=2), dense(384, 272, residual=True), dense(200, 37),
+        layer(1, 9, 256, 24), layer(2, 2, 192, 16, 2), dense(256, 16, output="int32"),
+        dense(512, 1000, small_weights=True),
+    )
+]  # fmt: skip
 SYMMETRIC = [replace(spec, symmetric=True) for spec in (*DENSE[:8], *DEPTHWISE[:7])]
 CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *PACKED]
-CASES += SYMMETRIC
+CASES += [*SYMMETRIC, *MULTIPLIED]
 
 
 def name(spec: LayerSpec) -> str:
     small = "small" if spec.small_weights else "symmetric" if spec.symmetric else ""
-    return f"{spec}-w{spec.weight_bits}{small}-{spec.activation}-{spec.output}".replace(" ", "_")
+    group = f"g{spec.weight_group}" if spec.weight_group else ""
+    return f"{spec}-w{spec.weight_bits}{group}{small}-{spec.activation}-{spec.output}".replace(" ", "_")
+
+
+def multiplied(spec: LayerSpec, codes: Any, rng: Any) -> Any:
+    """Codes times multipliers of every group of inputs, some of them the largest."""
+    codes = np.maximum(codes, 1 - (1 << spec.weight_bits - 1))  # symmetric
+    largest = max(1, (64 if spec.small_weights else 127) // ((1 << spec.weight_bits - 1) - 1))
+    times = rng.integers(1, largest + 1, (spec.out_channels, spec.runs))
+    times[::3, ::2] = largest
+    each = times.repeat(spec.weight_group, 1)[:, : spec.group_inputs]
+    return codes * each[:, None, None]
 
 
 def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
@@ -194,6 +217,9 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
 
     smallest = 1 - largest if spec.symmetric else -largest
     weights = rng.integers(smallest, largest, (oc, *spec.kernel, spec.group_inputs))
+    if spec.weight_group:
+        weights = multiplied(spec, weights, rng)
+        largest = 64 if spec.small_weights else 128
     spread = 8e-6 * largest * np.sqrt(taps) + 0.01
     image = (n, spec.out_height, spec.out_width, oc)
     found = {
