@@ -53,9 +53,7 @@ def repeated_multipliers(
     return times
 
 
-def _run(
-    spec: LayerSpec, unit: VectorUnit, shape: tuple[int, ...], register: Any, ki: Any
-) -> Any:
+def _run(spec: LayerSpec, unit: VectorUnit, shape: tuple[int, ...], register: Any, ki: Any) -> Any:
     """The run of inputs that byte `ki` of a lane of a register belongs to."""
     steps = geometry(spec, unit).reduction[2]
     place = register % math.prod(shape[3:-2])  # within a kernel row, or one tap of it
