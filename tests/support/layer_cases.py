@@ -173,7 +173,9 @@ CASES += [*SYMMETRIC, *MULTIPLIED]
 def name(spec: LayerSpec) -> str:
     small = "small" if spec.small_weights else "symmetric" if spec.symmetric else ""
     group = f"g{spec.weight_group}" if spec.weight_group else ""
-    return f"{spec}-w{spec.weight_bits}{group}{small}-{spec.activation}-{spec.output}".replace(" ", "_")
+    return f"{spec}-w{spec.weight_bits}{group}{small}-{spec.activation}-{spec.output}".replace(
+        " ", "_"
+    )
 
 
 def multiplied(spec: LayerSpec, codes: Any, rng: Any) -> Any:

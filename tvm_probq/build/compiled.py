@@ -40,6 +40,8 @@ class LayerReport:
         Why the layer is as it is, where that needs saying.
     bits : str
         Widths that a prediction picks from for each input, such as ``2-8``; empty for a fixed one.
+    weight_group : int
+        Input channels that share a scale of weights; 0 for one scale an output channel.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerReport:
     macs: int = 0
     reason: str = ""
     bits: str = ""
+    weight_group: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

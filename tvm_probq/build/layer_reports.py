@@ -131,8 +131,15 @@ def _report(
         weight_bits=plan.weight_bits if integer else 32 if m.layer is not None else 0,
         activation_bits=INPUT_BITS if m.kind == "input" else stored_bits,
         mode="float" if m.kind == "float" else plan.mode, surrogate=surrogate, accumulator=proof,
-        macs=_macs(m), reason=m.reason or plan.reason, **facts,
+        macs=_macs(m), reason=m.reason or plan.reason,
+        weight_group=_group(m, plan) if integer else 0, **facts,
     )  # fmt: skip
+
+
+def _group(m: Marked, plan: LayerPlan) -> int:
+    """Inputs that share a scale; 0 for all of them, as for the few of a depthwise layer."""
+    inputs = m.layer.weights.shape[3] if m.layer is not None else 0
+    return plan.weight_group if plan.weight_group < inputs else 0
 
 
 def _operator(m: Marked) -> str:

@@ -143,7 +143,9 @@ def _descend(steps: F32, times: F32, largest: int, spread: InputSpread) -> tuple
         changed = False
         for channel in np.argsort(-spread.variance, kind="stable"):
             pull = error[channel] * rest[channel] + np.tensordot(factor[channel], common, 1)
-            changes = _change_taps(codes[channel], pull, variance[channel], times[channel, 0], limit)
+            changes = _change_taps(
+                codes[channel], pull, variance[channel], times[channel, 0], limit
+            )
             if changes.any():
                 changed = True
                 error[channel] -= changes
@@ -156,9 +158,7 @@ def _descend(steps: F32, times: F32, largest: int, spread: InputSpread) -> tuple
     return codes, (1 - share) * own + share * shared
 
 
-def _change_taps(
-    codes: F32, pull: F32, variance: np.float32, times: F32, limit: np.float32
-) -> F32:
+def _change_taps(codes: F32, pull: F32, variance: np.float32, times: F32, limit: np.float32) -> F32:
     """Change the codes ``[T, OC]`` of one input channel in place, tap by tap; give the changes.
 
     Codes are multiples of `times` ``[OC]``.  `pull` ``[T, OC]`` is the derivative of the squared error, without the correlation of taps.

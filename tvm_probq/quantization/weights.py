@@ -32,9 +32,7 @@ class RoundedWeights:
         return self.codes.astype(np.float32) * self.scale.reshape(shape)
 
 
-def round_weights(
-    weights: Array, bits: int, clip: str = "auto", group: int = 0
-) -> RoundedWeights:
+def round_weights(weights: Array, bits: int, clip: str = "auto", group: int = 0) -> RoundedWeights:
     """Round OHWI float32 weights to `bits` bits, codes in ``[-2**(bits-1) + 1, 2**(bits-1) - 1]``.
 
     The scale covers the channel's largest weight (`clip` ``none``), or it is the one of least

@@ -31,8 +31,9 @@ def layer_key(spec: LayerSpec) -> str:
         parts.append("pads " + ",".join(map(str, spec.pads)))
     if spec.dilation != (1, 1):
         parts.append("dilation " + "x".join(map(str, spec.dilation)))
-    parts += [f"w{spec.weight_bits}", spec.output]
-    if spec.small_weights and spec.weight_bits == 8:
+    group = f"g{spec.weight_group}" if spec.weight_group else ""
+    parts += [f"w{spec.weight_bits}{group}", spec.output]
+    if spec.small_weights and (spec.weight_bits == 8 or spec.weight_group):
         parts.append("small")
     if not spec.linear:
         parts.append(spec.tail.kind)
@@ -45,4 +46,6 @@ def keys_like(spec: LayerSpec) -> list[str]:
     """Keys of layers of 8 bits whose products a layer of fewer bits has, behind its unpacking."""
     if spec.weight_bits == 8 or spec.depthwise or spec.group_inputs % WHOLE:
         return []
-    return [layer_key(replace(spec, weight_bits=8, small_weights=s)) for s in (True, False)]
+    like = replace(spec, weight_bits=8, weight_group=0)
+    small = [spec.small_weights] if spec.weight_group else [True, False]
+    return [layer_key(replace(like, small_weights=s)) for s in small]
