@@ -51,8 +51,7 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
         ),
         (
             bool(spec.weight_group) and not _groups_fit(spec),
-            f"multipliers of every {spec.weight_group} of {spec.group_inputs} input channels, for "
-            f"weights of {spec.weight_bits} bits",
+            f"multipliers of every {spec.weight_group} of {spec.group_inputs} input channels",
             f"give groups of {WEIGHT_GROUPS} channels, fewer than all, and at most 6 bits",
         ),
         (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {FORMS}"),

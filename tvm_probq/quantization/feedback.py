@@ -161,7 +161,8 @@ def _descend(steps: F32, times: F32, largest: int, spread: InputSpread) -> tuple
 def _change_taps(codes: F32, pull: F32, variance: np.float32, times: F32, limit: np.float32) -> F32:
     """Change the codes ``[T, OC]`` of one input channel in place, tap by tap; give the changes.
 
-    Codes are multiples of `times` ``[OC]``.  `pull` ``[T, OC]`` is the derivative of the squared error, without the correlation of taps.
+    Codes are multiples of `times` ``[OC]``.  `pull` ``[T, OC]`` is the derivative of the squared
+    error, without the correlation of taps.
     """
     share = np.float32(TAP_CORRELATION)
     total, changes = pull.sum(0), np.zeros_like(codes)
