@@ -66,7 +66,8 @@ class FusePredictions:
         """The kernel of sums that are still an operator."""
         if not is_call(new, "probq.sums"):
             return None
-        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot)
+        packed = ops.reads_packed(new)
+        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot, packed)
         return call_kernel(rewriter.builder_, kernel, [new.args[0]], new.ty)
 
 
@@ -138,9 +139,10 @@ class _Fuser:
             tensors[2] = basis
             spec = replace(spec, constants=(shape_of(basis), *spec.constants[1:]))
         kernel = predict_kernel(
-            shape_of(q), sums_strides(sums), spec,
+            summed_shape(sums), sums_strides(sums), spec,
             None if correction is None else correction_spec(correction),
             shared_basis=shared, with_sums=with_sums, dot=self.dot,
+            packed=ops.reads_packed(sums),
         )  # fmt: skip
         tensors += constants
         types = [stat.ty] if with_sums else []
@@ -159,6 +161,12 @@ class _Fuser:
         if found is not None:
             self.replaced[found[1]] = fields[-1]
         return fields[int(with_sums)]
+
+
+def summed_shape(sums: Call) -> tuple[int, ...]:
+    """Shape of the codes that a call of `sums` reads."""
+    *outer, _ = shape_of(sums.args[0])
+    return *outer, shape_of(sums)[-1]
 
 
 def _shares_basis(surrogate: Call, correction: Call) -> bool:

@@ -32,7 +32,7 @@ from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.target.profile import load_profile, profile_names
 
 PROFILE = "cuda-sm80"
-SCHEMES = ("w8a8s", "w4a4d", "w8a8p", "w4a8p")
+SCHEMES = ("w8a8s", "w4a4d", "w8a8p", "w4a8p", "w8a16p")
 
 
 @pytest.fixture(scope="module")

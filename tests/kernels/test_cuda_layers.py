@@ -12,7 +12,9 @@ from emulated_gpu import Device, device
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from layer_cases import (
+    AT_THE_LIMIT,
     CASES,
+    arguments_at_the_limit,
     dense,
     depthwise,
     expected,
@@ -33,7 +35,8 @@ from tvm_probq.kernels.tile import Tile
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90"]
 SAMPLE = [layer(8, 8, 64, 64, 3, p=1), layer(24, 24, 3, 24, 3, 2, 1), dense(64, 100, batch=9),
-          dense(64, 1000), depthwise(14, 14, 48), layer(14, 14, 32, 48, weight_bits=4)]  # fmt: skip
+          dense(64, 1000), depthwise(14, 14, 48), layer(14, 14, 32, 48, weight_bits=4),
+          layer(14, 14, 32, 48, in_bits=16, out_bits=16)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +66,11 @@ def check(spec: LayerSpec, seed: int = 0, tile: Tile | None = None, arch: str = 
     run(spec, build({"main": kernel.func}, arch)["main"], seed, arch)
 
 
-def run(spec: LayerSpec, function: Any, seed: int = 0, arch: str = "sm_80") -> None:
+def run(
+    spec: LayerSpec, function: Any, seed: int = 0, arch: str = "sm_80", values: Any = None
+) -> None:
     """Twice: the second time the threads of a block run in the opposite order."""
-    values = random_arguments(spec, seed)
+    values = values or random_arguments(spec, seed)
     want = expected(spec, values)
     for _ in range(2):
         given_arrays = kernel_arguments(spec, target_of(arch), values)
@@ -81,6 +86,13 @@ def test_equals_the_simulator(gpu: Device, library: Any, index: int) -> None:
     before = gpu.launches
     run(CASES[index], library[f"case{index}"])
     assert gpu.launches == before + 2
+
+
+@pytest.mark.parametrize("spec", AT_THE_LIMIT, ids=name)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_limit_of_int32(gpu: Device, spec: LayerSpec, sign: int) -> None:
+    function = build({"main": layer_kernel(spec, target_of()).func})["main"]
+    run(spec, function, values=arguments_at_the_limit(spec, sign))
 
 
 @settings(

@@ -5,6 +5,7 @@ from typing import Any
 from tvm import tirx
 
 from tvm_probq.errors import KernelError
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.byte_dots import ByteSums
 from tvm_probq.kernels.small.correction import (
     CorrectionSpec,
@@ -23,6 +24,7 @@ from tvm_probq.kernels.small.surrogate import (
     basis_projection,
     emit_surrogate,
 )
+from tvm_probq.kernels.storage import codes_shape
 
 
 def predict_kernel(
@@ -34,12 +36,13 @@ def predict_kernel(
     shared_basis: bool = False,
     with_sums: bool = False,
     dot: ByteSums | None = None,
+    packed: bool = False,
 ) -> tirx.PrimFunc:
     """Everything that is predicted from one tensor, bit for bit as by the single operators.
 
     The arguments of the kernel are, in this order:
 
-    1. q uint8 of `shape` and x_qparams float32 ``[N, 3, G]``;
+    1. q uint8 of `shape`, or packed (`tvm_probq.kernels.storage`), and x_qparams float32 ``[N, 3, G]``;
     2. the surrogate's constants, then spread, rule and levels;
     3. with a residual, its sums and parameters;
     4. with a correction, its matrix, the scale of its rows unless it is diagonal, and its basis
@@ -64,6 +67,8 @@ def predict_kernel(
         Whether another operator reads the sums too.
     dot : ByteSums, optional
         The machine's dot product of bytes, to sum up with.
+    packed : bool
+        Whether q holds two codes in a byte.
 
     Raises
     ------
@@ -76,7 +81,7 @@ def predict_kernel(
     def body(n: Any, q: Any, x_qparams: Any, *rest: Any) -> None:
         outputs = list(rest[len(rest) - 1 - with_sums - (correction is not None) :])
         sums, at = (outputs.pop(0), n) if with_sums else (scratch("int32", 1, 2, shape[-1]), 0)
-        emit_sums(q, strides, n, sums, at, dot)
+        emit_sums(q, strides, n, sums, at, dot, packed)
         moments = ChannelMoments(sums, at, Parameters(x_qparams, n), surrogate.count, shape[-1])
         tensors = Tensors.of(surrogate, list(rest[:first]), outputs[0])
         z = basis_projection(surrogate, tensors, moments)
@@ -85,6 +90,8 @@ def predict_kernel(
         emit_surrogate(surrogate, tensors, n, moments, z)
 
     arguments = _inputs(shape, surrogate, correction, shared_basis)
+    if packed:
+        arguments[0] = Argument("q", codes_shape(shape, HALF), "uint8")
     if with_sums:
         arguments.append(Argument("sums", (shape[0], 2, shape[-1]), "int32"))
     arguments.append(qparams_argument("qparams", shape[0], surrogate.ranges))

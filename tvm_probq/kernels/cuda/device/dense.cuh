@@ -27,6 +27,13 @@ struct Sums {
         for (int e = 0; e < 4; ++e) values[i][j][e] = 0;
   }
 
+  // From sums of upper bytes to those of codes of which they are.
+  __device__ void scale() {
+    for (int i = 0; i < down; ++i)
+      for (int j = 0; j < right; ++j)
+        for (int e = 0; e < 4; ++e) values[i][j][e] *= 256;
+  }
+
   __device__ static unsigned word(const byte* tile, int row, int at) {
     return *(const unsigned*)(tile + row * T::pitch + at);
   }
@@ -76,6 +83,11 @@ struct Sums<T, false> {
       for (int j = 0; j < right; ++j) values[i][j] = 0;
   }
 
+  __device__ void scale() {
+    for (int i = 0; i < down; ++i)
+      for (int j = 0; j < right; ++j) values[i][j] *= 256;
+  }
+
   __device__ void add(const byte* codes, const byte* weights, int lane) {
 #pragma unroll
     for (int k = 0; k < T::depth; k += 4) {
@@ -109,7 +121,7 @@ struct Loader {
   const Arguments& given;
   int group, column, thread;
   Place places[code_chunks];
-  byte zeros[code_chunks];
+  typename S::code zeros[code_chunks];
   Sixteen codes[code_chunks], weights[weight_chunks];
 
   // MANY: rows are samples of one position each; else positions of the sample blockIdx.z.
@@ -120,16 +132,16 @@ struct Loader {
       const int sample = MANY ? row : (int)blockIdx.z;
       const bool real = index < T::rows * T::chunks && row < (MANY ? S::samples : S::positions);
       places[i] = place_of<S>(sample, MANY ? 0 : row, real);
-      zeros[i] = real && S::pads ? (byte)given.x_parameters[sample * 3 * E::in_ranges + E::in_ranges]
-                                 : 0;
+      const int at = sample * 3 * E::in_ranges + E::in_ranges;
+      zeros[i] = real && S::pads ? (typename S::code)given.x_parameters[at] : 0;
     }
   }
 
-  __device__ void fetch(int k) {
+  __device__ void fetch(int k, int part) {
 #pragma unroll
     for (int i = 0; i < code_chunks; ++i) {
       const int at = k + (thread + i * T::threads) % T::chunks * 16;
-      codes[i] = codes_of<S>(given.x, places[i], group, at, zeros[i]);
+      codes[i] = codes_of<S>(given.x, places[i], group, at, zeros[i], part);
     }
 #pragma unroll
     for (int i = 0; i < weight_chunks; ++i) {
@@ -169,11 +181,11 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
   __shared__ alignas(16) byte code_tiles[2][T::rows * T::pitch];
   __shared__ alignas(16) byte weight_tiles[2][T::columns * T::pitch];
   __shared__ alignas(16) Channel channels[MANY ? 1 : T::columns];
-  const Arguments given = {(const byte*)x,      w,
+  const Arguments given = {x,                   w,
                            (const float*)scale, (const int*)total,
                            (const float*)bias,  (const float*)xq,
                            (const float*)correction, (const float*)yq,
-                           (const byte*)residual, (const float*)rq, out};
+                           residual,            (const float*)rq, out};
   const Epilogue<S::out_channels, E> epilogue = {given};
   constexpr int blocks = (S::outputs + T::columns - 1) / T::columns;
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
@@ -184,18 +196,20 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
   Loader<S, E, T, MANY> loader(given, first, group, column, thread);
   Sums<T> sums;
   sums.clear();
-  loader.fetch(0);
+  loader.fetch(0, S::passes - 1);
   loader.put(code_tiles[0], weight_tiles[0]);
   if (!MANY)
     for (int i = thread; i < T::columns && column + i < S::outputs; i += T::threads)
       channels[i] = epilogue.channel(blockIdx.z, group * S::outputs + column + i);
   __syncthreads();
   constexpr int steps = (S::length + T::depth - 1) / T::depth;
-  for (int step = 0; step < steps; ++step) {
-    const int now = step % 2;
-    if (step + 1 < steps) loader.fetch((step + 1) * T::depth);
+  for (int step = 0; step < S::passes * steps; ++step) {
+    const int now = step % 2, next = step + 1, pass = next < steps ? 0 : next / steps;
+    if (next < S::passes * steps)
+      loader.fetch((next - pass * steps) * T::depth, S::passes - 1 - pass);
     sums.add(code_tiles[now] + down * T::pitch, weight_tiles[now] + right * T::pitch, lane);
-    if (step + 1 < steps) loader.put(code_tiles[1 - now], weight_tiles[1 - now]);
+    if (S::passes == 2 && next == steps) sums.scale();
+    if (next < S::passes * steps) loader.put(code_tiles[1 - now], weight_tiles[1 - now]);
     __syncthreads();
   }
 
@@ -208,7 +222,7 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
     const Channel found = MANY ? epilogue.channel(sample, channel) : channels[c];
     take(position * S::out_channels + channel, value, sample, found, (down + i) * T::columns + c);
   };
-  if constexpr (E::output == CODES && S::outputs % 16 == 0) {
+  if constexpr (E::output == CODES && sizeof(typename E::code) == 1 && S::outputs % 16 == 0) {
     byte* tile = code_tiles[0];  // codes of the block, which leave it 16 at a time
     sums.each(lane, [&](int i, int j, int value) {
       finish(i, j, value, [&](long element, int total, int sample, const Channel& c, int at) {

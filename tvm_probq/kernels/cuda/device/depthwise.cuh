@@ -12,11 +12,11 @@ template <class S, class E, int LANES, int THREADS>
 __device__ void depthwise(const void* x, const void* w, const void* scale, const void* total,
                           const void* bias, const void* xq, const void* correction, const void* yq,
                           const void* residual, const void* rq, void* out) {
-  const Arguments given = {(const byte*)x,      w,
+  const Arguments given = {x,                   w,
                            (const float*)scale, (const int*)total,
                            (const float*)bias,  (const float*)xq,
                            (const float*)correction, (const float*)yq,
-                           (const byte*)residual, (const float*)rq, out};
+                           residual,            (const float*)rq, out};
   const Epilogue<S::channels, E> epilogue = {given};
   const int sample = blockIdx.z, index = blockIdx.x * THREADS + threadIdx.x;
   constexpr int across = S::channels / LANES;
@@ -34,12 +34,13 @@ __device__ void depthwise(const void* x, const void* w, const void* scale, const
       const int column = place.column + j * S::dilation_width;
       const bool inside = row >= 0 && row < S::height && column >= 0 && column < S::width;
       const long pixel = ((long)sample * S::height + row) * S::width + column;
-      alignas(4) byte codes[LANES];
+      alignas(4) typename S::code codes[LANES];
       if (inside) {
-        if constexpr (LANES == 4)
-          *(unsigned*)codes = *(const unsigned*)(given.x + pixel * S::channels + first);
+        const typename S::code* at = (const typename S::code*)x + pixel * S::channels + first;
+        if constexpr (LANES == 4 && S::passes == 1)
+          *(unsigned*)codes = *(const unsigned*)at;
         else
-          codes[0] = given.x[pixel * S::channels + first];
+          for (int c = 0; c < LANES; ++c) codes[c] = at[c];
       }
 #pragma unroll
       for (int c = 0; c < LANES; ++c) {

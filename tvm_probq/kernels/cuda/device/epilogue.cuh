@@ -55,8 +55,10 @@ struct Bounds<Clip<LOW, HIGH>> {
 
 // What follows the sums of a layer.
 template <int OUTPUT_, class ACTIVATION_, bool CORRECTION_, bool RESIDUAL_, int IN_RANGES_,
-          int OUT_RANGES_>
+          int OUT_RANGES_, int OUT_BITS_, int RESIDUAL_BITS_>
 struct Tail {
+  typedef typename Stored<OUT_BITS_>::code code;
+  typedef typename Stored<RESIDUAL_BITS_>::code residual_code;
   static constexpr int output = OUTPUT_;
   typedef ACTIVATION_ activation;
   static constexpr bool correction = CORRECTION_;
@@ -67,7 +69,7 @@ struct Tail {
 
 // Arguments of a layer; those that it does not have are never read.
 struct Arguments {
-  const byte* x;
+  const void* x;
   const void* weights;
   const float* weight_scale;
   const int* weight_sum;
@@ -75,7 +77,7 @@ struct Arguments {
   const float* x_parameters;
   const float* correction;
   const float* y_parameters;
-  const byte* residual;
+  const void* residual;
   const float* residual_parameters;
   void* out;
 };
@@ -119,14 +121,14 @@ struct Epilogue {
       if (T::activation::sixth) v = product(v, 1.0f / 6.0f);
       ((float*)given.out)[element] = v;
     } else {
-      ((byte*)given.out)[element] = code(element, total, sample, c);
+      ((typename T::code*)given.out)[element] = code(element, total, sample, c);
     }
   }
 
-  __device__ byte code(long element, int total, int sample, const Channel& c) const {
+  __device__ typename T::code code(long element, int total, int sample, const Channel& c) const {
     float v = real(element, total, sample, c);
     if constexpr (!T::activation::linear) v = fma(T::activation::apply(v), c.y_step, c.y_zero);
-    return (byte)whole(minimum(maximum(v, c.lower), c.upper));
+    return (typename T::code)whole(minimum(maximum(v, c.lower), c.upper));
   }
 
  private:
@@ -148,7 +150,8 @@ struct Epilogue {
     float v = fma((float)(total - c.centre), c.step, c.offset);
     if (T::residual) {
       const int zero = (int)given.residual_parameters[sample * 3 + 1];
-      v = fma((float)((int)given.residual[element] - zero), c.residual_step, v);
+      const int code = ((const typename T::residual_code*)given.residual)[element];
+      v = fma((float)(code - zero), c.residual_step, v);
     }
     return v;
   }

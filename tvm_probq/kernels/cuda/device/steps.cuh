@@ -3,6 +3,17 @@ namespace probq {
 
 typedef unsigned char byte;
 
+// What codes of activations are stored in.
+template <int BITS>
+struct Stored {
+  typedef byte code;
+};
+
+template <>
+struct Stored<16> {
+  typedef short code;
+};
+
 __device__ inline float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline float product(float a, float b) { return __fmul_rn(a, b); }
 __device__ inline float sum(float a, float b) { return __fadd_rn(a, b); }
