@@ -20,7 +20,7 @@ from tvm_probq.ir.expressions import (
 from tvm_probq.ir.layers import PRODUCTS, Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.calls import RESIDUAL
-from tvm_probq.kernels.codes import stored_bits
+from tvm_probq.kernels.codes import stored_form
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import Kernel, LayerSpec
@@ -245,11 +245,12 @@ def _spec(
     x_qparams = _input_qparams(values, acc) if args is None else args.x_qparams
     groups = 1 if flat else int(a.groups)
     depthwise = 1 < groups == shape[-1] == weights.shape[0]
+    weight_bits, weight_group = stored_form(weights, depthwise)
     return LayerSpec(
         batch=shape[0], height=height, width=width, in_channels=shape[-1],
         out_channels=weights.shape[0], kernel=weights.shape[1:3], strides=strides,  # type: ignore[arg-type]
         pads=_pads(values, acc), dilation=dilation, groups=groups,  # type: ignore[arg-type]
-        weight_bits=stored_bits(weights, depthwise),
+        weight_bits=weight_bits, weight_group=weight_group,
         activation="none" if args is None else args.activation, output=output,
         correction=args is not None and args.correction is not None,
         residual=args is not None and args.residual is not None,

@@ -157,6 +157,18 @@ PACKED = [  # weights whose codes share bytes
         dense(64, 48), dense(128, 272, residual=True), layer(1, 9, 32, 24), layer(2, 2, 64, 16, 2),
     )
 ]  # fmt: skip
+MULTIPLIED = [  # weights with a multiplier for every group of inputs
+    replace(spec, weight_bits=bits, weight_group=group)
+    for bits, group in ((4, 32), (6, 64), (2, 32), (4, 128))
+    for spec in (
+        layer(9, 7, 160, 24, 3, p=1), layer(14, 14, 144, 48, residual=True),
+        layer(7, 7, 131, 33, 3, 2, 1, correction=True), layer(5, 5, 264, 20, 3, p=1, groups=2),
+        layer(7, 7, 150, 40, small_weights=True), layer(7, 7, 256, 64, 3, p=1, batch=2),
+        dense(256, 48, batch=2), dense(384, 272, residual=True), dense(200, 37),
+        layer(1, 9, 256, 24), layer(2, 2, 192, 16, 2), dense(256, 16, output="int32"),
+        dense(512, 1000, small_weights=True),
+    )
+]  # fmt: skip
 SYMMETRIC = [replace(spec, symmetric=True) for spec in (*DENSE[:8], *DEPTHWISE[:7])]
 WORDS = [  # codes of 16 bits
     replace(spec, in_bits=bits[0], out_bits=bits[1], residual_bits=bits[2])
@@ -201,21 +213,37 @@ HALVES += [
         depthwise(12, 12, 40, in_ranges=40, out_ranges=40, batch=2),
     )
 ]
+MULTIPLIED += [  # and codes of 16 and 4 bits
+    replace(MULTIPLIED[i], in_bits=bits, out_bits=bits, residual_bits=bits)
+    for bits, cases in ((16, (0, 2, 3, 6, 9)), (4, (0, 1, 5, 6, 9)))
+    for i in cases
+]
 AT_THE_LIMIT = [
     replace(spec, in_bits=16, output=output)
     for spec in (dense(1203, 20), layer(6, 6, 128, 16, 3), depthwise(9, 9, 16, 5, p=0))
     for output in ("int32", "float32")
 ]
 CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *PACKED]
-CASES += [*SYMMETRIC, *WORDS, *HALVES]
+CASES += [*SYMMETRIC, *WORDS, *HALVES, *MULTIPLIED]
 
 
 def name(spec: LayerSpec) -> str:
     small = "small" if spec.small_weights else "symmetric" if spec.symmetric else ""
+    group = f"g{spec.weight_group}" if spec.weight_group else ""
     bits = (spec.in_bits, spec.out_bits, spec.residual_bits)
     stored = "" if bits == (8, 8, 8) else "-codes" + "_".join(map(str, bits))
-    text = f"{spec}-w{spec.weight_bits}{small}-{spec.activation}-{spec.output}{stored}"
+    text = f"{spec}-w{spec.weight_bits}{group}{small}-{spec.activation}-{spec.output}{stored}"
     return text.replace(" ", "_")
+
+
+def multiplied(spec: LayerSpec, codes: Any, rng: Any) -> Any:
+    """Codes times multipliers of every group of inputs, some of them the largest."""
+    codes = np.maximum(codes, 1 - (1 << spec.weight_bits - 1))  # symmetric
+    largest = max(1, (64 if spec.small_weights else 127) // ((1 << spec.weight_bits - 1) - 1))
+    times = rng.integers(1, largest + 1, (spec.out_channels, spec.runs))
+    times[::3, ::2] = largest
+    each = times.repeat(spec.weight_group, 1)[:, : spec.group_inputs]
+    return codes * each[:, None, None]
 
 
 def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
@@ -258,6 +286,9 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
 
     smallest = 1 - largest if spec.symmetric else -largest
     weights = rng.integers(smallest, largest, (oc, *spec.kernel, spec.group_inputs))
+    if spec.weight_group:
+        weights = multiplied(spec, weights, rng)
+        largest = 64 if spec.small_weights else 128
     spread = 8e-6 * largest * np.sqrt(taps) + 0.01
     image = (n, spec.out_height, spec.out_width, oc)
     # The largest code for which any such weights are proven to fit int32.

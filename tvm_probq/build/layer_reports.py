@@ -140,7 +140,8 @@ def _report(
         weight_bits=plan.weight_bits if integer else 32 if m.layer is not None else 0,
         activation_bits=_stored_bits(m, plan, facts["levels"]) if stored else 32,
         mode="float" if m.kind == "float" else plan.mode, surrogate=surrogate, accumulator=proof,
-        macs=_macs(m), reason=m.reason or plan.reason or _narrowed(plan, facts) * stored, **facts,
+        macs=_macs(m), reason=m.reason or plan.reason or _narrowed(plan, facts) * stored,
+        weight_group=_group(m, plan) if integer else 0, **facts,
     )  # fmt: skip
 
 
@@ -155,6 +156,12 @@ def _narrowed(plan: LayerPlan, facts: dict[str, Any]) -> str:
     """Why a tensor does not have the bits of its plan, empty if it has."""
     narrowed = plan.activation_bits > WIDEST and not facts["levels"]
     return "stored in 8 bits, as no layer reads codes of 16 from it" if narrowed else ""
+
+
+def _group(m: Marked, plan: LayerPlan) -> int:
+    """Inputs that share a scale; 0 for all of them, as for the few of a depthwise layer."""
+    inputs = m.layer.weights.shape[3] if m.layer is not None else 0
+    return plan.weight_group if plan.weight_group < inputs else 0
 
 
 def _operator(m: Marked) -> str:

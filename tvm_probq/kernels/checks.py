@@ -8,6 +8,7 @@ from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.storage import PACKED_CHANNELS, STORED_BITS
 from tvm_probq.ops.activation import FORMS, parse_activation
+from tvm_probq.quantization.weights import WEIGHT_GROUPS
 
 OUTPUTS = ("codes", "float32", "int32")
 # |sum| <= 255 * 128 * taps must fit int32, and the zero-point's share of it as well.
@@ -50,6 +51,11 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
             f"store one of {STORED_BITS} bits",
         ),
         (
+            bool(spec.weight_group) and not _groups_fit(spec),
+            f"multipliers of every {spec.weight_group} of {spec.group_inputs} input channels",
+            f"give groups of {WEIGHT_GROUPS} channels, fewer than all, and at most 6 bits",
+        ),
+        (
             not _in_words(spec),
             "codes of 4 bits of a number of channels that is no multiple of 8",
             "store them in 8 bits",
@@ -76,6 +82,11 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
             "unset the residual, the correction and the activation",
         ),
     ]
+
+
+def _groups_fit(spec: LayerSpec) -> bool:
+    known = spec.weight_group in WEIGHT_GROUPS and spec.weight_bits < max(WIDTHS)
+    return known and spec.weight_group < spec.group_inputs
 
 
 def _in_words(spec: LayerSpec) -> bool:

@@ -132,7 +132,9 @@ def _note(layer: Mapping[str, Any]) -> str:
 
 
 def _row(layer: Mapping[str, Any], measured: bool) -> list[Cell]:
-    bits = f"{layer['weight_bits'] or '-'}/{layer['bits'] or layer['activation_bits'] or '-'}"
+    group = f"g{layer['weight_group']}" if layer["weight_group"] else ""
+    weights = f"{layer['weight_bits']}{group}" if layer["weight_bits"] else "-"
+    bits = f"{weights}/{layer['bits'] or layer['activation_bits'] or '-'}"
     row: list[Cell] = [layer["name"], layer["op"], bits, layer["mode"], layer["surrogate"]]
     row += [layer["accumulator"], layer["workspace_bytes"], layer["scratch_bytes"]]
     row += [layer["stored_bytes"], layer["instruction"]]

@@ -57,6 +57,9 @@ def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
 
     smallest = 1 - largest if spec.symmetric else -largest
     weights = rng.integers(smallest, largest, (oc, *spec.kernel, spec.group_inputs))
+    if spec.weight_group:
+        weights = _multiplied(spec, weights, rng)
+        largest = SMALL if spec.small_weights else LARGEST[8]
     found = {
         "X": codes((n, spec.height, spec.width, spec.in_channels), "X"),
         "weights": weights.astype(np.int8),
@@ -70,6 +73,15 @@ def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
         "RQ": qparams(1, 0.01, "R"),
     }
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
+
+
+def _multiplied(spec: LayerSpec, codes: Array, rng: np.random.Generator) -> Array:
+    """Codes times a multiplier of every group of inputs, the products as small as they must be."""
+    largest = LARGEST[spec.weight_bits] - 1
+    most = (SMALL if spec.small_weights else LARGEST[8] - 1) // largest
+    times = rng.integers(1, most + 1, (spec.out_channels, spec.runs))
+    each = np.repeat(times, spec.weight_group, axis=1)[:, : spec.group_inputs]
+    return np.asarray(np.clip(codes, -largest, largest) * each[:, None, None])
 
 
 def expected(spec: LayerSpec, values: dict[str, Array]) -> Array:

@@ -33,10 +33,11 @@ def layer_key(spec: LayerSpec) -> str:
         parts.append("pads " + ",".join(map(str, spec.pads)))
     if spec.dilation != (1, 1):
         parts.append("dilation " + "x".join(map(str, spec.dilation)))
-    parts += [f"w{spec.weight_bits}", spec.output]
+    group = f"g{spec.weight_group}" if spec.weight_group else ""
+    parts += [f"w{spec.weight_bits}{group}", spec.output]
     stored = {"in": spec.in_bits, "out": spec.out_bits, "residual": spec.residual_bits}
     parts += [f"{name}{bits}" for name, bits in stored.items() if bits != BYTE]
-    if spec.small_weights and spec.weight_bits == 8:
+    if spec.small_weights and (spec.weight_bits == BYTE or spec.weight_group):
         parts.append("small")
     if not spec.linear:
         parts.append(spec.tail.kind)
@@ -53,5 +54,6 @@ def keys_like(spec: LayerSpec) -> list[str]:
         found.append(layer_key(spec))
     if spec.weight_bits == BYTE or spec.depthwise or spec.group_inputs % WHOLE:
         return found
-    like = [layer_key(replace(spec, weight_bits=BYTE, small_weights=s)) for s in (True, False)]
-    return found + like
+    like = replace(spec, weight_bits=BYTE, weight_group=0)
+    small = [spec.small_weights] if spec.weight_group else [True, False]
+    return found + [layer_key(replace(like, small_weights=s)) for s in small]

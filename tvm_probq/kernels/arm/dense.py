@@ -16,6 +16,7 @@ from tvm_probq.kernels.arm.packing import (
     chunk_bytes,
     header_bytes,
     padded_channels,
+    tap_bytes,
 )
 from tvm_probq.kernels.arm.products import Products, products_of
 from tvm_probq.kernels.arm.registers import load_codes
@@ -77,7 +78,7 @@ class Dense:
             def block(channels: Block, i: Any) -> None:
                 weights = Weights(self.buffers["W"], start + i * size, spec)
                 if memory is not None:
-                    weights = unpack(weights, layout, channels.quads, memory)
+                    weights = unpack(weights, layout, self.unit, channels.quads, memory)
                 place = (group, i * whole.real, weights)
                 self._block(found, row, (across, parts), channels, place, target)
 
@@ -173,24 +174,26 @@ class Dense:
         chunks = layout.chunks
         long = [c for c in chunks if c[1] == chunks[0][1]]
         size = chunk_bytes(spec, chunks[0][1], block.quads)
-        of_tap = block_bytes(spec, layout, block.quads) // layout.steps
+        of_tap = tap_bytes(spec, layout, block.quads)
 
-        def chunk(place: Any, weight: Any, length: int) -> None:
+        def chunk(place: Any, weight: Any, start: Any, length: int) -> None:
             codes = [
                 load_codes(source.codes, place + i * layout.column_bytes, length)
                 for i in range(columns)
             ]
-            sums.add(codes, weights.buffer, weight)
+            numbers = weights.multipliers(layout, self.unit, block.quads, (start, length))
+            sums.add(codes, weights.buffer, weight, numbers)
 
         narrow = self._narrow
         with loop(layout.taps[0]) as kh, loop(layout.taps[1]) as kw:
             place = start + kh * (spec.dilation[0] * source.pitch) + kw * layout.tap_bytes
             weight = weights.first + (kh * layout.taps[1] + kw) * of_tap
             with loop(len(long)) as c:
-                chunk(place + c * chunks[0][1], weight + c * size, chunks[0][1])
+                first, length = c * chunks[0][1], chunks[0][1]
+                chunk(place + first, weight + c * size, first, length)
             at = len(long) * size
             for first, length in chunks[len(long) :]:
-                chunk(place + first, weight + at, length)
+                chunk(place + first, weight + at, first, length)
                 at += chunk_bytes(spec, length, block.quads)
             if narrow == 1:
                 sums.flush()

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from tvm_probq.kernels.arm.multipliers import multiplier_bytes
 from tvm_probq.kernels.arm.unit import QUAD, VECTOR, WORD, ArmUnit
 from tvm_probq.kernels.arm.view import Block, View, channel_blocks
-from tvm_probq.kernels.codes import Codes, Packed
+from tvm_probq.kernels.codes import Codes, Packed, split_codes
 from tvm_probq.kernels.planes import grouped, pack_planes, planes_of
 from tvm_probq.kernels.spec import LayerSpec
 
@@ -26,9 +27,14 @@ def chunk_bytes(spec: LayerSpec, length: int, quads: int) -> int:
     return size if bits == 8 else grouped(size // VECTOR, bits) * planes_of(bits) * VECTOR
 
 
+def tap_bytes(spec: LayerSpec, view: View, quads: int) -> int:
+    """Bytes of the weights of a block of channels for one tap."""
+    return sum(chunk_bytes(spec, length, quads) for _, length in view.chunks)
+
+
 def block_bytes(spec: LayerSpec, view: View, quads: int) -> int:
-    """Bytes of the weights of a block of channels."""
-    return view.steps * sum(chunk_bytes(spec, length, quads) for _, length in view.chunks)
+    """Bytes of the weights of a block of channels, and of their multipliers behind them."""
+    return view.steps * tap_bytes(spec, view, quads) + multiplier_bytes(spec, quads)
 
 
 def header_bytes(spec: LayerSpec) -> int:
@@ -52,12 +58,20 @@ def packed_bytes(spec: LayerSpec, view: View, quads: int) -> int:
 
 
 def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads: int) -> Packed:
-    """Codes OHWI to groups > blocks of channels > taps > chunks, in the order of the products."""
+    """Codes OHWI to groups > blocks of channels > taps > chunks, in the order of the products.
+
+    Behind each block there are its multipliers ``[runs, channels]``, if the weights have any.
+    """
     parts: list[npt.NDArray[np.uint8]] = [header(spec, weights, spec.groups, padded_channels(spec))]
+    multipliers = np.zeros((spec.out_channels, 0), np.uint8)
+    if spec.weight_group:
+        weights, multipliers = split_codes(weights, spec.weight_group)
     runs = weights.reshape(spec.groups, spec.group_outputs, view.steps, -1)
     room = [(0, 0), (0, QUAD - 1), (0, 0), (0, view.padded - view.run)]
     padded = np.pad(runs, room)
-    for group in padded:
+    numbers = multipliers.reshape(spec.groups, spec.group_outputs, -1)
+    numbers = np.pad(numbers, room[:3])
+    for group, factors in zip(padded, numbers, strict=True):
         for first, block in blocks_in_turn(spec.group_outputs, quads):
             part = group[first : first + block.quads * QUAD]
             for tap in range(view.steps):
@@ -65,6 +79,7 @@ def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads
                     _chunk(spec, unit, part[:, tap, start : start + length])
                     for start, length in view.chunks
                 ]
+            parts.append(factors[first : first + block.quads * QUAD].T.reshape(-1))
     return as_packed(spec, parts)
 
 

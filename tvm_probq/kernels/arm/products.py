@@ -20,11 +20,14 @@ from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, st
 class Products(Protocol):
     """The running sums of a register tile."""
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         """Add the products of a chunk.
 
         `codes` holds int8 (or int16) ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`,
-        a buffer ``[bytes]``, their weights from `place` on.
+        a buffer ``[bytes]``, their weights from `place` on, of which registers are multiplied by
+        `multipliers` in turn.
         """
 
     def flush(self) -> None:
@@ -72,9 +75,11 @@ class _Registers:
     def flush(self) -> None:
         pass
 
-    def weights(self, buffer: Any, place: Any, length: int) -> list[Any]:
+    def weights(
+        self, buffer: Any, place: Any, length: int, multipliers: Sequence[Any]
+    ) -> list[Any]:
         count = length * self.quads * QUAD // VECTOR
-        return load_weights(buffer, place, count, self.bits)
+        return load_weights(buffer, place, count, self.bits, multipliers)
 
 
 class _Dots(_Registers):
@@ -86,10 +91,12 @@ class _Dots(_Registers):
             for quad in range(self.quads):
                 self.set(column * self.quads + quad, self.starts[quad])
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         length = lanes_of(codes[0])
         words = [let(as_words(code)) for code in codes]
-        factors = iter(self.weights(weights, place, length))
+        factors = iter(self.weights(weights, place, length, multipliers))
         for step in range(length // self.unit.grain):
             for quad in range(self.quads):
                 factor = let(next(factors))
@@ -114,9 +121,11 @@ class _Matrices(_Registers):
         super().__init__(*args)
         self.clear()
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         length = lanes_of(codes[0])
-        factors = iter(self.weights(weights, place, length))
+        factors = iter(self.weights(weights, place, length, multipliers))
         seconds = [*codes[1::2], codes[-1]]  # an odd last one is paired with itself
         pairs = [_paired(a, b) for a, b in zip(codes[::2], seconds, strict=False)]
         for step in range(length // self.unit.grain):
@@ -159,9 +168,11 @@ class _Pairs(_Registers):
         super().__init__(*args)
         self.clear()
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         length = lanes_of(codes[0])
-        factors = [let(f) for f in self.weights(weights, place, length)]
+        factors = [let(f) for f in self.weights(weights, place, length, multipliers)]
         for channel in range(QUAD * self.quads):
             if length == VECTOR:
                 halves = [half(factors[channel], high) for high in range(2)]

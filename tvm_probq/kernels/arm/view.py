@@ -23,7 +23,8 @@ class View:
         Input of one sample; here and below codes of 16 bits count as a byte.
     taps : tuple of int
         Kernel rows and columns that are read one by one: a kernel row is one run of bytes if the
-        layer is neither grouped nor dilated, and the columns are 1 then.
+        layer is neither grouped nor dilated, and the columns are 1 then.  Not so if weights have
+        multipliers, those of a chunk are then of one group.
     run : int
         Bytes read for each tap and position.
     padded : int
@@ -72,7 +73,7 @@ def view_of(spec: LayerSpec, unit: ArmUnit) -> View:
     """The view of a dense layer."""
     if spec.depthwise:
         return _depthwise_view(spec)
-    merged = spec.groups == 1 and spec.dilation[1] == 1
+    merged = spec.groups == 1 and spec.dilation[1] == 1 and not spec.weight_group
     run = (spec.kernel[1] if merged else 1) * spec.group_inputs
     taps = (spec.kernel[0], 1 if merged else spec.kernel[1])
     copied = any(spec.pads) or run % unit.grain != 0 or spec.in_bits == HALF
@@ -99,7 +100,8 @@ def _depthwise_view(spec: LayerSpec) -> View:
 def narrow_runs(spec: LayerSpec, layout: View, unit: ArmUnit) -> int:
     """Runs of a dense layer whose products are added in 16 bits: none, one, or all of them."""
     most = narrow_sums(spec.weight_bits)
-    if unit.instruction != "smull" or spec.weight_bits == 8 or layout.products > most:
+    wide = spec.weight_bits == 8 or spec.weight_group > 0
+    if unit.instruction != "smull" or wide or layout.products > most:
         return 0
     return layout.steps if layout.products * layout.steps <= most else 1
 

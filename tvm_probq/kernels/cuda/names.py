@@ -40,7 +40,7 @@ def shape_name(spec: LayerSpec) -> str:
     inputs = (spec.batch, spec.height, spec.width, spec.in_channels)
     outputs = (spec.out_height, spec.out_width, spec.out_channels)
     windows = (*spec.kernel, *spec.strides, *spec.pads[:2], *spec.dilation)
-    bits = (spec.weight_bits, spec.in_bits)
+    bits = (spec.weight_bits, spec.weight_group, spec.in_bits)
     return template("Shape", *inputs, *outputs, *windows, spec.groups, *bits)
 
 

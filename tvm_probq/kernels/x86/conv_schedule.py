@@ -22,7 +22,9 @@ from tvm_probq.kernels.x86.halves import (
     writes_halves,
 )
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
+from tvm_probq.kernels.x86.multipliers import place_multipliers
 from tvm_probq.kernels.x86.narrow import pack_codes
+from tvm_probq.kernels.x86.run_sums import RUN
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS
 from tvm_probq.kernels.x86.unpacking import (
     place_unpacking,
@@ -62,11 +64,15 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         wi, wp = sch.split(wi, [None, work.packed])
         place_codes(sch, wi, task)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
+    if work.runs:
+        place_runs(sch, conv)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, co)
     if unpacks_ahead(spec, unit, tile):
         place_unpacking(sch, unit, co)
+        if spec.weight_group:
+            place_multipliers(sch, co)
     if work.padded:
         place_pad(sch, spec, geometry(spec, unit), task)
     place_residual(sch, spec, task)
@@ -145,6 +151,13 @@ def place_codes(sch: s_tir.Schedule, loop: Any, task: Any) -> None:
     sch.compute_at(sch.get_sblock("floor"), task, preserve_unit_loops=True)
 
 
+def place_runs(sch: s_tir.Schedule, conv: Any) -> None:
+    """Sum up one run of inputs after the other, for all sums of a register tile."""
+    g, o, h, w, lane, run = sch.get_loops(conv)[-6:]
+    sch.reorder(g, h, run, w, o, lane)
+    sch.compute_at(sch.get_sblock(RUN), run, preserve_unit_loops=True)
+
+
 def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:
     """Compute the per-channel vectors of the epilogue once in every iteration of `loop`."""
     for name in work.vectors:
@@ -190,15 +203,32 @@ def _inner(sch: s_tir.Schedule, _spec: LayerSpec, unit: VectorUnit, conv: Any) -
 
 def _inner_unpacking(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
     """The same, each channel block's weights unpacked for a group of steps right before."""
-    g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+    outer: tuple[Any, ...]
+    if spec.weight_group:
+        conv = _start_runs(sch, conv)
+        g, o, kh, h, w, lane, ks, ki = sch.get_loops(conv)[-8:]
+        outer = (g, h, kh)
+    else:
+        g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+        outer = (g, h, kh, kw)
     ks, register = sch.split(ks, [None, GROUPS[spec.weight_bits]])
-    sch.reorder(g, h, kh, kw, ks, o, register, w, lane, ki)
+    sch.reorder(*outer, ks, o, register, w, lane, ki)
     for loop in (o, register, w):
         sch.unroll(loop)
-    _start(sch, conv, kh)
+    _start(sch, conv, ks if spec.weight_group else kh)
     place_unpacking(sch, unit, o)
     sch.blockize(lane)
     _products(sch, unit, lane)
+
+
+def _start_runs(sch: s_tir.Schedule, conv: Any) -> Any:
+    """Multiply the sums of a run by vectors; the block that makes them."""
+    run, w, o, lane = sch.get_loops(conv)[-4:]
+    for loop in (w, o):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    _start(sch, conv, run)
+    return sch.get_sblock(RUN)
 
 
 def _start(sch: s_tir.Schedule, conv: Any, loop: Any) -> None:

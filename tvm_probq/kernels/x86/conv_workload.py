@@ -29,8 +29,14 @@ from tvm_probq.kernels.x86.halves import (
     writes_halves,
 )
 from tvm_probq.kernels.x86.narrow import packed_positions
+from tvm_probq.kernels.x86.run_sums import run_total
 from tvm_probq.kernels.x86.tiles import channel_blocks
-from tvm_probq.kernels.x86.unpacking import Weights, packed_weights, scaled_bits
+from tvm_probq.kernels.x86.unpacking import (
+    Weights,
+    packed_weights,
+    scaled_bits,
+    unpacks_on_the_way,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Workload:
         Output positions whose codes are packed together, by a block "codes" and one "floor".
     scaled : bool
         Whether there is a block "descaled", which shifts sums to the right.
+    runs : bool
+        Whether "conv" adds up multiplied sums of the block "run".
     """
 
     func: tirx.PrimFunc
@@ -59,6 +67,7 @@ class Workload:
     vectors: tuple[str, ...]
     packed: int = 0
     scaled: bool = False
+    runs: bool = False
 
 
 def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
@@ -71,8 +80,12 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     x = te.placeholder(shape, codes_dtype(spec.in_bits), "X")
     weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
     source = _source(spec, unit, tile, x, epilogue)
-    total = _total(spec, unit, view, source, Weights.of(spec, unit, tile, weights))
-    scaled = scaled_bits(spec, unit, tile)
+    scaled, runs = 0, bool(spec.weight_group) and unpacks_on_the_way(spec, unit, tile)
+    if runs:
+        total = run_total(spec, unit, tile, view, (source, weights))
+    else:
+        total = _total(spec, unit, view, source, Weights.of(spec, unit, tile, weights))
+        scaled = scaled_bits(spec, unit, tile)
     if scaled:
         total = _descaled(total, scaled)
     out_view = (spec.batch, view.rows, view.columns, spec.groups, spec.group_outputs)
@@ -82,7 +95,7 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     out = (packed_stages if packed else output_stages)(total, epilogue, out_view)
     func = te.create_prim_func([x, weights, *epilogue.arguments, out])
     vectors = tuple(epilogue.vectors)
-    return Workload(func, source is not x, channels, vectors, packed, scaled > 0)
+    return Workload(func, source is not x, channels, vectors, packed, scaled > 0, runs)
 
 
 def _source(

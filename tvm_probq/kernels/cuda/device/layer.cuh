@@ -2,7 +2,8 @@
 namespace probq {
 
 template <int N_, int H_, int W_, int C_, int OH_, int OW_, int OC_, int KH_, int KW_, int SH_,
-          int SW_, int TOP_, int LEFT_, int DH_, int DW_, int GROUPS_, int BITS_, int CODE_BITS_>
+          int SW_, int TOP_, int LEFT_, int DH_, int DW_, int GROUPS_, int BITS_, int RUN_,
+          int CODE_BITS_>
 struct Shape {
   typedef typename Stored<CODE_BITS_>::code code;
   static constexpr bool halves = CODE_BITS_ == 4;  // two codes in a byte
@@ -14,6 +15,8 @@ struct Shape {
   static constexpr int dilation_height = DH_, dilation_width = DW_;
   static constexpr int groups = GROUPS_, bits = BITS_;
   static constexpr int inputs = C_ / GROUPS_, outputs = OC_ / GROUPS_;  // of a group
+  static constexpr int run = RUN_;  // inputs that share a multiplier of weights; 0: there is none
+  static constexpr int runs = RUN_ ? (inputs + RUN_ - 1) / RUN_ : 0;
   static constexpr int positions = OH_ * OW_;
   static constexpr int taps = KH_ * KW_;
   static constexpr int length = taps * inputs;              // of a sum
@@ -35,7 +38,7 @@ __device__ inline Sixteen sixteen(const void* address) {
 // Of fewer than 8 bits they are stored plus half of their range, 16 in 2 * bits bytes: planes of
 // their lower 4 bits (two words, of whose bytes the halves are a code) and of 2 bits (one word).
 template <class S>
-__device__ inline Sixteen weights_of(const void* weights, long row, int first) {
+__device__ inline Sixteen weight_codes(const void* weights, long row, int first) {
   if constexpr (S::bits == 8) {
     return sixteen((const byte*)weights + row * S::padded + first);
   } else {
@@ -51,6 +54,39 @@ __device__ inline Sixteen weights_of(const void* weights, long row, int first) {
     }
     return found;
   }
+}
+
+// The multiplier of code `k` of an output channel: behind all codes there is a byte for each run.
+template <class S>
+__device__ inline int multiplier_of(const void* weights, long row, int k) {
+  const byte* behind = (const byte*)weights + (long)S::out_channels * (S::padded / 8 * S::bits);
+  return behind[row * S::runs + k % S::inputs / S::run];
+}
+
+// Four signed bytes, each times a number of at most 127 such that it stays one.
+__device__ inline unsigned times(unsigned bytes, unsigned number) {
+  const unsigned even = (bytes & 0x00ff00ffu) * number, odd = (bytes >> 8 & 0x00ff00ffu) * number;
+  return (even & 0x00ff00ffu) | (odd << 8 & 0xff00ff00u);
+}
+
+// Weights of one output channel, 16 from `first` on: codes times their multipliers.
+template <class S>
+__device__ inline Sixteen weights_of(const void* weights, long row, int first) {
+  Sixteen found = weight_codes<S>(weights, row, first);
+  if constexpr (S::run && S::inputs % 16 == 0) {
+    const int number = multiplier_of<S>(weights, row, first);
+    for (int i = 0; i < 4; ++i) found.words[i] = times(found.words[i], number);
+  } else if constexpr (S::run && S::inputs % 4 == 0) {
+    for (int i = 0; i < 4; ++i)
+      found.words[i] = times(found.words[i], multiplier_of<S>(weights, row, first + 4 * i));
+  } else if constexpr (S::run) {
+    for (int i = 0; i < 16; ++i) {
+      const unsigned own = 0xffu << 8 * (i % 4), word = found.words[i / 4];
+      const unsigned product = times(word, multiplier_of<S>(weights, row, first + i));
+      found.words[i / 4] = (word & ~own) | (product & own);
+    }
+  }
+  return found;
 }
 
 // Where the receptive field of an output position starts.

@@ -22,15 +22,18 @@ __device__ void vector(const void* x, const void* w, const void* scale, const vo
   const Place place = place_of<S>(sample, 0, true);
   int found[made] = {};
   for (int k = lane * 16; k < S::padded; k += 32 * 16) {
+    constexpr bool once = S::run && S::inputs % 16 == 0;  // all 16 have one multiplier
 #pragma unroll
     for (int part = 0; part < S::passes; ++part) {
       const Sixteen codes = codes_of<S>(given.x, place, group, k, zero, part);
 #pragma unroll
       for (int m = 0; m < made; ++m) {
-        const Sixteen weights = weights_of<S>(w, channel + m * (S::out_channels / 2), k);
+        const int row = channel + m * (S::out_channels / 2);
+        const Sixteen weights = once ? weight_codes<S>(w, row, k) : weights_of<S>(w, row, k);
         int some = 0;
 #pragma unroll
         for (int i = 0; i < 4; ++i) some = dot(codes.words[i], weights.words[i], some);
+        if constexpr (once) some *= multiplier_of<S>(w, row, k);
         found[m] += part ? some * 256 : some;
       }
     }
