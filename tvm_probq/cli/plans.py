@@ -242,6 +242,8 @@ def check_target(plan: Plan, profile: TargetProfile) -> None:
     layers = {"the plan's default": plan.default}
     layers |= {f"the plan's layer {name}": layer for name, layer in plan.layers.items()}
     for where, layer in layers.items():
+        if layer.mode != "float":
+            profile.require_group(layer.weight_group, where=where)
         for bits in layer.widths:
             if layer.mode != "float":
                 profile.require_bits(layer.weight_bits, bits, where=where)
