@@ -8,6 +8,8 @@ from tvm import tirx
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.codes import Codes, Packed
+from tvm_probq.kernels.cuda.fours import INSTRUCTION as FOURS
+from tvm_probq.kernels.cuda.fours import by_fours, halved, pack_fours, packed_fours_shape
 from tvm_probq.kernels.cuda.launch import Grid, launch_kernel
 from tvm_probq.kernels.cuda.names import shape_name, tail_name, template, tile_name
 from tvm_probq.kernels.cuda.packing import pack, packed_shape
@@ -63,20 +65,23 @@ class CudaMaker:
             return Kernel(_depthwise(spec, _whole_warps(tile.columns)), "", 0, 0)
         if by_vectors(spec):
             return Kernel(_vector(spec, min(tile.columns, MAX_THREADS // WARP)), "dp4a", 0, 0)
-        block, tensor = BlockTile.of(tile), self.unit.tensor(spec)
+        block, fours = BlockTile.of(tile), by_fours(spec, self.unit)
         check_tile(spec, block)
-        many = spec.out_height * spec.out_width == 1
-        parts = (shape_name(spec), tail_name(spec), tile_name(block, tensor), many)
-        func = _function(spec, template("dense", *parts), blocks_of(spec, block), block.threads)
-        return Kernel(func, "mma.sync" if tensor else "dp4a", 0, block.shared_bytes)
+        seen = halved(spec) if fours else spec
+        tensor, many = self.unit.tensor(seen), spec.out_height * spec.out_width == 1
+        parts = (shape_name(seen), tail_name(spec), tile_name(block, tensor, fours), many)
+        name, weights = template("dense", *parts), self.packed_shape(spec, tile)
+        func = _function(spec, name, blocks_of(spec, block), block.threads, weights)
+        instruction = FOURS if fours else "mma.sync" if tensor else "dp4a"
+        return Kernel(func, instruction, 0, block.shared_bytes)
 
     def packed_shape(self, spec: LayerSpec, tile: Tile) -> tuple[tuple[int, ...], str]:
         """Shape and dtype of its argument W, the same for all tiles."""
-        return packed_shape(spec)
+        return packed_fours_shape(spec) if by_fours(spec, self.unit) else packed_shape(spec)
 
     def pack(self, spec: LayerSpec, weights: Codes, tile: Tile) -> Packed:
         """Codes in that shape."""
-        return pack(spec, weights)
+        return pack_fours(spec, weights) if by_fours(spec, self.unit) else pack(spec, weights)
 
 
 def packs(spec: LayerSpec) -> bool:
@@ -84,8 +89,11 @@ def packs(spec: LayerSpec) -> bool:
     return spec.output == "codes" and spec.out_bits == HALF
 
 
-def _function(spec: LayerSpec, function: str, grid: Grid, threads: int) -> tirx.PrimFunc:
-    arguments = [Argument(*a) for a in argument_shapes(spec, packed_shape(spec))]
+def _function(
+    spec: LayerSpec, function: str, grid: Grid, threads: int,
+    weights: tuple[tuple[int, ...], str] | None = None,
+) -> tirx.PrimFunc:  # fmt: skip
+    arguments = [Argument(*a) for a in argument_shapes(spec, weights or packed_shape(spec))]
     return launch_kernel("layer", arguments, function, ORDER, grid, threads)
 
 

@@ -52,7 +52,7 @@ def tail_name(spec: LayerSpec) -> str:
     return template("Tail", output, activation, *flags, *stored)
 
 
-def tile_name(tile: BlockTile, tensor: bool) -> str:
+def tile_name(tile: BlockTile, tensor: bool, fours: bool) -> str:
     """``Tile<...>``."""
     sizes = (tile.rows, tile.columns, tile.warp_rows, tile.warp_columns)
-    return template("Tile", *sizes, tensor)
+    return template("Tile", *sizes, tensor, fours)

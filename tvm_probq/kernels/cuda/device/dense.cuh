@@ -2,12 +2,13 @@
 namespace probq {
 
 // A block makes ROWS positions times COLUMNS channels, each of its warps WARP_ROWS times
-// WARP_COLUMNS of them: by tensor cores, or by dot products of four bytes.
-template <int ROWS_, int COLUMNS_, int WARP_ROWS_, int WARP_COLUMNS_, bool TENSOR_>
+// WARP_COLUMNS of them: by tensor cores, or by dot products of four bytes.  With FOURS each byte
+// holds two codes of 4 bits, and each byte of weights the two that belong to them.
+template <int ROWS_, int COLUMNS_, int WARP_ROWS_, int WARP_COLUMNS_, bool TENSOR_, bool FOURS_>
 struct Tile {
   static constexpr int rows = ROWS_, columns = COLUMNS_;
   static constexpr int warp_rows = WARP_ROWS_, warp_columns = WARP_COLUMNS_;
-  static constexpr bool tensor = TENSOR_;
+  static constexpr bool tensor = TENSOR_, fours = FOURS_;
   static constexpr int depth = 64;            // bytes of the sums at once
   static constexpr int pitch = depth + 16;    // of a row in shared memory: no two in one bank
   static constexpr int chunks = depth / 16;
@@ -54,7 +55,12 @@ struct Sums {
                                word(codes, 16 * i + row, at + 16),
                                word(codes, 16 * i + row + 8, at + 16)};
 #pragma unroll
-        for (int j = 0; j < right; ++j) multiply(values[i][j], a, b[j]);
+        for (int j = 0; j < right; ++j) {
+          if constexpr (T::fours)
+            multiply_fours(values[i][j], a, b[j]);
+          else
+            multiply(values[i][j], a, b[j]);
+        }
       }
     }
   }
@@ -134,6 +140,7 @@ struct Loader {
       places[i] = place_of<S>(sample, MANY ? 0 : row, real);
       const int at = sample * 3 * E::in_ranges + E::in_ranges;
       zeros[i] = real && S::pads ? (typename S::code)given.x_parameters[at] : 0;
+      if (T::fours) zeros[i] *= 17;  // in both halves
     }
   }
 
