@@ -185,3 +185,35 @@ def test_groups_do_not_pack() -> None:
     with pytest.raises(KernelError, match="no kernel") as error:
         layer_kernel(spec, target_of())
     assert "groups" in error.value.why
+
+
+FOURS = [
+    layer(8, 8, 64, 64, 3, p=1, in_bits=4, weight_bits=4),
+    layer(13, 11, 24, 40, 3, 2, (1, 2, 0, 1), batch=2, residual=True, correction=True, in_bits=4,
+          weight_bits=2),
+    layer(8, 8, 72, 24, 3, p=1, in_bits=4, out_bits=4, weight_bits=4),
+    dense(96, 40, batch=16, in_bits=4, weight_bits=4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_89"])
+def test_codes_and_weights_of_4_bits_have_tensor_cores_of_their_own(gpu: Device, arch: str) -> None:
+    assert gpu.launches >= 0
+    for spec in FOURS:
+        assert layer_kernel(spec, target_of(arch)).instruction == "mma.u4.s4"
+        check(spec, arch=arch)
+    newer = layer_kernel(FOURS[0], target_of("sm_90"))
+    assert newer.instruction == "mma.sync"
+    for other in ({"weight_bits": 6}, {"weight_group": 32}, {"in_bits": 8}):
+        assert layer_kernel(replace(FOURS[0], **other), target_of(arch)).instruction == "mma.sync"
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_80"])
+def test_their_instruction_is_in_the_code(arch: str) -> None:
+    if not find_nvcc():
+        pytest.skip("needs nvcc, of NVIDIA's CUDA toolkit")
+    kernels = {f"layer{i}": layer_kernel(s, target_of(arch)) for i, s in enumerate(FOURS)}
+    (source,) = device_sources(build({n: k.func for n, k in kernels.items()}, arch))
+    wanted = {n: k.instruction for n, k in kernels.items()}
+    assert all(check_program(wanted, source, compile_program(source, arch)).values())
+    assert all(check_program(wanted, source, None).values())
