@@ -19,7 +19,7 @@ from tvm_probq.ir.expressions import (
 )
 from tvm_probq.ir.layers import PRODUCTS, Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
-from tvm_probq.kernels.calls import RESIDUAL
+from tvm_probq.kernels.calls import IN_BITS, RESIDUAL
 from tvm_probq.kernels.codes import stored_form
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
 from tvm_probq.kernels.planes import HALF
@@ -136,6 +136,7 @@ class LowerLayers:
             "probq.workspace_bytes": kernel.workspace_bytes,
             "probq.scratch_bytes": kernel.scratch_bytes,
             "probq.instruction": kernel.instruction,
+            IN_BITS: spec.in_bits,
         }
         if tile is not None:
             attrs[TILE] = tile_text(tile)

@@ -9,6 +9,10 @@ import tvm
 from tvm.ir import IRModule
 
 from tvm_probq.build.layer_reports import layer_kernels
+from tvm_probq.kernels.calls import IN_BITS
+from tvm_probq.kernels.cuda.fours import INSTRUCTION as FOURS
+from tvm_probq.kernels.gate import INSTRUCTION
+from tvm_probq.kernels.planes import BYTE
 from tvm_probq.latency.estimator import Estimator
 from tvm_probq.latency.ticked import fused_calls
 
@@ -76,6 +80,7 @@ def network_latency(
 
 
 def _passes(lowered: IRModule, kernel: str) -> float:
-    """Products of bytes that a product of a kernel of layers takes."""
-    codes = lowered[kernel].params[0]
-    return 2.0 if str(codes.dtype) == "int16" else 1.0
+    """Products of bytes that a product of a kernel of layers takes: those of int4 count half."""
+    attrs = lowered[kernel].attrs or {}
+    wide = int(attrs.get(IN_BITS, BYTE)) > BYTE
+    return 2.0 if wide else 0.5 if attrs.get(INSTRUCTION, "") == FOURS else 1.0
