@@ -1,9 +1,10 @@
-"""Time of layers with weights of 8, 6, 4 and 2 bits, on one thread.
+"""Time of layers with weights of 8, 6, 4 and 2 bits, also in groups, on one thread.
 
     python benchmarks/dense_bits.py --target x86-vnni
 
 Fully connected layers of one input, whose weights are larger than any cache or fit the second one,
-and two convolutions, which read each weight many times. All widths take turns.
+and two convolutions, which read each weight many times. All widths take turns; ``4g64`` has a scale
+for every 64 input channels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tvm_probq.kernels.spec import LayerSpec
     from tvm_probq.target.profile import TargetProfile
 
-BITS = (8, 6, 4, 2)
+FORMS = ((8, 0), (6, 0), (4, 0), (2, 0), (6, 64), (4, 128), (4, 64), (4, 32))  # bits, group
 # Height and width, input channels, output channels, kernel.
 SHAPES = ((1, 4096, 32768, 1), (1, 768, 1024, 1), (56, 64, 64, 3), (14, 256, 256, 3))
 
@@ -50,17 +51,23 @@ def _rows(spec: LayerSpec, profile: TargetProfile, turns: int) -> list[list[str]
     """Measure a layer in every width."""
     from tvm_probq.kernels.layer import packed_shape
 
-    specs = {bits: replace(spec, weight_bits=bits) for bits in BITS}
-    calls = {str(bits): repeated(caller(s, profile, bits)) for bits, s in specs.items()}
+    specs = {
+        f"{bits}g{group}" if group else str(bits): replace(
+            spec, weight_bits=bits, weight_group=group
+        )
+        for bits, group in FORMS
+        if group < spec.group_inputs
+    }
+    calls = {form: repeated(caller(s, profile)) for form, s in specs.items()}
     times = timing.interleaved({n: call for n, (call, _) in calls.items()}, turns)
     rows, first = [], 0.0
-    for bits, each in specs.items():
-        us = times[str(bits)].ms("thread_cpu") / calls[str(bits)][1] * 1e3
+    for form, each in specs.items():
+        us = times[form].ms("thread_cpu") / calls[form][1] * 1e3
         first = first or us
         shape, _ = packed_shape(each, profile.target())
         mb = math.prod(shape) / 1e6
         cells = [f"{mb:.3f}", f"{us:.1f}", f"{mb / us * 1e3:.1f}", f"{spec.macs / us * 1e-3:.0f}"]
-        rows.append([str(bits), *cells, f"{first / us:.2f}"])
+        rows.append([form, *cells, f"{first / us:.2f}"])
     return rows
 
 

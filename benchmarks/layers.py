@@ -30,7 +30,6 @@ SHAPES = (
     (56, 144, 0, 3, 1), (112, 96, 0, 3, 2), (14, 576, 0, 3, 1), (14, 672, 0, 5, 1),
 )  # fmt: skip
 TURN_NS = 2_000_000  # each turn repeats a layer for about so long
-LIMITS = {8: 128, 7: 64, 6: 32, 4: 8, 2: 2}  # largest weights by bits
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
     rows = []
     for shape in SHAPES:
         spec = _spec(*shape, args.weight_bits)
-        calls = {p.name: repeated(caller(spec, p, args.weight_bits)) for p in profiles}
+        calls = {p.name: repeated(caller(spec, p)) for p in profiles}
         times = timing.interleaved({n: call for n, (call, _) in calls.items()}, args.turns)
         ms = {n: times[n].ms("thread_cpu") / count for n, (_, count) in calls.items()}
         rows.append([str(spec), *(f"{spec.macs / t * 1e-6:.0f}" for t in ms.values())])
@@ -80,17 +79,17 @@ def _stored(bits: int, depthwise: bool) -> int:
     return min(w for w in (DEPTHWISE_WIDTHS if depthwise else WIDTHS) if w >= bits)
 
 
-def caller(spec: LayerSpec, profile: TargetProfile, bits: int) -> Callable[[], object]:
+def caller(spec: LayerSpec, profile: TargetProfile) -> Callable[[], object]:
     """One call of the layer's kernel on random arguments."""
     import numpy as np
     import tvm
 
     from tvm_probq.kernels.arguments import argument_shapes
     from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
+    from tvm_probq.tuning.example import random_arguments
 
     rng, target = np.random.default_rng(0), profile.target()
-    size = (spec.out_channels, *spec.kernel, spec.group_inputs)
-    weights = rng.integers(-LIMITS[bits], LIMITS[bits], size).astype(np.int8)
+    weights = random_arguments(spec, 0)["weights"]
     given: dict[str, Any] = {
         "W": pack_weights(spec, weights, target),
         "WS": weights.sum((1, 2, 3), dtype=np.int32),
@@ -121,7 +120,7 @@ def repeated(call: Callable[[], object]) -> tuple[Callable[[], None], int]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profiles", nargs="+", help="target profiles, by name or by file")
-    parser.add_argument("--weight-bits", type=int, default=8, choices=sorted(LIMITS))
+    parser.add_argument("--weight-bits", type=int, default=8, choices=(2, 4, 6, 7, 8))
     parser.add_argument("--turns", type=int, default=30)
     return parser.parse_args()
 

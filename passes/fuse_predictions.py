@@ -79,7 +79,8 @@ class FusePredictions:
         """The kernel of sums that are still an operator."""
         if not is_call(new, "probq.sums"):
             return None
-        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot)
+        packed = ops.reads_packed(new)
+        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot, packed)
         return call_kernel(rewriter.builder_, kernel, [new.args[0]], new.ty)
 
 
@@ -167,9 +168,11 @@ class _Fuser:
             tensors[2] = basis
             spec = replace(spec, constants=(shape_of(basis), *spec.constants[1:]))
         kernel = self.predict(
-            shape_of(q), None if sums is None else sums_strides(sums), spec,
+            shape_of(q) if sums is None else summed_shape(sums),
+            None if sums is None else sums_strides(sums), spec,
             None if correction is None else correction_spec(correction),
             shared_basis=shared, with_sums=with_sums,
+            packed=sums is not None and ops.reads_packed(sums),
         )  # fmt: skip
         if kernel is None:
             return new
@@ -191,6 +194,12 @@ class _Fuser:
         if found is not None:
             self.replaced[found[1]] = fields[-1]
         return fields[int(with_sums)]
+
+
+def summed_shape(sums: Call) -> tuple[int, ...]:
+    """Shape of the codes that a call of `sums` reads."""
+    *outer, _ = shape_of(sums.args[0])
+    return *outer, shape_of(sums)[-1]
 
 
 def _shares_basis(surrogate: Call, correction: Call) -> bool:

@@ -18,7 +18,7 @@ from tvm_probq.quantization.feedback import (
     InputSpread,
     feedback_weights,
 )
-from tvm_probq.quantization.weights import RoundedWeights, round_weights
+from tvm_probq.quantization.weights import RoundedWeights, round_weights, weight_scales
 
 WEIGHTS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_side=4),
@@ -43,6 +43,24 @@ def test_codes_and_scales(weights: Any, bits: int) -> None:
     share = rounded.scale / round_weights(weights, bits).scale
     assert np.all((share > SCALE_SHARES[0] - 1e-6) & (share < SCALE_SHARES[1] + 1e-6))
     assert np.abs(rounded.codes.astype(int)).max() <= 2 ** (bits - 1) - 1
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_codes_of_groups_are_multiples_and_have_less_error(bits: int) -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.normal(size=(12, 1, 1, 4))).repeat(32, axis=3)[..., :110]
+    weights = (rng.normal(size=(12, 3, 1, 110)) * sizes).astype(np.float32)
+    inputs = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 110)) + rng.normal(size=(200, 110))
+    spread = InputSpread.of(np.cov(inputs.T))
+    grouped = feedback_weights(weights, bits, spread, group=32)
+    _, multipliers = weight_scales(weights, bits, "auto", 32)
+    times = multipliers[:, None, None].astype(int)
+    assert (grouped.codes % times == 0).all()
+    assert (abs(grouped.codes // times) < 1 << bits - 1).all()
+    error = output_error(weights, grouped, spread)
+    assert error < 0.8 * output_error(weights, feedback_weights(weights, bits, spread), spread)
+    nearest = round_weights(weights, bits, group=32)
+    assert error < 0.8 * output_error(weights, nearest, spread)
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])

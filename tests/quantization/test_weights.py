@@ -10,7 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tvm_probq.quantization.weights import CLIPPED_BITS, round_weights
+from tvm_probq.quantization.weights import (
+    CLIPPED_BITS,
+    GROUPED_BITS,
+    round_weights,
+    weight_scales,
+)
 
 WEIGHTS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_side=4),
@@ -89,3 +94,52 @@ def test_channels_do_not_share_a_scale() -> None:
     weights = np.float32([[1, -1], [100, 50]]).reshape(2, 1, 1, 2)
     rounded = round_weights(weights, 8)
     assert rounded.codes.reshape(2, 2).tolist() == [[127, -127], [127, 64]]
+
+
+GROUPED = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 3), st.just(1), st.integers(1, 2), st.integers(33, 100)),
+    elements=st.floats(-(2.0**20), 2.0**20, width=32),
+)  # fmt: skip
+
+
+@given(GROUPED, st.sampled_from(GROUPED_BITS))
+def test_codes_of_groups_are_multiples_of_few_bits(weights: Any, bits: int) -> None:
+    rounded = round_weights(weights, bits, group=32)
+    scale, multipliers = weight_scales(weights, bits, "auto", 32)
+    times = multipliers[:, None, None].astype(int)
+    assert rounded.codes.dtype == np.int8
+    assert (rounded.codes % times == 0).all()
+    assert (abs(rounded.codes // times) < 1 << bits - 1).all()
+    assert (scale == rounded.scale).all()
+    for first in range(0, weights.shape[3], 32):
+        assert (np.ptp(multipliers[:, first : first + 32], axis=1) == 0).all()
+
+
+@pytest.mark.parametrize("bits", GROUPED_BITS)
+@pytest.mark.parametrize("clip", ["none", "mse"])
+def test_smaller_groups_have_less_error(bits: int, clip: str) -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.normal(size=(24, 1, 1, 8))).repeat(32, axis=3)
+    weights = (rng.normal(size=(24, 3, 1, 256)) * sizes).astype(np.float32)
+    errors = [
+        float(((round_weights(weights, bits, clip, group).real() - weights) ** 2).sum())
+        for group in (0, 128, 64, 32)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_a_group_of_all_inputs_is_none() -> None:
+    weights = np.random.default_rng(0).normal(size=(4, 3, 3, 32)).astype(np.float32)
+    plain, grouped = round_weights(weights, 4), round_weights(weights, 4, group=32)
+    assert (plain.codes == grouped.codes).all()
+    assert (plain.scale == grouped.scale).all()
+
+
+def test_groups_of_zeros() -> None:
+    weights = np.zeros((2, 1, 1, 64), np.float32)
+    weights[0, ..., 40] = 0.5
+    rounded = round_weights(weights, 4, group=32)
+    assert rounded.real()[0, 0, 0, 40] == pytest.approx(0.5, rel=0.05)
+    assert np.count_nonzero(rounded.codes) == 1
+    assert rounded.scale[1] == 1

@@ -132,6 +132,15 @@ def one_dimensional(net: Any) -> tuple[str, ...]:
     return (net("Conv", net("Relu", z), net.draw(4, 6, 3, scale=0.3), net.draw(4)),)
 
 
+def broad(net: Any) -> tuple[str, ...]:
+    """Layers of more than 32 input channels, with groups of them and without, and few of some."""
+    x = net("Relu", net.conv("x", 3, 40, 1))
+    y = net("Relu", net.conv(x, 40, 72, strides=[2, 2]))
+    y = net("Relu", net.conv(net.conv(y, 72, 72, group=72), 72, 72, 1))
+    z = net("Relu", net("Add", net.conv(y, 72, 72, 1, group=2), y))
+    return (net.gemm(net("Relu", net.gemm(net("Flatten", z), 648, 128)), 128, 10),)
+
+
 NETS: dict[str, tuple[Callable[[Any], tuple[str, ...]], tuple[int, ...]]] = {
     "mixed": (mixed, (3, 9, 9)), "joined": (joined, (3, 8, 8)),
     "own_residual": (own_residual, (3, 8, 8)), "pooled": (pooled, (3, 8, 8)),
@@ -139,7 +148,7 @@ NETS: dict[str, tuple[Callable[[Any], tuple[str, ...]], tuple[int, ...]]] = {
     "shuffled": (shuffled, (3, 8, 8)), "two_outputs": (two_outputs, (3, 8, 8)),
     "points": (points, (3, 1, 1)), "vectors": (vectors, (24,)),
     "products_of_tensors": (products_of_tensors, (6, 8)),
-    "one_dimensional": (one_dimensional, (3, 21)),
+    "one_dimensional": (one_dimensional, (3, 21)), "broad": (broad, (3, 6, 6)),
 }  # fmt: skip
 
 

@@ -125,6 +125,7 @@ def test_threads_become_the_targets_cores(make_profile: MakeProfile) -> None:
         ("[8]", '["8"]', "key 'weight_bits' holds '8'.*type int"),
         ("weight_bits = [8]", "weight_bits = []", "key 'weight_bits' holds .*from 1 to 8"),
         ("weight_bits = [8]", "weight_bits = [16]", "key 'weight_bits' holds .*from 1 to 8"),
+        ("instruction", "weight_groups = [48]\ninstruction", "'weight_groups' holds .48.*32, 64"),
         ('["sse2"]', '"sse2"', "key 'features' holds 'sse2'.*type list"),
         ('"mine"', "1", "key 'description' holds 1.*type str"),
         ("instruction", "threads = true\ninstruction", "key 'threads' holds True"),
@@ -234,6 +235,16 @@ def test_bits_without_kernels_are_refused(make_profile: MakeProfile) -> None:
         profile.require_bits(4, 8, where="here")
     with pytest.raises(TargetError, match=r"activations of 4 bits"):
         profile.require_bits(8, 4)
+
+
+def test_groups_that_a_target_has_no_kernels_for(make_profile: MakeProfile) -> None:
+    profile = load_profile(make_profile("weight_groups = [64]\n" + TEXT))
+    assert profile.weight_groups == (64,)
+    profile.require_group(0)
+    profile.require_group(64)
+    with pytest.raises(TargetError, match=r"here.*groups of 32.*weight_group = 0, 64"):
+        profile.require_group(32, where="here")
+    assert load_profile("x86-vnni").weight_groups == (32, 64, 128)
 
 
 def test_another_package_adds_a_profile_as_data(monkeypatch: pytest.MonkeyPatch) -> None:

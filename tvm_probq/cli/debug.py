@@ -218,7 +218,8 @@ def _tried(
         name = row["name"]
         tries[f"--skip {name}"] = replace(subject, plan=subject.plan.override([name], mode="float"))
         if row["weight_bits"] < 8 or row["activation_bits"] < 8:
-            wider = subject.plan.override([name], weight_bits=8, activation_bits=8)
+            eight = {"weight_bits": 8, "weight_group": 0, "activation_bits": 8}
+            wider = subject.plan.override([name], **eight)
             tries[f"--scheme {name}=w8a8"] = replace(subject, plan=wider)
     record = _otherwise_equalized(args, card, subject)
     if record is not None:

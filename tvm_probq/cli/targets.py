@@ -49,6 +49,7 @@ def _entry(name: str) -> dict[str, Any]:
         "features": list(profile.features),
         "instruction": profile.instruction,
         "weight_bits": list(profile.weight_bits),
+        "weight_groups": list(profile.weight_groups),
         "activation_bits": list(profile.activation_bits),
         "runs_here": profile.runs_here,
         "error": "",

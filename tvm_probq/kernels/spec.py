@@ -45,6 +45,9 @@ class LayerSpec:
         (`tvm_probq.quantization.accumulator.AccumulatorProof.pairs_fit`).
     symmetric : bool
         Whether no weight of 8 bits is -128.
+    weight_group : int
+        0, or input channels that share a multiplier of each output channel's stored codes: 32, 64
+        or 128, fewer than ``group_inputs``; at `weight_bits` of 6 and fewer.
     in_bits, out_bits, residual_bits : int
         What a code of the input, of an output of "codes" and of the residual is stored in: 8, 4
         (two channels in a byte) or 16 (`tvm_probq.kernels.storage`).
@@ -73,11 +76,12 @@ class LayerSpec:
     in_bits: int = 8
     out_bits: int = 8
     residual_bits: int = 8
+    weight_group: int = 0
 
     @property
     def pairs_fit(self) -> bool:
         """Whether every sum of two products fits 16 bits."""
-        return self.small_weights or self.weight_bits < 8
+        return self.small_weights or (self.weight_bits < 8 and not self.weight_group)
 
     @property
     def signed_pairs_fit(self) -> bool:
@@ -103,6 +107,11 @@ class LayerSpec:
     def group_outputs(self) -> int:
         """Output channels of one group."""
         return self.out_channels // self.groups
+
+    @property
+    def runs(self) -> int:
+        """Runs of input channels with a multiplier each; the last one may be shorter."""
+        return -(-self.group_inputs // self.weight_group) if self.weight_group else 0
 
     @property
     def depthwise(self) -> bool:

@@ -57,7 +57,11 @@ def network_latency(
         Whether to tell how sure the total is, which takes seconds.
     """
     of_layers = layer_kernels(lowered)
-    by_kernel = {name: macs.get(layer, 0.0) for layer, names in of_layers.items() for name in names}
+    by_kernel = {
+        name: macs.get(layer, 0.0) * _passes(lowered, name)
+        for layer, names in of_layers.items()
+        for name in names
+    }
     calls = [call for run in fused_calls(lowered, target) for call in run]
     times = estimator.us(calls, [by_kernel.get(call.name, 0.0) for call in calls])
     us = dict(zip((call.name for call in calls), map(float, times), strict=True))
@@ -69,3 +73,9 @@ def network_latency(
     if spread is None:
         return NetworkLatency(layers, total)
     return NetworkLatency(layers, total, (total - spread[0], total + spread[1]))
+
+
+def _passes(lowered: IRModule, kernel: str) -> float:
+    """Products of bytes that a product of a kernel of layers takes."""
+    codes = lowered[kernel].params[0]
+    return 2.0 if str(codes.dtype) == "int16" else 1.0

@@ -10,7 +10,8 @@ from typing import Any
 
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.errors import PlanError
-from tvm_probq.plan.widths import FIXED, widths
+from tvm_probq.plan.widths import FIXED, WIDEST, widths
+from tvm_probq.quantization.weights import GROUPED_BITS, WEIGHT_GROUPS
 
 MODES = ("predicted", "static", "dynamic", "float")
 CORRECTIONS = ("auto", "none", "static", "predicted", "leading")
@@ -18,10 +19,12 @@ SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
 ROUNDINGS = ("feedback", "nearest")
 CLIPS = ("auto", "none", "mse")
+STORAGES = ("bytes", "packed")
 TOLERANCE_DB = 6.0
 LARGEST_TOLERANCE_DB = 60.0
 FINE_WEIGHT_BITS = 8  # weights of fewer bits are corrected finely
-SCHEME = re.compile(r"w([2-8])a([2-8])([psd]?)")
+SCHEME = re.compile(r"w([2-8])(?:g([1-9][0-9]{0,3}))?a([2-9]|1[0-6])([psd]?)")
+MOST_BITS = {"weight_bits": 8, "activation_bits": 16}
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
 
 
@@ -32,7 +35,8 @@ class LayerPlan:
     Attributes
     ----------
     weight_bits, activation_bits : int
-        2 to 8; the activation is the layer's output.
+        2 to 8, and 2 to 16; the activation is the layer's output.  From 9 bits on it is stored in
+        16, if a layer reads it so.
     mode : str
         One of `MODES`.
     surrogate, rule : str
@@ -58,6 +62,12 @@ class LayerPlan:
     tolerance_db : float
         Of predicted bits: how far the noise of rounding may be above that of `activation_bits` at
         the range that calibration saw (root mean square); a bit less costs 6 dB.
+    weight_group : int
+        Input channels, 32, 64 or 128, that share a scale of each output channel's weights, of 2 to
+        6 bits; 0 for one scale of them all, which a layer with no more input channels has anyway.
+    storage : str
+        Of outputs whose codes have at most 4 bits: ``bytes``, one each, or ``packed``, two in a
+        byte where layers write and read them.  The codes are the same.
     reason : str
         Why.
     """
@@ -75,6 +85,8 @@ class LayerPlan:
     per_channel: bool = False
     bits: str = FIXED
     tolerance_db: float = TOLERANCE_DB
+    weight_group: int = 0
+    storage: str = "bytes"
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -84,10 +96,12 @@ class LayerPlan:
         _check("rounding", self.rounding, ROUNDINGS)
         _check("weight_clip", self.weight_clip, CLIPS)
         _check("correction", self.correction, CORRECTIONS)
+        _check("storage", self.storage, STORAGES)
         _check("observer", self.observer, tuple(OBSERVERS))
-        for name in ("weight_bits", "activation_bits"):
-            if not 2 <= getattr(self, name) <= 8:
-                raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
+        for name, most in MOST_BITS.items():
+            if not 2 <= getattr(self, name) <= most:
+                raise PlanError(f"{name} is {getattr(self, name)}", fix=f"use 2 to {most} bits")
+        self._check_group()
         if not 0.5 <= self.coverage < 1.0:
             raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
         if not 0.0 <= self.tolerance_db <= LARGEST_TOLERANCE_DB:
@@ -97,6 +111,18 @@ class LayerPlan:
             )
         self._check_ranges()
 
+    def _check_group(self) -> None:
+        if self.weight_group not in (0, *WEIGHT_GROUPS):
+            sizes = ", ".join(map(str, WEIGHT_GROUPS))
+            fix = f"use one of {sizes} input channels, or 0 for one scale an output channel"
+            raise PlanError(f"weight_group is {self.weight_group}", fix=fix)
+        if self.weight_group and self.weight_bits not in GROUPED_BITS:
+            raise PlanError(
+                f"weight_group is {self.weight_group}, but weight_bits is {self.weight_bits}",
+                why="scales of groups multiply codes to at most 8 bits, which 7 and 8 bits fill",
+                fix=f"use at most {GROUPED_BITS[-1]} bits, or weight_group = 0",
+            )
+
     def _check_ranges(self) -> None:
         picks = len(self.widths) > 1
         if self.per_channel and (self.mode == "dynamic" or picks):
@@ -104,6 +130,12 @@ class LayerPlan:
                 "per-channel ranges go with the modes static and predicted, at one bit-width",
                 why="a measured range and a predicted bit-width are those of a whole tensor",
                 fix="leave out per_channel, or choose another mode",
+            )
+        if picks and self.activation_bits > WIDEST:
+            raise PlanError(
+                f"bits is {self.bits!r}, but activation_bits is {self.activation_bits}",
+                why=f"predicted bit-widths end at {WIDEST}: beyond, 16 bits are stored in any case",
+                fix=f'use bits = "fixed", or activation_bits of at most {WIDEST}',
             )
         if picks and self.mode in ("static", "dynamic"):
             raise PlanError(
@@ -160,8 +192,9 @@ class Plan:
 
     @property
     def scheme(self) -> str:
-        """Such as ``w8a8``, of the default."""
-        return f"w{self.default.weight_bits}a{self.default.activation_bits}"
+        """Such as ``w8a8`` or ``w4g64a8``, of the default."""
+        group = f"g{self.default.weight_group}" if self.default.weight_group else ""
+        return f"w{self.default.weight_bits}{group}a{self.default.activation_bits}"
 
     def to_toml(self) -> str:
         """Readable text, the same for equal plans."""
@@ -210,8 +243,8 @@ def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
     Parameters
     ----------
     scheme : str
-        ``w4a8``, with an optional suffix for the mode: ``p`` predicted, ``s`` static or ``d``
-        dynamic.
+        ``w4a8``, ``w8a16``, or ``w4g64a8`` with scales of groups of 64 input channels; with an
+        optional suffix for the mode: ``p`` predicted, ``s`` static or ``d`` dynamic.
     mode : str, optional
         One of `MODES`; predicted if neither it nor the suffix says otherwise.
     **options
@@ -239,9 +272,14 @@ def scheme_fields(scheme: str) -> dict[str, Any]:
     """
     match = SCHEME.fullmatch(scheme)
     if match is None:
-        raise PlanError(f"{scheme!r} is no scheme", fix="write w8a8, w4a8p, w8a4s and the like")
-    named = {"weight_bits": int(match[1]), "activation_bits": int(match[2])}
-    return {**named, "mode": SUFFIX[match[3]]} if match[3] else named
+        raise PlanError(f"{scheme!r} is no scheme", fix="write w8a8, w4g64a8, w8a4s and the like")
+    weight_bits, group, activation_bits, suffix = match.groups()
+    named = {
+        "weight_bits": int(weight_bits),
+        "activation_bits": int(activation_bits),
+        "weight_group": int(group or 0),
+    }
+    return {**named, "mode": SUFFIX[suffix]} if suffix else named
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:

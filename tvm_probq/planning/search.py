@@ -204,7 +204,7 @@ def _planned(
     watch: Watch,
 ) -> Found:
     """The plan of the options `allowed`: without slower layers if that can be."""
-    if subject.estimator is None or not subject.estimator.measured:
+    if not subject.is_measured:
         return _chosen(subject, wish, found, restricted(found, allowed), reference)
     everything = with_measured_times(found, SAME, slower=True)
     if wish.slower != ALWAYS:
@@ -226,7 +226,7 @@ def _chosen(
     for _ in range(RETRIES):
         best = choose(found, wish.budget, wish.loss, margin)
         plan = plan_of_allocation(subject.study.plan, found, best, wish.loss)
-        size, peak, latency = subject.costs_of(plan)
+        size, peak, latency = subject.pricing.of_plan(plan)
         if limit is None or size <= limit:
             greedy = choose_greedily(found, wish.budget, wish.loss, margin)
             return Found(known, best, greedy, plan, size, peak, latency, reference)

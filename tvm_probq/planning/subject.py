@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tvm
 
 from tvm_probq import __version__
 from tvm_probq.build.artefact import record_bytes
@@ -18,11 +17,9 @@ from tvm_probq.errors import PlanError
 from tvm_probq.frontend.onnx import Model
 from tvm_probq.frontend.shapes import counted_samples
 from tvm_probq.latency.estimator import Estimator
-from tvm_probq.latency.network import NetworkLatency
-from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning.options import Option
-from tvm_probq.planning.sizes import NetworkSizes, float_costs, option_costs, plan_costs
+from tvm_probq.planning.sizes import NetworkSizes, Pricing
 from tvm_probq.planning.study import Study
 from tvm_probq.planning.table import table_key
 from tvm_probq.target.profile import TargetProfile
@@ -46,44 +43,34 @@ class Subject:
         Its sensitivities, of a batch that is fast to simulate.
     key : dict
         What these depend on.
-    target : tvm.target.Target
-        Whose kernels decide the bytes.
-    tiles : Tiles or None
-        Loop sizes of these kernels.
-    estimator : Estimator or None
-        Knows how long they take, where anything is known.
+    pricing : Pricing
+        What its networks cost on the target.
     """
 
     model: Model
     study: Study
     key: dict[str, Any]
-    target: tvm.target.Target
-    tiles: Tiles | None
-    estimator: Estimator | None
+    pricing: Pricing
 
     @property
     def target_key(self) -> str:
         """What sizes and times depend on, beside `key` and the option."""
-        known = "" if self.estimator is None else self.estimator.identity
-        return f"{__version__} {self.target} {known}"
+        estimator = self.pricing.estimator
+        known = "" if estimator is None else estimator.identity
+        return f"{__version__} {self.pricing.target} {known}"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether kernels of the target were measured."""
+        return self.pricing.estimator is not None and self.pricing.estimator.measured
 
     def sizes(self, option: Option) -> NetworkSizes:
         """Bytes and time with one option for all layers."""
-        if option.is_float:
-            return float_costs(self.model, self._fastest, *self._rest, self.study.layers)
-        return option_costs(self.model, self._fastest, *self._rest, self.study.layers, option)
+        return self.pricing.of_option(self._fastest, self.study.layers, option)
 
     def reference_peak(self) -> Peak:
         """The peak of activations with w8a8."""
-        return self.costs_of(self._fastest)[1]
-
-    def costs_of(self, plan: Plan) -> tuple[int, Peak, NetworkLatency]:
-        """Bytes of the parameters with a plan, the peak of activations, the estimated time."""
-        return plan_costs(self.model, plan, *self._rest)
-
-    @property
-    def _rest(self) -> tuple[CalibrationRecord, Any, Any, Estimator | None]:
-        return self.study.record, self.target, self.tiles, self.estimator
+        return self.pricing.of_plan(self._fastest)[1]
 
     @property
     def _fastest(self) -> Plan:
@@ -150,7 +137,8 @@ def subject_of(
     key = table_key(model.sha256, record_bytes(record), data_hash, len(samples), plan)
     study = Study(batched, plan, record, _layers(model, plan), _stacked(samples, batch))
     tiles = shipped_database(profile.name)
-    return Subject(model, study, key, profile.target(), tiles, estimator)
+    pricing = Pricing(model, record, profile.target(), tiles, estimator)
+    return Subject(model, study, key, pricing)
 
 
 def _layers(model: Model, plan: Plan) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import linalg
 
-from tvm_probq.quantization.weights import RoundedWeights, round_weights
+from tvm_probq.quantization.weights import RoundedWeights, weight_scales
 from tvm_probq.simulator.arithmetic import F32, Array, f32
 
 # Of the inputs of two taps of a kernel, within one channel: images and feature maps are smooth.
@@ -90,7 +90,7 @@ def _leading_directions(covariance: Array) -> tuple[Array, Array]:
 
 
 def feedback_weights(
-    weights: Array, bits: int, spread: InputSpread, clip: str = "auto"
+    weights: Array, bits: int, spread: InputSpread, clip: str = "auto", group: int = 0
 ) -> RoundedWeights:
     """Round OHWI float32 weights so that the errors of one output channel cancel.
 
@@ -108,17 +108,18 @@ def feedback_weights(
         2 to 8.
     spread : InputSpread
         C, of IC channels.
-    clip : str
+    clip, group
         See `round_weights`.
     """
-    usual = round_weights(weights, bits, clip).scale
+    usual, multipliers = weight_scales(weights, bits, clip, group)
     count = min(MAX_SCALES, max(1, TRIED_WEIGHTS // weights.size))
     shares = np.r_[1.0, np.linspace(*SCALE_SHARES, count - 1)]
     scale = f32(shares[:, None] * usual)  # [S, OC]
     # One weight of all output channels and all scales lies together: [IC, KH * KW, S * OC].
     real = np.moveaxis(weights, (3, 0), (0, 3)).reshape(weights.shape[3], -1, 1, len(weights))
     steps = f32(real / scale).reshape(*real.shape[:2], -1)
-    codes, error = _descend(steps, 2 ** (bits - 1) - 1, spread)
+    times = f32(np.tile(multipliers.T, count))[:, None]  # [IC, 1, S * OC]
+    codes, error = _descend(steps, times, 2 ** (bits - 1) - 1, spread)
     best = np.argmin(error.reshape(scale.shape) * scale**2, axis=0)
     chosen = codes.reshape(*real.shape[:2], *scale.shape)[:, :, best, np.arange(len(weights))]
     chosen = np.moveaxis(chosen.reshape(-1, *weights.shape[1:3], len(weights)), (0, 3), (3, 0))
@@ -127,21 +128,24 @@ def feedback_weights(
     )
 
 
-def _descend(steps: F32, largest: int, spread: InputSpread) -> tuple[F32, F32]:
+def _descend(steps: F32, times: F32, largest: int, spread: InputSpread) -> tuple[F32, F32]:
     """Codes of the weights `steps` ``[IC, T, OC]``, and the squared error ``[OC]`` of the outputs.
 
-    Weights and errors are in steps of the scale.
+    Weights and errors are in steps of the scale; codes are up to `largest` multiples of `times`
+    ``[IC, 1, OC]``.
     """
     rest, variance, factor = f32(spread.rest), f32(spread.variance), f32(spread.factor)
     limit = np.float32(largest)
-    codes = np.clip(np.rint(steps), -limit, limit)
+    codes = np.clip(np.rint(steps / times), -limit, limit) * times
     error = steps - codes
     common = np.tensordot(factor, error, (0, 0))  # [R, T, OC]
     for _ in range(SWEEPS):
         changed = False
         for channel in np.argsort(-spread.variance, kind="stable"):
             pull = error[channel] * rest[channel] + np.tensordot(factor[channel], common, 1)
-            changes = _change_taps(codes[channel], pull, variance[channel], limit)
+            changes = _change_taps(
+                codes[channel], pull, variance[channel], times[channel, 0], limit
+            )
             if changes.any():
                 changed = True
                 error[channel] -= changes
@@ -154,16 +158,18 @@ def _descend(steps: F32, largest: int, spread: InputSpread) -> tuple[F32, F32]:
     return codes, (1 - share) * own + share * shared
 
 
-def _change_taps(codes: F32, pull: F32, variance: np.float32, limit: np.float32) -> F32:
+def _change_taps(codes: F32, pull: F32, variance: np.float32, times: F32, limit: np.float32) -> F32:
     """Change the codes ``[T, OC]`` of one input channel in place, tap by tap; give the changes.
 
-    `pull` ``[T, OC]`` is the derivative of the squared error, without the correlation of taps.
+    Codes are multiples of `times` ``[OC]``.  `pull` ``[T, OC]`` is the derivative of the squared
+    error, without the correlation of taps.
     """
     share = np.float32(TAP_CORRELATION)
     total, changes = pull.sum(0), np.zeros_like(codes)
     for tap, code in enumerate(codes):
         felt = (1 - share) * pull[tap] + share * total
-        new = np.clip(code + np.rint(felt / variance), -limit, limit)
+        moved = np.rint(felt / (variance * times)) * times
+        new = np.clip(code + moved, -limit * times, limit * times)
         changes[tap] = new - code
         codes[tap] = new
         total -= changes[tap] * variance

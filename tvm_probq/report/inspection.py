@@ -91,7 +91,7 @@ def show_inspection(result: Mapping[str, Any]) -> str:
     measured = any(layer["coverage"] is not None for layer in layers)
     headers = (*HEADERS, "coverage") if measured else HEADERS
     rows = [_row(layer, measured) for layer in layers]
-    reasons = [f"  {layer['name']}: {layer['reason']}" for layer in layers if layer["reason"]]
+    reasons = [f"  {layer['name']}: {note}" for layer in layers if (note := _note(layer))]
     if not layers:
         reasons = [f"  {NOTHING_TO_QUANTIZE}"]
     parts = [_summary(result), *show_integers(result), "", table(headers, rows)]
@@ -124,8 +124,17 @@ def _tuning(result: Mapping[str, Any]) -> str:
     return f"{tuned} layers from {result['database']}" if result["database"] else "none"
 
 
+def _note(layer: Mapping[str, Any]) -> str:
+    """What else there is to say about a layer."""
+    levels = f"stored in 16 bits, {layer['levels']} levels" if layer["levels"] else ""
+    packed = "stored two codes in a byte" if layer["packed"] else ""
+    return "; ".join(text for text in (levels, packed, layer["reason"]) if text)
+
+
 def _row(layer: Mapping[str, Any], measured: bool) -> list[Cell]:
-    bits = f"{layer['weight_bits'] or '-'}/{layer['bits'] or layer['activation_bits'] or '-'}"
+    group = f"g{layer['weight_group']}" if layer["weight_group"] else ""
+    weights = f"{layer['weight_bits']}{group}" if layer["weight_bits"] else "-"
+    bits = f"{weights}/{layer['bits'] or layer['activation_bits'] or '-'}"
     row: list[Cell] = [layer["name"], layer["op"], bits, layer["mode"], layer["surrogate"]]
     row += [layer["accumulator"], layer["workspace_bytes"], layer["scratch_bytes"]]
     row += [layer["stored_bytes"], layer["instruction"]]

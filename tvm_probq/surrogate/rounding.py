@@ -12,14 +12,16 @@ from tvm_probq.simulator.arithmetic import Array
 def round_layer(weights: Array, tensor: TensorRecord, plan: LayerPlan) -> RoundedWeights:
     """Round the weights of a layer, OHWI float32; the record remembers the result."""
     content = hashlib.sha256(weights.tobytes()).digest()
-    key = (content, weights.shape, plan.weight_bits, plan.rounding, plan.weight_clip)
+    fields = (plan.weight_bits, plan.weight_group, plan.rounding, plan.weight_clip)
+    key = (content, weights.shape, *fields)
     if key not in tensor.rounded:
         tensor.rounded[key] = _round(weights, tensor, plan)
     return tensor.rounded[key]
 
 
 def _round(weights: Array, tensor: TensorRecord, plan: LayerPlan) -> RoundedWeights:
+    bits, clip, group = plan.weight_bits, plan.weight_clip, plan.weight_group
     if plan.rounding == "nearest":
-        return round_weights(weights, plan.weight_bits, plan.weight_clip)
+        return round_weights(weights, bits, clip, group)
     spread = tensor.spread or InputSpread.unknown(weights.shape[3])
-    return feedback_weights(weights, plan.weight_bits, spread, plan.weight_clip)
+    return feedback_weights(weights, bits, spread, clip, group)

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tvm_probq.errors import TargetError
+from tvm_probq.quantization.weights import WEIGHT_GROUPS
 
 T = TypeVar("T")
 
-DEFAULTS: dict[str, Any] = {"threads": 0, "roofline": {}}
+DEFAULTS: dict[str, Any] = {"threads": 0, "roofline": {}, "weight_groups": ()}
 KNOWN = (
     "description",
     "tvm_target",
     "features",
     "instruction",
+    "weight_groups",
     "weight_bits",
     "activation_bits",
     "threads",
@@ -30,7 +32,7 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     Parameters
     ----------
     data : mapping
-        Keys as the fields; only ``threads`` and ``roofline`` may be missing.
+        Keys as the fields; only those of `DEFAULTS` may be missing.
     where : str
         What to call the source in messages.
 
@@ -53,8 +55,9 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         "tvm_target": dict(_value(data, "tvm_target", dict, where)),
         "features": _items(data, "features", str, where),
         "instruction": _value(data, "instruction", str, where),
-        "weight_bits": _bits(data, "weight_bits", where),
-        "activation_bits": _bits(data, "activation_bits", where),
+        "weight_groups": _groups(data, where),
+        "weight_bits": _bits(data, "weight_bits", 8, where),
+        "activation_bits": _bits(data, "activation_bits", 16, where),
         "threads": _value(data, "threads", int, where),
         "roofline": dict(_value(data, "roofline", dict, where)),
     }
@@ -105,9 +108,19 @@ def _items(data: Mapping[str, Any], key: str, kind: type[T], where: str) -> tupl
     )
 
 
-def _bits(data: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
+def _bits(data: Mapping[str, Any], key: str, most: int, where: str) -> tuple[int, ...]:
     bits = _items(data, key, int, where)
-    if not bits or any(not 1 <= b <= 8 for b in bits):
+    if not bits or any(not 1 <= b <= most for b in bits):
         what = f"the profile's key {key!r} holds {list(bits)}"
-        raise TargetError(what, where=where, fix="give widths from 1 to 8, at least one")
+        raise TargetError(what, where=where, fix=f"give widths from 1 to {most}, at least one")
     return bits
+
+
+def _groups(data: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    groups = _items(data, "weight_groups", int, where)
+    if not set(groups) <= set(WEIGHT_GROUPS):
+        what = f"the profile's key 'weight_groups' holds {list(groups)}"
+        raise TargetError(
+            what, where=where, fix=f"give some of {', '.join(map(str, WEIGHT_GROUPS))}"
+        )
+    return groups

@@ -38,6 +38,8 @@ class TargetProfile:
         Mnemonic of the dot product that kernels of dense layers must contain; empty without one.
     weight_bits, activation_bits : tuple of int
         Widths that have kernels.
+    weight_groups : tuple of int
+        Numbers of input channels that may share a scale of weights, beside one for all.
     threads : int
         Cores that kernels are shaped for; 0 for those of the machine.
     roofline : dict
@@ -51,6 +53,7 @@ class TargetProfile:
     instruction: str
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
+    weight_groups: tuple[int, ...] = ()
     threads: int = 0
     roofline: dict[str, Any] = field(default_factory=dict)
 
@@ -124,6 +127,22 @@ class TargetProfile:
                     where=where,
                     fix=f"use one of {', '.join(map(str, known))}, or another target",
                 )
+
+    def require_group(self, group: int, *, where: str = "") -> None:
+        """Check that the target has kernels for weights with a scale for every `group` inputs.
+
+        Raises
+        ------
+        TargetError
+            If it has not; the message lists what it has.
+        """
+        if group not in (0, *self.weight_groups):
+            known = ", ".join(map(str, (0, *self.weight_groups)))
+            raise TargetError(
+                f"the target {self.name} has no kernels for weights in groups of {group}",
+                where=where,
+                fix=f"use weight_group = {known}, or another target",
+            )
 
 
 def profile_names() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Sums of a register tile: positions times blocks of four channels, by each of ARM's products.
 
 All give exact int32 sums of signed codes and weights.  Source: Arm Architecture Reference Manual,
-SDOT (by element), SMMLA, SMULL, SADALP.
+SDOT (by element), SMMLA, SMULL, SMLAL, SADALP.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from tvm_probq.kernels.small.emit import lanes_of, let, load, scratch, splat, st
 class Products(Protocol):
     """The running sums of a register tile."""
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         """Add the products of a chunk.
 
-        `codes` holds int8 ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`, a buffer
-        ``[bytes]``, their weights from `place` on.
+        `codes` holds int8 (or int16) ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`,
+        a buffer ``[bytes]``, their weights from `place` on, of which registers are multiplied by
+        `multipliers` in turn.
         """
 
     def flush(self) -> None:
@@ -43,7 +46,9 @@ def products_of(
     """
     if narrow:
         return _NarrowPairs(unit, columns, quads, bits, starts)
-    kinds: dict[str, Callable[..., Products]] = {"sdot": _Dots, "smmla": _Matrices, "smull": _Pairs}
+    kinds: dict[str, Callable[..., Products]] = {
+        "sdot": _Dots, "smmla": _Matrices, "smull": _Pairs, "smlal": _Words,
+    }  # fmt: skip
     return kinds[unit.instruction](unit, columns, quads, bits, starts)
 
 
@@ -70,9 +75,11 @@ class _Registers:
     def flush(self) -> None:
         pass
 
-    def weights(self, buffer: Any, place: Any, length: int) -> list[Any]:
+    def weights(
+        self, buffer: Any, place: Any, length: int, multipliers: Sequence[Any]
+    ) -> list[Any]:
         count = length * self.quads * QUAD // VECTOR
-        return load_weights(buffer, place, count, self.bits)
+        return load_weights(buffer, place, count, self.bits, multipliers)
 
 
 class _Dots(_Registers):
@@ -84,10 +91,12 @@ class _Dots(_Registers):
             for quad in range(self.quads):
                 self.set(column * self.quads + quad, self.starts[quad])
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         length = lanes_of(codes[0])
         words = [let(as_words(code)) for code in codes]
-        factors = iter(self.weights(weights, place, length))
+        factors = iter(self.weights(weights, place, length, multipliers))
         for step in range(length // self.unit.grain):
             for quad in range(self.quads):
                 factor = let(next(factors))
@@ -112,9 +121,11 @@ class _Matrices(_Registers):
         super().__init__(*args)
         self.clear()
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         length = lanes_of(codes[0])
-        factors = iter(self.weights(weights, place, length))
+        factors = iter(self.weights(weights, place, length, multipliers))
         seconds = [*codes[1::2], codes[-1]]  # an odd last one is paired with itself
         pairs = [_paired(a, b) for a, b in zip(codes[::2], seconds, strict=False)]
         for step in range(length // self.unit.grain):
@@ -157,9 +168,11 @@ class _Pairs(_Registers):
         super().__init__(*args)
         self.clear()
 
-    def add(self, codes: Sequence[Any], weights: Any, place: Any) -> None:
+    def add(
+        self, codes: Sequence[Any], weights: Any, place: Any, multipliers: Sequence[Any] = ()
+    ) -> None:
         length = lanes_of(codes[0])
-        factors = [let(f) for f in self.weights(weights, place, length)]
+        factors = [let(f) for f in self.weights(weights, place, length, multipliers)]
         for channel in range(QUAD * self.quads):
             if length == VECTOR:
                 halves = [half(factors[channel], high) for high in range(2)]
@@ -213,6 +226,31 @@ class _NarrowPairs(_Pairs):
         for register in range(self.unit.registers(self.columns, self.quads)):
             self._take(register, load(self.narrow, register, 0, lanes=EIGHT))
         self._clear_narrow()
+
+
+class _Words(_Pairs):
+    """``smlal``: codes of 16 bits times weights widened to 16, each product in 32 bits."""
+
+    def _see(self, register: int, codes: Sequence[Any], factors: Sequence[Any]) -> None:
+        total = self.get(register)
+        for both in zip(codes, factors, strict=True):
+            total = add_words(total, *both)
+        self.set(register, total)
+
+
+def add_words(total: Any, codes: Any, factors: Any) -> Any:
+    """int32 ``[4]`` plus the products of int16 and int8 ``[8]``, those of both halves."""
+    for product in word_products(codes, factors):
+        total = let(total + product)
+    return total
+
+
+def word_products(codes: Any, factors: Any) -> list[Any]:
+    """Products int32 ``[4]`` of int16 and int8 ``[8]``, those of the lower half first."""
+    factors = let(tirx.Cast("int16x8", factors))
+    return [
+        neon("int32x4", "smull.v4i32", half(codes, high), half(factors, high)) for high in range(2)
+    ]
 
 
 def _added(a: Any, b: Any) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.packing import block_bytes, chunk_bytes
+from tvm_probq.kernels.arm.multipliers import channels_together, load_multipliers
+from tvm_probq.kernels.arm.packing import block_bytes, chunk_bytes, tap_bytes
 from tvm_probq.kernels.arm.registers import neon
-from tvm_probq.kernels.arm.unit import VECTOR
+from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
 from tvm_probq.kernels.arm.view import View
 from tvm_probq.kernels.planes import GROUPS, HALF, PART, planes_of
 from tvm_probq.kernels.small.emit import let, load, loop, scratch, splat, store
@@ -36,9 +38,28 @@ class Weights:
     first: Any
     spec: LayerSpec
 
+    def multipliers(
+        self, layout: View, unit: ArmUnit, quads: int, chunk: tuple[Any, int]
+    ) -> list[Any]:
+        """What registers of a chunk, its start and length, are multiplied by in turn."""
+        spec, (start, length) = self.spec, chunk
+        if not spec.weight_group:
+            return []
+        behind = self.first + layout.steps * tap_bytes(spec, layout, quads)
+        place = behind + start // spec.weight_group * (quads * QUAD)
+        return load_multipliers(self.buffer, place, channels_together(unit, length), quads)
 
-def load_weights(buffer: Any, place: Any, count: int, bits: int) -> list[Any]:
-    """`count` registers int8 of weights; those of fewer than 8 bits come in groups from planes."""
+
+def load_weights(
+    buffer: Any, place: Any, count: int, bits: int, multipliers: Sequence[Any] = ()
+) -> list[Any]:
+    """`count` registers int8 of weights; those of fewer than 8 bits come in groups from planes.
+
+    They are multiplied by `multipliers` in turn, if there are any.
+    """
+    if multipliers:
+        codes = load_weights(buffer, place, count, bits)
+        return [let(c * multipliers[i % len(multipliers)]) for i, c in enumerate(codes)]
     if bits == BYTE:
         return [load(buffer, place + VECTOR * i, lanes=VECTOR) for i in range(count)]
     found: list[Any] = []
@@ -76,18 +97,23 @@ def _lanes(value: int) -> Any:
 
 def room_for(spec: LayerSpec, layout: View, quads: int) -> Any:
     """Scratch for the weights of a block of channels, a byte each."""
-    return scratch("int8", block_bytes(replace(spec, weight_bits=BYTE), layout, quads))
+    return scratch("int8", block_bytes(_of_bytes(spec), layout, quads))
 
 
-def unpack(weights: Weights, layout: View, quads: int, memory: Any) -> Weights:
+def _of_bytes(spec: LayerSpec) -> LayerSpec:
+    return replace(spec, weight_bits=BYTE, weight_group=0)
+
+
+def unpack(weights: Weights, layout: View, unit: ArmUnit, quads: int, memory: Any) -> Weights:
     """Emit code that unpacks a block's weights into `memory`."""
-    packed, spec = weights.spec, replace(weights.spec, weight_bits=BYTE)
+    packed, spec = weights.spec, _of_bytes(weights.spec)
     chunks = layout.chunks
     count = sum(length == chunks[0][1] for _, length in chunks)
 
-    def chunk(target: Any, source: Any, length: int) -> None:
-        size = chunk_bytes(spec, length, quads)
-        registers = load_weights(weights.buffer, source, size // VECTOR, packed.weight_bits)
+    def chunk(target: Any, source: Any, start: Any, length: int) -> None:
+        size, bits = chunk_bytes(spec, length, quads), packed.weight_bits
+        numbers = weights.multipliers(layout, unit, quads, (start, length))
+        registers = load_weights(weights.buffer, source, size // VECTOR, bits, numbers)
         for i, register in enumerate(registers):
             store(memory, register, target + i * VECTOR, lanes=VECTOR)
 
@@ -96,8 +122,9 @@ def unpack(weights: Weights, layout: View, quads: int, memory: Any) -> Weights:
     with loop(layout.steps) as tap:
         target, source = tap * taps[0], weights.first + tap * taps[1]
         with loop(count) as c:
-            chunk(target + c * sizes[0][0], source + c * sizes[0][1], chunks[0][1])
+            place = (target + c * sizes[0][0], source + c * sizes[0][1])
+            chunk(*place, c * chunks[0][1], chunks[0][1])
         for i in range(count, len(chunks)):
             before = [sum(size[k] for size in sizes[:i]) for k in range(2)]
-            chunk(target + before[0], source + before[1], chunks[i][1])
+            chunk(target + before[0], source + before[1], *chunks[i])
     return Weights(memory, 0, spec)

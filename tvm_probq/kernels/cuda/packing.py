@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tvm_probq.kernels.codes import Codes, Packed, nibbles
+from tvm_probq.kernels.codes import Codes, Packed, nibbles, split_codes
 from tvm_probq.kernels.spec import LayerSpec
 
 CHUNK = 16  # codes that a thread loads at once
@@ -16,7 +16,8 @@ Bytes = npt.NDArray[np.uint8]
 def packed_shape(spec: LayerSpec) -> tuple[tuple[int, ...], str]:
     """Shape and dtype: ``[OC, taps * inputs]`` in whole chunks, ``[taps, C]`` of depthwise layers.
 
-    Codes of fewer than 8 bits share bytes.
+    Codes of fewer than 8 bits share bytes.  With multipliers all is flat, and they are behind:
+    ``[OC, runs]``.
     """
     taps = spec.kernel[0] * spec.kernel[1]
     if spec.depthwise:
@@ -25,14 +26,24 @@ def packed_shape(spec: LayerSpec) -> tuple[tuple[int, ...], str]:
     chunks = -(-taps * spec.group_inputs // CHUNK)
     if spec.weight_bits == 8:
         return (spec.out_channels, chunks * CHUNK), "int8"
-    return (spec.out_channels, chunks * CHUNK * spec.weight_bits // 8), "uint8"
+    row = chunks * CHUNK * spec.weight_bits // 8
+    if spec.weight_group:
+        return (spec.out_channels * (row + spec.runs),), "uint8"
+    return (spec.out_channels, row), "uint8"
 
 
 def pack(spec: LayerSpec, weights: Codes) -> Packed:
     """Codes ``[OC, KH, KW, IC / groups]`` in that shape."""
-    shape, _ = packed_shape(spec)
     if spec.depthwise:
         return _pack_depthwise(spec, weights)
+    if spec.weight_group:
+        weights, multipliers = split_codes(weights, spec.weight_group)
+        return np.concatenate([_pack_rows(spec, weights).reshape(-1), multipliers.reshape(-1)])
+    return _pack_rows(spec, weights)
+
+
+def _pack_rows(spec: LayerSpec, weights: Codes) -> Packed:
+    """Codes to rows ``[OC, bytes]``."""
     rows = weights.reshape(spec.out_channels, -1)
     rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % CHUNK)))
     if spec.weight_bits == 8:
@@ -46,7 +57,7 @@ def pack(spec: LayerSpec, weights: Codes) -> Packed:
         codes = codes >> np.uint8(NIBBLE)
     if spec.weight_bits != NIBBLE:
         planes.append(_together(codes, 2))
-    return np.concatenate(planes, 2).reshape(shape)
+    return np.concatenate(planes, 2).reshape(spec.out_channels, -1)
 
 
 def _together(parts: Bytes, width: int) -> Bytes:

@@ -17,12 +17,17 @@ from tvm_probq.kernels.small.sums import Strides
 THREADS = 256  # of a block that adds up codes
 
 
-def cuda_predict_kernel(*arguments: Any, **options: Any) -> tirx.PrimFunc | None:
+def cuda_predict_kernel(
+    *arguments: Any, packed: bool = False, **options: Any
+) -> tirx.PrimFunc | None:
     """`predict_kernel` of a CUDA device, None where it needs more memory than a block has.
 
     Each block adds up the codes, which few positions stand for, and so has what all blocks need
-    without waiting for them; then they share the columns of the correction.
+    without waiting for them; then they share the columns of the correction.  Codes that share bytes
+    are added up by a kernel of their own.
     """
+    if packed:
+        return None
     kernel = predict_kernel(*arguments, **options, summing=block_sums)
     try:
         return to_threads(kernel, threads=THREADS)
@@ -35,8 +40,10 @@ def cuda_measured_pool_kernel(shape: Any, ranges: int, qmax: int) -> tirx.PrimFu
     return to_threads(measured_pool_kernel(shape, ranges, qmax))
 
 
-def block_sums(q: Any, strides: Strides, n: Any, out: Any) -> tuple[Any, Any]:
-    """Sums by device code: a `Summing`."""
+def block_sums(
+    q: Any, strides: Strides, n: Any, out: Any, _packed: bool = False
+) -> tuple[Any, Any]:
+    """Sums by device code of codes that have a byte each: a `Summing`."""
     channels = int(q.shape[-1])
     height, width = (1, 1) if len(q.shape) == 2 else map(int, q.shape[1:3])
     sums = scratch("int32", 1, 2, channels)

@@ -22,7 +22,10 @@ from tvm_probq.kernels.cuda.split import MOST_BLOCKS, split_loops
 from tvm_probq.kernels.cuda.tiles import SHARED_BYTES, WARP
 from tvm_probq.kernels.merge import size_bytes
 
-TYPES = {"float32": "float", "int32": "int", "uint8": "unsigned char", "int64": "long long"}
+TYPES = {
+    "float32": "float", "int32": "int", "uint8": "unsigned char", "int16": "short",
+    "int64": "long long",
+}  # fmt: skip
 THREAD_INDEX = 1  # of IterVar.ThreadIndex
 ALIGNED = 16
 

@@ -8,15 +8,23 @@ from tvm import s_tir
 from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.planes import BYTE, GROUPS
+from tvm_probq.kernels.planes import BYTE, GROUPS, HALF
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, ROW_BYTES
 from tvm_probq.kernels.x86.conv_workload import Workload
 from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.halves import (
+    place_residual,
+    split_halves,
+    split_tasks,
+    writes_halves,
+)
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
+from tvm_probq.kernels.x86.multipliers import place_multipliers
 from tvm_probq.kernels.x86.narrow import pack_codes
+from tvm_probq.kernels.x86.run_sums import RUN
 from tvm_probq.kernels.x86.tiles import PARALLEL_MACS
 from tvm_probq.kernels.x86.unpacking import (
     place_unpacking,
@@ -36,7 +44,9 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
     place_centre(sch, unit, work)
-    loops = sch.get_loops(value)
+    packing = writes_halves(spec)
+    outer = split_tasks(sch, tile.rows, tile.columns * tile.column_tiles) if packing else None
+    loops = sch.get_loops(value)[-5:]
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     co, cn, cv = sch.split(c, [None, tile.blocks, LANES])
     wo, wi = sch.split(w, [None, tile.columns])
@@ -47,20 +57,25 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     sch.reorder(n, rb, wb, g, cg, co, h, wo, hi, wi, cn, cv)
     task = sch.fuse(n, rb, wb, g, cg) if spec.groups == 1 else sch.fuse(n, rb, wb)
     if spec.macs >= PARALLEL_MACS:
-        sch.parallel(task)
+        sch.parallel(outer if packing else task)
     if not unit.tiles:  # whose tiles are whole
         sch.annotate(wo, "pragma_loop_partition_hint", 1)
     if work.packed:
         wi, wp = sch.split(wi, [None, work.packed])
         place_codes(sch, wi, task)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
+    if work.runs:
+        place_runs(sch, conv)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, co)
     if unpacks_ahead(spec, unit, tile):
         place_unpacking(sch, unit, co)
+        if spec.weight_group:
+            place_multipliers(sch, co)
     if work.padded:
-        place_pad(sch, geometry(spec, unit), task)
+        place_pad(sch, spec, geometry(spec, unit), task)
+    place_residual(sch, spec, task)
     if work.packed:
         sch.fuse(cn, cv)
         sch.blockize(wp)
@@ -81,12 +96,15 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
 
 
-def place_pad(sch: s_tir.Schedule, view: Geometry, task: Any) -> None:
+def place_pad(sch: s_tir.Schedule, spec: LayerSpec, view: Geometry, task: Any) -> None:
     """Copy the input of a task at its start."""
     block = sch.get_sblock("pad")
     sch.compute_at(block, task, preserve_unit_loops=True)
     last = sch.get_loops(block)[-1]
-    if view.gathered:
+    if spec.in_bits == HALF:
+        position = split_halves(sch, last, spec.in_channels)
+        sch.annotate(position, "pragma_loop_partition_hint", 1)
+    elif view.gathered:
         sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
     else:
         sch.annotate(last, "pragma_loop_partition_hint", 1)
@@ -133,6 +151,13 @@ def place_codes(sch: s_tir.Schedule, loop: Any, task: Any) -> None:
     sch.compute_at(sch.get_sblock("floor"), task, preserve_unit_loops=True)
 
 
+def place_runs(sch: s_tir.Schedule, conv: Any) -> None:
+    """Sum up one run of inputs after the other, for all sums of a register tile."""
+    g, o, h, w, lane, run = sch.get_loops(conv)[-6:]
+    sch.reorder(g, h, run, w, o, lane)
+    sch.compute_at(sch.get_sblock(RUN), run, preserve_unit_loops=True)
+
+
 def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:
     """Compute the per-channel vectors of the epilogue once in every iteration of `loop`."""
     for name in work.vectors:
@@ -143,15 +168,16 @@ def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:
 
 def store_padded(sch: s_tir.Schedule, spec: LayerSpec, work: Workload, loop: Any) -> None:
     """Copy real channels of a tile out (and of the residual in) by the widest whole vectors."""
-    out = sch.get_sblock("out")
-    sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
-    blocks = [out]
+    blocks = []
+    if not writes_halves(spec):
+        blocks.append((sch.get_sblock("out"), -3))
+        sch.reverse_compute_at(blocks[0][0], loop, preserve_unit_loops=True)
     if spec.residual:
-        blocks.append(sch.get_sblock("residual"))
-        sch.compute_at(blocks[-1], loop, preserve_unit_loops=True)
-    for block in blocks:
+        blocks.append((sch.get_sblock("residual"), -2))
+        sch.compute_at(blocks[-1][0], loop, preserve_unit_loops=True)
+    for block, across in blocks:
         loops = sch.get_loops(block)
-        channel, column = loops[-1], loops[-3 if block is out else -2]
+        channel, column = loops[-1], loops[across]
         n, v = sch.split(channel, [None, work.channels.lanes])
         for inner in (column, n):
             sch.unroll(inner)
@@ -177,15 +203,32 @@ def _inner(sch: s_tir.Schedule, _spec: LayerSpec, unit: VectorUnit, conv: Any) -
 
 def _inner_unpacking(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
     """The same, each channel block's weights unpacked for a group of steps right before."""
-    g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+    outer: tuple[Any, ...]
+    if spec.weight_group:
+        conv = _start_runs(sch, conv)
+        g, o, kh, h, w, lane, ks, ki = sch.get_loops(conv)[-8:]
+        outer = (g, h, kh)
+    else:
+        g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
+        outer = (g, h, kh, kw)
     ks, register = sch.split(ks, [None, GROUPS[spec.weight_bits]])
-    sch.reorder(g, h, kh, kw, ks, o, register, w, lane, ki)
+    sch.reorder(*outer, ks, o, register, w, lane, ki)
     for loop in (o, register, w):
         sch.unroll(loop)
-    _start(sch, conv, kh)
+    _start(sch, conv, ks if spec.weight_group else kh)
     place_unpacking(sch, unit, o)
     sch.blockize(lane)
     _products(sch, unit, lane)
+
+
+def _start_runs(sch: s_tir.Schedule, conv: Any) -> Any:
+    """Multiply the sums of a run by vectors; the block that makes them."""
+    run, w, o, lane = sch.get_loops(conv)[-4:]
+    for loop in (w, o):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    _start(sch, conv, run)
+    return sch.get_sblock(RUN)
 
 
 def _start(sch: s_tir.Schedule, conv: Any, loop: Any) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_probq.kernels.codes import Codes, Packed, nibbles
-from tvm_probq.kernels.planes import pack_planes
+from tvm_probq.kernels.codes import Codes, Packed, nibbles, split_codes
+from tvm_probq.kernels.planes import Bytes, pack_planes
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import Chunks
 
@@ -33,15 +33,30 @@ def pack_conv(
     Returns
     -------
     packed : ndarray of int8 or uint8
-        int8 for 8 bits, else uint8 `tvm_probq.kernels.planes.pack_planes`.
+        int8 for 8 bits, else uint8 `tvm_probq.kernels.planes.pack_planes`; with multipliers flat,
+        and those behind.
     """
+    if spec.weight_group:
+        weights, multipliers = split_codes(weights, spec.weight_group)
     found = (_pack_chunks if len(shape) == TILED_RANK else _pack_steps)(spec, weights, shape)
     if spec.weight_bits == 8:
         return found
     registers = found.reshape(shape[0], -1, LANES * shape[-1])
     if biased:
         registers = registers + np.int8(1 << spec.weight_bits - 1)
-    return pack_planes(registers, spec.weight_bits)
+    planes = pack_planes(registers, spec.weight_bits)
+    if not spec.weight_group:
+        return planes
+    return np.concatenate([planes.reshape(-1), _pack_multipliers(spec, multipliers, shape[0])])
+
+
+def _pack_multipliers(spec: LayerSpec, multipliers: Bytes, blocks: int) -> Bytes:
+    """Multipliers ``[OC, runs]`` to blocks, runs, lanes, one behind the other."""
+    split = multipliers.reshape(spec.groups, spec.group_outputs, -1)
+    per_group = blocks // spec.groups * LANES
+    padded = np.ones((spec.groups, per_group, spec.runs), np.uint8)
+    padded[:, : spec.group_outputs] = split
+    return padded.reshape(blocks, LANES, spec.runs).transpose(0, 2, 1).reshape(-1)
 
 
 def _pack_steps(spec: LayerSpec, weights: Codes, shape: tuple[int, ...]) -> Codes:

@@ -8,6 +8,7 @@ connected layer, a few registers are unpacked at a time, on the way to the produ
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from tvm_probq.kernels.planes import BYTE, GROUPS, HALF, PART, grouped, planes_o
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import Chunks
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import LANES, WORD, VectorUnit, geometry
+from tvm_probq.kernels.x86.multipliers import repeated_multipliers
 from tvm_probq.kernels.x86.tiles import channel_blocks
 
 UNPACK = "unpack"  # the block
@@ -35,19 +37,37 @@ def byte_shape(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[int, ...]
 
 
 def packed_weights(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the kernel's argument W: bytes, or blocks, groups, planes, bytes."""
+    """Shape and dtype of the kernel's argument W: bytes, or blocks, groups, planes, bytes.
+
+    With multipliers it is flat: behind all planes come those of each block, runs and lanes.
+    """
     shape = byte_shape(spec, unit, tile)
     if spec.weight_bits == BYTE:
         return shape, "int8"
-    groups = grouped(math.prod(shape[1:-2]), spec.weight_bits)
-    return (shape[0], groups, planes_of(spec.weight_bits), LANES * unit.step), "uint8"
+    planes = plane_shape(shape, spec.weight_bits)
+    if spec.weight_group:
+        return (math.prod(planes) + shape[0] * spec.runs * LANES,), "uint8"
+    return planes, "uint8"
+
+
+def plane_shape(shape: tuple[int, ...], bits: int) -> tuple[int, ...]:
+    """Blocks, groups, planes, bytes of weights of the `byte_shape` `shape`."""
+    return shape[0], grouped(math.prod(shape[1:-2]), bits), planes_of(bits), LANES * shape[-1]
 
 
 def unpacks_on_the_way(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
     """Whether weights are unpacked for each register tile: there is one, of whole groups."""
     if spec.weight_bits == BYTE or unit.tiles or tile.rows * tile.column_tiles > 1:
         return False
+    if spec.weight_group:
+        return adds_runs(spec)
     return geometry(spec, unit).reduction[2] % GROUPS[spec.weight_bits] == 0
+
+
+def adds_runs(spec: LayerSpec) -> bool:
+    """Whether whole runs of equal length can be summed up, and their sums multiplied."""
+    plain = spec.flat or (spec.pointwise and spec.groups == 1)
+    return plain and spec.weight_group > 0 and spec.group_inputs % spec.weight_group == 0
 
 
 @dataclass(frozen=True)
@@ -68,10 +88,14 @@ class Weights:
     @staticmethod
     def of(spec: LayerSpec, unit: VectorUnit, tile: Tile, argument: te.Tensor) -> Weights:
         """The weights that the kernel's argument holds."""
+        shape = byte_shape(spec, unit, tile)
         if spec.weight_bits < BYTE:
+            planes = plane_shape(shape, spec.weight_bits)
             scaled = scaled_bits(spec, unit, tile) > 0
-            argument = unpacked(argument, spec.weight_bits, unit, scaled)
-        return Weights(argument, byte_shape(spec, unit, tile))
+            multiplied = spec.weight_group and not unpacks_on_the_way(spec, unit, tile)
+            times = repeated_multipliers(spec, unit, shape, argument) if multiplied else None
+            argument = unpacked(argument, planes, spec.weight_bits, unit, scaled, times)
+        return Weights(argument, shape)
 
     def at(self, block: Any, *indices: Any) -> Any:
         """The weight, int32, at indices of the shape."""
@@ -98,33 +122,46 @@ def scaled_bits(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
     """Bits by which sums are too large, as codes are left in the upper bits of their bytes.
 
     That saves instructions, which pays where weights are unpacked for each register tile; two
-    products of such codes exceed the 16 bits of VPMADDUBSW.
+    products of such codes exceed the 16 bits of VPMADDUBSW, and sums of those with 16-bit
+    activations may exceed int32.
     """
-    fits = not is_biased(unit) and unpacks_on_the_way(spec, unit, tile)
+    fits = not is_biased(unit) and spec.in_bits < WORD and unpacks_on_the_way(spec, unit, tile)
     return BYTE - spec.weight_bits if fits else 0
 
 
-def unpacked(weights: te.Tensor, bits: int, unit: VectorUnit, scaled: bool) -> te.Tensor:
+def unpacked(
+    weights: te.Tensor, planes: tuple[int, ...], bits: int, unit: VectorUnit, scaled: bool,
+    times: Callable[..., Any] | None = None,
+) -> te.Tensor:  # fmt: skip
     """A block int8 ``[blocks, groups, registers, lanes, step]`` of the codes in `weights`.
 
-    They are in the upper bits of their bytes if they are `scaled`.
+    They are in the upper bits of their bytes if they are `scaled`; they are multiplied by what
+    `times` gives of a block, a register of it, a lane and a byte.
     """
-    blocks, groups = (int(n) for n in weights.shape[:2])
     step, sign = unit.step, _byte(1 << bits - 1)
 
     def value(o: Any, g: Any, register: Any, lane: Any, ki: Any) -> Any:
         def plane(number: Any) -> Any:
-            return weights[o, g, number, lane * step + ki]
+            at = (o, g, number, lane * step + ki)
+            return weights[at] if weights.ndim == len(at) else weights[_flat(at, planes)]
 
         code = _code(plane, bits, register)
         if scaled:
             return code.astype("int8")
         code = code >> _byte(BYTE - bits)
         code = code if is_biased(unit) else code ^ sign
-        return code.astype("int8") - sign.astype("int8")
+        code = code.astype("int8") - sign.astype("int8")
+        return code if times is None else code * times(o, g * GROUPS[bits] + register, lane, ki)
 
-    shape = (blocks, groups, GROUPS[bits], LANES, step)
+    shape = (*planes[:2], GROUPS[bits], LANES, step)
     return te.compute(shape, value, name=UNPACK)
+
+
+def _flat(at: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    found: Any = 0
+    for index, extent in zip(at, shape, strict=True):
+        found = found * extent + index
+    return found
 
 
 def _code(plane: Any, bits: int, register: Any) -> Any:
