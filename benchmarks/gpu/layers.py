@@ -13,7 +13,7 @@ import tvm
 from tvm.ir import IRModule
 from tvm.ir.transform import PassContext
 
-from gpu.peak import NAME, check_peak, peak_kernel, peak_macs, peak_shape
+from gpu.peak import NAME, check_arch, check_peak, peak_kernel, peak_macs, peak_shape
 from tvm_probq.kernels.cuda.gate import device_sources
 from tvm_probq.kernels.cuda.launch import launch_kernel
 from tvm_probq.kernels.cuda.names import template
@@ -70,6 +70,7 @@ class LayerClock:
     """
 
     def __init__(self, tasks: Sequence[Task], target: tvm.target.Target, tiles: Tiles) -> None:
+        check_arch(str(target.attrs["arch"]))
         self._tasks, self._target = tasks, target
         self._device = tvm.cuda(0)
         self._processors = int(self._device.multi_processor_count)
@@ -78,15 +79,16 @@ class LayerClock:
             layer_kernel(task.spec, target, tile)
             for task, tile in zip(tasks, self._used, strict=True)
         ]
-        self._library = self._built()
+        functions = {f"layer_{i}": kernel.func for i, kernel in enumerate(self._kernels)}
+        self._library, self._tools = self._built(functions), self._meters()
         self._clock = Clock(self._device)
         done = tvm.runtime.tensor(np.zeros(1, np.int32), device=self._device)
-        self._wait = functools.partial(self._library[WAIT], done)
+        self._wait = functools.partial(self._tools[WAIT], done)
 
     def peak(self) -> float:
         """The device's int8 peak, in 1e12 multiply-accumulates a second."""
         out = np.zeros(peak_shape(self._processors), np.int32)
-        call = functools.partial(self._library[NAME], tvm.runtime.tensor(out, device=self._device))
+        call = functools.partial(self._tools[NAME], tvm.runtime.tensor(out, device=self._device))
         return peak_macs(self._processors) / self._us(call) * 1e-6
 
     def times(self, peer: Peer | None = None) -> list[LayerTime]:
@@ -99,15 +101,17 @@ class LayerClock:
             found.append(LayerTime(task, kernel.instruction or "", us, peer_us))
         return found
 
-    def _built(self) -> Any:
-        functions = {f"layer_{i}": kernel.func for i, kernel in enumerate(self._kernels)}
-        functions[NAME] = peak_kernel(self._processors)
-        wait = [Argument("out", (1,), "int32")]
-        name = template("wait_cycles", WAIT_CYCLES)
-        functions[WAIT] = launch_kernel(WAIT, wait, name, ("out",), (1, 1, 1), 1)
+    def _built(self, functions: dict[str, Any]) -> Any:
         named = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
         with PassContext(config={"tirx.disable_assert": True}), self._target:
-            library = tvm.tirx.build(IRModule(named), target=self._target)
+            return tvm.tirx.build(IRModule(named), target=self._target)
+
+    def _meters(self) -> Any:
+        """The kernels of the peak and of waiting, checked where nvcc is."""
+        argument = [Argument("out", (1,), "int32")]
+        name = template("wait_cycles", WAIT_CYCLES)
+        wait = launch_kernel(WAIT, argument, name, ("out",), (1, 1, 1), 1)
+        library = self._built({NAME: peak_kernel(self._processors), WAIT: wait})
         if find_nvcc():
             (source,) = device_sources(library)
             check_peak(compile_program(source, str(self._target.attrs["arch"])).ptx)

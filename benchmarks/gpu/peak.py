@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import tirx
 
 from tvm_probq.kernels.cuda.launch import launch_kernel
@@ -17,6 +15,19 @@ CHAINS = 8  # products of a warp that do not wait for each other
 TURNS = 4096
 MACS = 16 * 8 * 32  # of one product of a warp
 WARP = 32
+FIRST = 75  # architecture that has `mma.sync` of bytes
+
+
+def check_arch(arch: str) -> None:
+    """Make sure that a device has tensor cores for bytes.
+
+    Raises
+    ------
+    SystemExit
+        If it is older.
+    """
+    if int("".join(c for c in arch if c.isdigit())) < FIRST:
+        raise SystemExit(f"error: --layers needs tensor cores (sm_{FIRST} or newer), not {arch}")
 
 
 def peak_kernel(processors: int) -> tirx.PrimFunc:
@@ -44,7 +55,7 @@ def check_peak(ptx: str) -> None:
     SystemExit
         If the compiler took any of them out.
     """
-    body: Any = ptx.split(f"{NAME}_kernel(")[-1]
+    body = ptx.split(f"{NAME}_kernel(")[-1]
     found = body.count("mma.sync")
     if found == 0 or found % CHAINS:
         raise SystemExit(f"error: the peak's kernel has {found} mma.sync, not {CHAINS} a turn")

@@ -11,6 +11,7 @@ import pytest
 import tvm
 import tvm_ffi
 from emulated_gpu import CALLBACK, RunTimeCompiler, compile_source, device
+from layer_cases import layer
 
 from tvm_probq.build import device_code
 from tvm_probq.build.artefact import DEVICE_IMAGE, load_artefact
@@ -18,7 +19,8 @@ from tvm_probq.build.device_code import compile_on_load
 from tvm_probq.demo.digits import MODEL_PATH, load_split
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.cuda import nvrtc
-from tvm_probq.kernels.cuda.source import whole_source
+from tvm_probq.kernels.cuda.gate import device_sources
+from tvm_probq.kernels.layer import layer_kernel
 from tvm_probq.runtime.runner import Runner
 
 SOURCE = 'extern "C" __global__ void twice(int* x) { x[threadIdx.x] *= 2; }\n'
@@ -73,6 +75,7 @@ def test_an_artefact_of_source_alone_is_compiled_on_load(
     for source, options in compiler.asked:
         assert "namespace probq" in source
         assert "--fmad=false" in options
+        assert "fast" not in options  # TVM's own call of NVRTC has it
         assert "--gpu-architecture=sm_90" in options  # of the device, which is newer
     assert compiler.asked
 
@@ -119,17 +122,28 @@ def test_it_is_found_among_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert nvrtc.find_nvrtc() == str(path)
 
 
+def generated() -> str:
+    """What TVM makes of a kernel: our device code, and what it includes for its own sake."""
+    device()
+    target = tvm.target.Target({"kind": "cuda", "arch": "sm_80"}, host={"kind": "llvm"})
+    func = layer_kernel(layer(8, 8, 64, 64, 3, p=1), target).func.with_attr("global_symbol", "main")
+    with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
+        (source,) = device_sources(tvm.tirx.build(func, target=target))
+    return source
+
+
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_90"])
 def test_the_real_one_needs_no_headers_of_the_toolkit(arch: str) -> None:
     if not nvrtc.find_nvrtc():
         pytest.skip("needs NVRTC: pip install nvidia-cuda-nvrtc")
-    includes = "\n".join(f"#include <{name}>" for name in nvrtc.HEADERS)
     uses = (
         "static_assert(cuda::std::is_same_v<cuda::std::uint8_t, unsigned char>);\n"
         "static_assert(cuda::std::is_unsigned<cuda::std::uint64_t>::value);\n"
         "static_assert(!cuda::std::is_integral<float>::value);\n"
+        "__device__ const float infinity = CUDART_INF_F;\n"
     )
-    source = f"{includes}\n{uses}\n" + whole_source(f"{SOURCE}// probq::\n")
+    includes = "\n".join(f"#include <{name}>" for name in nvrtc.HEADERS)
+    source = f"{generated()}\n{includes}\n{uses}"
     # In a process of its own: the emulated device's libraries stay where they were loaded.
     code = (
         "import sys; from tvm_probq.kernels.cuda.nvrtc import compile_cubin;"

@@ -68,3 +68,9 @@ def test_the_compiler_leaves_the_products_in(arch: str) -> None:
 def test_a_loop_without_its_products_is_refused(count: int) -> None:
     with pytest.raises(SystemExit, match=f"has {count} mma.sync"):
         peak.check_peak(".visible .entry peak_kernel(" + "mma.sync;" * count)
+
+
+def test_a_device_without_tensor_cores_is_refused() -> None:
+    peak.check_arch("sm_75")
+    with pytest.raises(SystemExit, match="not sm_61"):
+        peak.check_arch("sm_61")

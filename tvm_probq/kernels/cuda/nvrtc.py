@@ -11,7 +11,8 @@ from tvm_probq.errors import KernelError
 NAMES = ("libnvrtc.so.13", "libnvrtc.so.12")
 PACKAGES = ("nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib")  # where pip puts it
 INSTALL = "pip install nvidia-cuda-nvrtc"
-FLAGS = ("-std=c++17", "--fmad=false")
+# Rounding as by nvcc; TVM's own call of NVRTC adds `--use_fast_math`, which rounds otherwise.
+FLAGS = ("-std=c++17", "--fmad=false", "-default-device")
 # What TVM's generated code includes of the toolkit's headers, and uses of them.
 _SIZES = {8: "char", 16: "short", 32: "int", 64: "long long"}
 _INTEGERS = "\n".join(
@@ -43,6 +44,10 @@ _TRAITS = "\n".join(
 HEADERS = {
     f"cuda/std/{name}": f"#pragma once\nnamespace cuda {{ namespace std {{\n{text}\n}} }}\n"
     for name, text in (("cstdint", _INTEGERS), ("type_traits", _TRAITS))
+} | {
+    "math_constants.h": "#define CUDART_INF_F __int_as_float(0x7f800000)\n"
+    "#define CUDART_NAN_F __int_as_float(0x7fffffff)\n"
+    "#define CUDART_INF __longlong_as_double(0x7ff0000000000000ll)\n"
 }
 
 
@@ -85,7 +90,7 @@ def compile_cubin(source: str, arch: str) -> bytes:
             why=f"{NAMES[0]} is neither installed nor among Python's packages", fix=INSTALL,
         )  # fmt: skip
     try:
-        library = ctypes.CDLL(path)
+        library = _loaded(path)
     except OSError as error:
         raise KernelError(
             "the run-time compiler for CUDA cannot be loaded", where=path, why=str(error),
@@ -96,6 +101,14 @@ def compile_cubin(source: str, arch: str) -> bytes:
         return _compiled(library, program, source, arch)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _loaded(path: str) -> ctypes.CDLL:
+    """The library, behind its builtin functions: it would look for those on the loader's path."""
+    if Path(path).is_absolute():
+        for builtins in sorted(Path(path).parent.glob("libnvrtc-builtins.so.*")):
+            ctypes.CDLL(str(builtins))
+    return ctypes.CDLL(path)
 
 
 def _compiled(
