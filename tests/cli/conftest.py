@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boards import Board, running
+from boards import SERVER, Board, running
+from emulation import require_board
 
 from tvm_probq.cli.main import main
 from tvm_probq.demo.digits import MODEL_PATH, load_split
@@ -94,6 +95,15 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     """A board that runs on this machine."""
     with running(tmp_path_factory.mktemp("board")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def cortex_a76(board_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    """An emulated board."""
+    require_board()
+    folder = tmp_path_factory.mktemp("cortex-a76")
+    with running(folder, command=[board_python, SERVER], cpu="cortex-a76") as board:
+        yield board
 
 
 @pytest.fixture

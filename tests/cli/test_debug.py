@@ -7,20 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from picture_card import picture_card
 
 from tvm_probq.demo.digits import MODEL_PATH
-
-CARD = """\
-task = "classification"
-model = "{model}"
-calibration = "calibration.npz"
-evaluation = "evaluation.npz"
-
-[preprocess]
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
-layout = "NCHW"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +90,7 @@ def test_on_and_off_distribution(run: Any, onnx_net: Any, tmp_path: Path) -> Non
     y = net("GlobalAveragePool", y)
     net.gemm(net("Flatten", y), 8, 4)
     model = net.save(tmp_path, net.nodes[-1].output[0])
-    rng = np.random.default_rng(0)
-    for name in ("calibration", "evaluation"):
-        images = rng.integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
-        np.savez(tmp_path / f"{name}.npz", x=images, y=np.zeros(8, np.int64))
-    card = tmp_path / "card.toml"
-    card.write_text(CARD.format(model=model), encoding="utf-8")
+    card = picture_card(tmp_path, model)
     artefact = tmp_path / "small.probq"
     compiled = run("compile", "--card", card, "-o", artefact, "--mode", "static")
     assert compiled.status == 0

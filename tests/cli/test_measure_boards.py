@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from boards import SERVER, Board, running
-from emulation import require_board
+from boards import Board
 
 from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.latency import ticked
@@ -17,15 +16,6 @@ from tvm_probq.latency.measured import MeasuredKernels
 Run = Callable[..., Any]
 CPU, TARGET = "cortex-a76", "arm-a76"
 VARIANT = "w8a8 static"
-
-
-@pytest.fixture(scope="module")
-def cortex_a76(board_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    """An emulated board."""
-    require_board()
-    folder = tmp_path_factory.mktemp(CPU)
-    with running(folder, command=[board_python, SERVER], cpu=CPU) as board:
-        yield board
 
 
 def test_kernels_are_timed_on_the_board(

@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tvm_probq.cli.planning_subject import Subject
 from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import Plan
 from tvm_probq.planning import cluster
 from tvm_probq.planning.options import Option
 from tvm_probq.planning.study import Study
+from tvm_probq.planning.subject import Subject
 
 Run = Callable[..., Any]
 TARGET = ("--target", "x86-64")
@@ -158,6 +158,29 @@ def test_the_fewest_bytes_within_a_drop(run: Run, planned: Path, tmp_path: Path)
         shares.append(done.json["predicted"]["share"])
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[-1]
+
+
+def test_float_layers_for_less_noise_than_8_bits(
+    run: Run, planned: Path, tmp_path: Path, digits: Path
+) -> None:
+    path, options = tmp_path / "better.toml", ["--option", "float", "--option", "w4a8"]
+    options += ["--samples", "32", "--cache", str(tmp_path / "cache.json")]
+    done = again(run, planned, path, *options, budget="drop=-1")
+    assert done.status == 0, done.error
+    gained = done.json["measured"]["sqnr_db"] - done.json["uniform"]["sqnr_db"]
+    assert gained > 0.5
+    plan = Plan.load(path)
+    wide = [n for n, layer in plan.layers.items() if layer.mode == "float"]
+    assert 0 < len(wide) < len(done.json["layers"])
+    assert any("adds -" in plan.layer(name).reason for name in wide)
+    compiled = run(
+        "compile", MODEL_PATH, "--calibration", digits / "record.json", *TARGET, "--plan", path,
+        "-o", tmp_path / "better.probq",
+    )  # fmt: skip
+    assert compiled.json["parameter_bytes"] == done.json["measured"]["parameter_bytes"]
+    refused = again(run, planned, path, *options, budget="drop=-100")
+    assert refused.status != 0
+    assert "no choice of options meets the budget" in refused.error
 
 
 def test_other_losses_options_and_layers(run: Run, planned: Path, tmp_path: Path) -> None:

@@ -5,23 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from picture_card import picture_card
 
 from tvm_probq.demo.digits import MODEL_PATH
 from tvm_probq.plan.plan import plan_of
 
-CARD = """\
-task = "classification"
-model = "{model}"
-calibration = "calibration.npz"
-evaluation = "evaluation.npz"
-
-[preprocess]
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
-layout = "NCHW"
-"""
 WIDTHS = {str(bits) for bits in range(2, 9)}
 
 
@@ -32,13 +21,7 @@ def card(onnx_net: Any, tmp_path: Path) -> Path:
     y = net("Relu", net.conv(net("Relu", net.conv("x", 3, 8)), 8, 8))
     net.gemm(net("Flatten", net("GlobalAveragePool", y)), 8, 4)
     model = net.save(tmp_path, net.nodes[-1].output[0])
-    rng = np.random.default_rng(0)
-    for name in ("calibration", "evaluation"):
-        images = rng.integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
-        np.savez(tmp_path / f"{name}.npz", x=images, y=np.zeros(8, np.int64))
-    path = tmp_path / "card.toml"
-    path.write_text(CARD.format(model=model), encoding="utf-8")
-    return path
+    return picture_card(tmp_path, model)
 
 
 def picks(layers: list[dict[str, Any]], shift: str) -> dict[str, dict[str, int]]:

@@ -27,15 +27,6 @@ FLEET = 3
 
 
 @pytest.fixture(scope="module")
-def cortex_a76(board_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    """An emulated board."""
-    require_board()
-    folder = tmp_path_factory.mktemp(CPU)
-    with running(folder, command=[board_python, SERVER], cpu=CPU) as board:
-        yield board
-
-
-@pytest.fixture(scope="module")
 def tracker(
     board_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Address, list[Board]]]:

@@ -19,6 +19,11 @@ def test_shares_and_bytes() -> None:
     assert str(Budget.parse(["size=2121216"])) == "size=2121216"
 
 
+def test_a_drop_below_zero_asks_for_less_noise() -> None:
+    (limit,) = Budget.parse(["drop=-3.0103"]).limits(UNIFORM, 0.25).values()
+    assert limit == pytest.approx(-0.125, rel=1e-4)
+
+
 def test_a_drop_of_three_decibels_doubles_the_noise() -> None:
     (limit,) = Budget.parse(["drop=3.0103"]).limits(UNIFORM, 0.25).values()
     assert limit == pytest.approx(0.25, rel=1e-4)
@@ -27,8 +32,8 @@ def test_a_drop_of_three_decibels_doubles_the_noise() -> None:
 @pytest.mark.parametrize(
     "texts",
     [[], ["size"], ["peak"], ["peak=0"], ["peak=1", "peak=2"],
-     ["size="], ["size=0"], ["size=-1"], ["size=nan"], ["size=inf"], ["drop=x"], ["latency=0"],
-     ["size=0.5", "size=0.6"]],
+     ["size="], ["size=0"], ["size=-1"], ["size=nan"], ["size=inf"], ["drop=x"], ["drop=0"],
+     ["drop=-inf"], ["latency=0"],     ["size=0.5", "size=0.6"]],
 )  # fmt: skip
 def test_mistakes(texts: list[str]) -> None:
     with pytest.raises(PlanError, match="size=0.6"):

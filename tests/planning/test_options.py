@@ -15,6 +15,15 @@ def test_a_scheme_and_a_correction() -> None:
     assert Option.parse("w4a8").layer(LayerPlan(correction="none")).correction == "none"
 
 
+def test_float_and_wider_outputs_may_gain() -> None:
+    option = Option.parse("float")
+    assert option.layer(LayerPlan(correction="none")) == LayerPlan(mode="float", correction="none")
+    assert option.is_float
+    assert option.widens
+    assert not Option.parse("w8a8").widens
+    assert not Option.parse("w4a8").widens
+
+
 def test_the_reference_comes_first_and_once() -> None:
     assert [o.name for o in options_of(["w4a8", "w8a8", "w4a8"])] == ["w8a8", "w4a8"]
 
@@ -28,7 +37,8 @@ def test_static_networks_have_no_correction_to_choose() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "w9a8", "w4", "w4a8s", "w4a8:correction=x", "w4a8:mode=static"]
+    "text",
+    ["", "w9a8", "w4", "w4a8s", "w4a8:correction=x", "w4a8:mode=static", "float:correction=static"],
 )
 def test_mistakes(text: str) -> None:
     with pytest.raises(PlanError):

@@ -55,6 +55,25 @@ def test_a_greedy_choice_has_the_same_budget(found: Prices) -> None:
     assert choose_greedily(found, Budget.parse(["size=4000", "drop=0.5"]), "noise") is None
 
 
+def test_a_wider_option_gains_what_the_network_gains() -> None:
+    networks = {
+        "w8a8": NetworkSizes({"a": 1000, "b": 3000}, 5000, 100),
+        "float": NetworkSizes({"a": 4000, "b": 12000}, 17000, 100),
+    }
+    better = replace(REFERENCE, noise=4e-4, kl=5e-5, added_noise=5e-4, added_kl=1e-5)
+    measured = {"a": {"float": better}, "b": {"float": replace(better, noise=9e-4)}}
+    found = prices(["a", "b"], networks, measured, REFERENCE)
+    assert found.choices["a"]["float"]["noise"] == pytest.approx(-6e-4)
+    assert found.choices["a"]["float"]["kl"] == pytest.approx(-5e-5)
+    budget = Budget.parse(["drop=-3"])
+    for allocation in (choose(found, budget, "noise"), choose_greedily(found, budget, "noise")):
+        assert allocation is not None
+        assert allocation.chosen == {"a": "float", "b": "w8a8"}
+    assert choose(found, Budget.parse(["size=8000"]), "noise").chosen["a"] == "float"
+    with pytest.raises(PlanError, match="noise is at least -0.0007"):
+        choose(found, Budget.parse(["drop=-6"]), "noise")
+
+
 def test_the_fewest_bytes_within_a_drop(found: Prices) -> None:
     assert choose(found, Budget.parse(["drop=0.5"]), "noise").chosen["b"] == "w8a8"
     assert choose(found, Budget.parse(["drop=0.5"]), "noise").chosen["a"] == "w4a8"

@@ -11,7 +11,7 @@ from tvm_probq.build.compile import compile_model
 from tvm_probq.errors import PlanError
 from tvm_probq.latency.roofline import Roofline
 from tvm_probq.planning.options import Option
-from tvm_probq.planning.sizes import NetworkSizes, option_costs, plan_costs
+from tvm_probq.planning.sizes import NetworkSizes, Pricing
 from tvm_probq.planning.study import Study
 from tvm_probq.planning.table import SensitivityTable
 from tvm_probq.target.profile import load_profile
@@ -23,8 +23,8 @@ KEY = {"model": "a"}
 
 
 def sizes(study: Study, option: str) -> NetworkSizes:
-    rest = (study.record, TARGET, None, ROOFLINE)
-    return option_costs(study.model, study.plan, *rest, study.layers, Option.parse(option))
+    pricing = Pricing(study.model, study.record, TARGET, None, ROOFLINE)
+    return pricing.of_option(study.plan, study.layers, Option.parse(option))
 
 
 def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
@@ -44,18 +44,32 @@ def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
 def test_predictions_of_their_own_kernels_are_of_their_layers(study: Study) -> None:
     """On a GPU: the tables of a correction are its layer's, as on a CPU."""
     target, option = load_profile("cuda-sm80").target(), "w8a8:correction=static"
-    rest = (study.model, study.plan, study.record, target, None, None, study.layers)
-    predicted, static = (option_costs(*rest, Option.parse(name)) for name in ("w8a8", option))
+    pricing = Pricing(study.model, study.record, target)
+    predicted, static = (
+        pricing.of_option(study.plan, study.layers, Option.parse(name)) for name in ("w8a8", option)
+    )
     for layer in study.layers:
         assert static.layers[layer] < predicted.layers[layer]
     rests = {n.parameters - sum(n.layers.values()) for n in (predicted, static)}
     assert len(rests) == 1
 
 
+def test_a_float_layer_takes_its_weights_and_the_changes_of_format(study: Study) -> None:
+    """Weights of four bytes, and time that no bound below that of 8 bits is claimed for."""
+    pricing = Pricing(study.model, study.record, TARGET, None, ROOFLINE)
+    wide = sizes(study, "w8a8")
+    found = pricing.of_option(study.plan, ["block1", "logits"], Option.parse("float"))
+    for layer, weights in {"block1": 9 * 16 * 16, "logits": 32 * 10}.items():
+        assert found.layers[layer] > max(4 * weights, wide.layers[layer])
+        assert found.layers_us[layer] >= wide.layers_us[layer]
+        parameters, _, _ = pricing.of_plan(study.plan.override([layer], mode="float"))
+        assert found.layers[layer] - wide.layers[layer] == parameters - wide.parameters
+
+
 @pytest.mark.slow
 def test_they_are_those_of_what_is_compiled(study: Study) -> None:
     plan = study.plan.override(["block1", "logits"], weight_bits=4)
-    parameters, peak, latency = plan_costs(study.model, plan, study.record, TARGET, None, None)
+    parameters, peak, latency = Pricing(study.model, study.record, TARGET).of_plan(plan)
     assert latency.total == 0.0
     compiled = compile_model(study.model, plan, study.record, PROFILE)
     assert (parameters, peak.total) == (compiled.parameter_bytes, compiled.peak_activation_bytes)

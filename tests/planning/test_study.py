@@ -51,6 +51,13 @@ def test_only_what_differs_is_computed(study: Study, monkeypatch: pytest.MonkeyP
     assert "relax.nn.conv2d" not in seen
 
 
+def test_a_float_layer_is_without_its_own_errors(study: Study) -> None:
+    found = [study.alone(layer, Option.parse("float")) for layer in study.layers]
+    assert all(alone.added_noise > 0.0 for alone in found)
+    assert min(alone.noise for alone in found) < 0.8 * study.reference().noise
+    assert study.of_plan(study.plan.override(study.layers, mode="float")).noise < 1e-10
+
+
 def test_fewer_bits_lose_more(study: Study) -> None:
     reference = study.reference()
     assert reference.added_noise == 0.0

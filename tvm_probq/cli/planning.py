@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from tvm_probq.cli import options, planning_result, planning_subject, plans
-from tvm_probq.cli.planning_result import Chosen
 from tvm_probq.cli.progress import progress, say
 from tvm_probq.errors import PlanError, UsageError
 from tvm_probq.files import check_writable, write_file
 from tvm_probq.plan.plan import MODES, LayerPlan, Plan
 from tvm_probq.target import profile as profiles
 
-if TYPE_CHECKING:
-    from tvm_probq.cli.planning_subject import Subject
-    from tvm_probq.planning.budget import Budget
-    from tvm_probq.planning.options import Option
-    from tvm_probq.planning.planner import Prices
-    from tvm_probq.planning.sizes import NetworkSizes
-    from tvm_probq.planning.study import Sensitivity
-    from tvm_probq.planning.table import SensitivityTable
-
 HELP = "pick the bits of every layer under a budget of size, latency or accuracy, to a plan"
 WHAT = "the plan"
 SAMPLES = 32
 LOSSES = ("noise", "kl")
 LEAST = {"size": "parameter_bytes", "latency": "latency_us"}
-SAME = 0.03  # share of a layer's estimated time that counts as none
-# A plan that takes more than its options alone promise is made again, this often.
-RETRIES = 4
+
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,9 +101,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what is not measured yet, choose, check and write."""
     from tvm_probq.latency.estimator import estimator_of
     from tvm_probq.planning.budget import Budget
-    from tvm_probq.planning.options import REFERENCE, default_options, options_of
-    from tvm_probq.planning.peak import check_peak, within_peak
-    from tvm_probq.planning.planner import prices, slower_layers
+    from tvm_probq.planning.options import default_options, options_of
+    from tvm_probq.planning.planner import slower_layers
+    from tvm_probq.planning.search import ALWAYS, IF_NEEDED, NEVER, SAME, Wish, find_plan
     from tvm_probq.planning.table import SensitivityTable
 
     cache = args.cache or args.output.with_suffix(".sensitivity.json")
@@ -135,34 +124,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
     subject = planning_subject.load(args, profile, estimator)
     table = SensitivityTable.load(cache, subject.key)
-    networks = _sized(args, subject, offered, table, cache)
-    allowed = within_peak(budget.peak, networks)
-    if not allowed:
-        check_peak(budget.peak, subject.reference_peak())
-    _measure(args, subject, offered, table, cache)
-    uniform = networks[REFERENCE]
-    found = prices(subject.study.layers, networks, table.measured, _reference(table))
-    if args.loss == "kl" and found.reference.kl is None:
-        raise UsageError(
-            "--loss kl is given, but the outputs are no class scores",
-            where=subject.model.source, fix="leave it out",
-        )  # fmt: skip
-    found, chosen = _planned(args, subject, found, allowed, budget)
-    check_peak(budget.peak, chosen.peak)
+    slower = ALWAYS if args.allow_slower else NEVER if args.never_slower else IF_NEEDED
+    found = find_plan(
+        subject, Wish(budget, offered, args.loss, slower), table, cache,
+        jobs=args.jobs, scheduler=args.dask, watch=Progress(args.quiet),
+    )  # fmt: skip
     say("measuring the plan", quiet=args.quiet)
     result = {
         "plan": str(args.output), "model": subject.model.source, "target": profile.name,
         "mode": args.mode, "budget": str(budget), "samples": subject.key["samples"],
-        **planning_result.figures(args.loss, found, chosen, subject.study.of_plan(chosen.plan)),
+        **planning_result.figures(args.loss, found, subject.study.of_plan(found.plan)),
         "latency": None if estimator is None else {
-            "source": estimator.source, "uniform_us": uniform.us,
-            "planned_us": chosen.latency.total, "interval_us": chosen.latency.interval,
-            "slower_layers": slower_layers(found, chosen.best, SAME),
+            "source": estimator.source, "uniform_us": found.reference.us,
+            "planned_us": found.latency.total, "interval_us": found.latency.interval,
+            "slower_layers": slower_layers(found.prices, found.best, SAME),
         },
-        "peak_activation_bytes": {"uniform": uniform.peak, "measured": chosen.peak.total},
+        "peak_activation_bytes": {
+            "uniform": found.reference.peak, "measured": found.peak.total,
+        },
         "cache": str(cache), "plot": str(args.plot) if args.plot else None,
     }  # fmt: skip
-    text = planning_result.header(result) + chosen.plan.to_toml()
+    text = planning_result.header(result) + found.plan.to_toml()
     write_file(args.output, text.encode(), what=WHAT, kind=PlanError)
     if args.plot:
         write_file(
@@ -176,6 +158,21 @@ def show(result: dict[str, Any]) -> str:
     return planning_result.show(result)
 
 
+class Progress:
+    """Bars and lines on stderr, for `tvm_probq.planning.search.find_plan`."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def steps(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Show a bar while `items` are taken."""
+        yield from progress(items, total, what, quiet=self.quiet or not total, unit="option")
+
+    def say(self, text: str) -> None:
+        """Tell what is being done."""
+        say(text, quiet=self.quiet)
+
+
 def _check_workers(args: argparse.Namespace) -> None:
     from tvm_probq.planning.cluster import check_installed
 
@@ -186,86 +183,3 @@ def _check_workers(args: argparse.Namespace) -> None:
             "--jobs and --dask are both given", fix="leave one out: the workers are processes"
         )
     check_installed()
-
-
-def _sized(
-    args: argparse.Namespace,
-    subject: Subject,
-    offered: list[Option],
-    table: SensitivityTable,
-    cache: Path,
-) -> dict[str, NetworkSizes]:
-    """Bytes by option, from the table where it has them."""
-    known = table.sizes.setdefault(subject.target_key, {})
-    missing = [option for option in offered if option.name not in known]
-    quiet = args.quiet or not missing
-    for option in progress(missing, len(missing), "sizing", quiet=quiet, unit="option"):
-        known[option.name] = subject.sizes(option)
-        table.save(cache)
-    return {option.name: known[option.name] for option in offered}
-
-
-def _measure(
-    args: argparse.Namespace,
-    subject: Subject,
-    offered: list[Option],
-    table: SensitivityTable,
-    cache: Path,
-) -> None:
-    """Measure what the table lacks."""
-    from tvm_probq.planning.measure import measure
-    from tvm_probq.planning.options import REFERENCE
-
-    names = [option.name for option in offered if option.name != REFERENCE]
-    tasks = table.missing(subject.study.layers, names)
-    if table.measured and tasks:
-        say(f"continuing {cache}, {len(tasks)} left to measure", quiet=args.quiet)
-    work = measure(subject.study, table, tasks, cache, args.jobs, args.dask)
-    for _ in progress(work, len(tasks), "measuring", quiet=args.quiet or not tasks, unit="option"):
-        pass
-
-
-def _reference(table: SensitivityTable) -> Sensitivity:
-    if table.reference is None:
-        raise PlanError("the reference was not measured", fix="report it")
-    return table.reference
-
-
-def _planned(
-    args: argparse.Namespace, subject: Subject, found: Prices, allowed: list[str], budget: Budget
-) -> tuple[Prices, Chosen]:
-    """All prices, and the plan of the options `allowed`: without slower layers if that can be."""
-    from tvm_probq.planning.peak import restricted
-    from tvm_probq.planning.planner import with_measured_times
-
-    if subject.estimator is None or not subject.estimator.measured:
-        return found, _chosen(args.loss, subject, restricted(found, allowed), budget)
-    everything = with_measured_times(found, SAME, slower=True)
-    if not args.allow_slower:
-        without = with_measured_times(found, SAME)
-        try:
-            return everything, _chosen(args.loss, subject, restricted(without, allowed), budget)
-        except PlanError:
-            if args.never_slower or without == everything:
-                raise
-        say("no plan is within the budget unless some layers take longer", quiet=args.quiet)
-    return everything, _chosen(args.loss, subject, restricted(everything, allowed), budget)
-
-
-def _chosen(loss: str, subject: Subject, found: Prices, budget: Budget) -> Chosen:
-    """A plan that really takes no more parameter bytes than the budget."""
-    from tvm_probq.planning.planner import choose, choose_greedily, plan_of_allocation
-
-    limit, margin = budget.size_bytes(found.uniform.parameter_bytes), 0
-    for _ in range(RETRIES):
-        allocation = choose(found, budget, loss, margin)
-        plan = plan_of_allocation(subject.study.plan, found, allocation, loss)
-        size, peak, latency = subject.costs_of(plan)
-        if limit is None or size <= limit:
-            greedy = choose_greedily(found, budget, loss, margin)
-            return Chosen(allocation, greedy, plan, size, peak, latency)
-        margin += math.ceil(size - limit)
-    raise PlanError(
-        f"no plan within {limit:.0f} bytes was found", where="--budget",
-        why="together the layers take more than each alone", fix="allow less, so that more is left",
-    )  # fmt: skip

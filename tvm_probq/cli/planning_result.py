@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tvm_probq.build.memory import Peak
-    from tvm_probq.latency.network import NetworkLatency
-    from tvm_probq.plan.plan import Plan
     from tvm_probq.planning.allocate import Allocation
-    from tvm_probq.planning.planner import Prices
+    from tvm_probq.planning.search import Found
     from tvm_probq.planning.study import Sensitivity
 
 POINTS = 9
-
-
-class Chosen(NamedTuple):
-    """The optimum, what a greedy choice finds, if anything, and the plan of the optimum."""
-
-    best: Allocation
-    greedy: Allocation | None
-    plan: Plan
-    parameter_bytes: int
-    peak: Peak
-    latency: NetworkLatency
+SUREST = 0.01  # of the reference's noise: sums of what float layers gain tell no less
 
 
 def show(result: dict[str, Any]) -> str:
@@ -55,11 +42,14 @@ def show(result: dict[str, Any]) -> str:
     )
 
 
-def figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dict[str, Any]:
+def figures(loss: str, chosen: Found, real: Sensitivity) -> dict[str, Any]:
     """What is predicted of an allocation, and what is measured of its plan."""
     from tvm_probq.planning.allocate import pareto_front
     from tvm_probq.planning.budget import BYTES, KL, NOISE, US
     from tvm_probq.planning.distance import decibels
+
+    found = chosen.prices
+    floor = SUREST * found.reference.noise
 
     def figures(one: Allocation) -> dict[str, Any]:
         bytes_ = found.size_bytes(one)
@@ -67,7 +57,7 @@ def figures(loss: str, found: Prices, chosen: Chosen, real: Sensitivity) -> dict
             "parameter_bytes": bytes_,
             "share": bytes_ / found.uniform.parameter_bytes,
             "us": found.us(one),
-            "sqnr_db": decibels(found.reference.noise + one.totals[NOISE]),
+            "sqnr_db": decibels(max(found.reference.noise + one.totals[NOISE], floor)),
             "added_noise": one.totals[NOISE],
             "added_kl": one.totals.get(KL),
         }

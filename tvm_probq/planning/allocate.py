@@ -44,7 +44,7 @@ def allocate(choices: Choices, minimize: str, limits: Mapping[str, float]) -> Al
     Parameters
     ----------
     choices : mapping
-        Costs by layer and option; all options have the same costs, at least 0.
+        Costs by layer and option; all options have the same costs. One that is below 0 is a gain.
     minimize : str
         Name of a cost.
     limits : mapping
@@ -67,10 +67,10 @@ def allocate(choices: Choices, minimize: str, limits: Mapping[str, float]) -> Al
     one_each[[layers.index(layer) for layer, _ in pairs], np.arange(len(pairs))] = 1
     constraints = [LinearConstraint(one_each, 1, 1)]
     for name, limit in limits.items():
-        unit = SCALE / (of[name].max() or 1.0)
+        unit = SCALE / (np.abs(of[name]).max() or 1.0)
         slack = LIMIT_TOLERANCE * abs(limit)
         constraints.append(LinearConstraint(of[name][None] * unit, ub=(limit + slack) * unit))
-    largest = of[minimize].max() or 1.0
+    largest = np.abs(of[minimize]).max() or 1.0
     result = milp(
         of[minimize] * (SCALE / largest), constraints=constraints, bounds=Bounds(0, 1),
         integrality=np.ones(len(pairs)), options={"mip_rel_gap": 0.0},

@@ -15,7 +15,8 @@ BYTES, US, NOISE, KL = "parameter_bytes", "latency_us", "noise", "kl"
 TOLERANCE = 1e-9  # a share of 1 must not fail by the order in which floats are added
 FIX = (
     "write size=0.6 or latency=0.9 (of uniform w8a8), size=150000 (bytes), latency=350 "
-    "(microseconds), drop=0.5 (dB) or peak=65536 (bytes of activations)"
+    "(microseconds), drop=0.5 (dB, below 0 for better than w8a8) or peak=65536 (bytes of "
+    "activations)"
 )
 
 
@@ -48,7 +49,7 @@ class Budget:
     latency : float or None
         Microseconds, or up to 1 their share of those of w8a8.
     drop : float or None
-        In dB.
+        In dB; below 0 the outputs have to be better than with w8a8, which takes wider options.
     least : str
         What is made least within a drop alone: the bytes or the latency.
     peak : float or None
@@ -68,7 +69,8 @@ class Budget:
         Raises
         ------
         PlanError
-            For an unknown kind, no positive number, or one given twice.
+            For an unknown kind, a number that is not positive (but for a drop), or a kind given
+            twice.
         """
         found: dict[str, float] = {}
         for text in texts:
@@ -77,7 +79,8 @@ class Budget:
                 value = float(number)
             except ValueError:
                 value = math.nan
-            if kind not in KINDS or not 0 < value < math.inf:
+            least_value = -math.inf if kind == DROP else 0
+            if kind not in KINDS or not least_value < value < math.inf or not value:
                 raise PlanError(f"{text!r} is no budget", where="--budget", fix=FIX)
             if kind in found:
                 raise PlanError(f"two budgets of {kind} are given", where="--budget", fix=FIX)

@@ -61,7 +61,7 @@ def _steps(
             relief = before - _excess({n: sums[n] + change[n] for n in sums}, limits)
             if relief > SMALLEST:
                 yield change[minimize] / relief, layer, option
-            elif not before and not relief and change[minimize] < -SMALLEST * sums[minimize]:
+            elif not before and not relief and change[minimize] < -SMALLEST * abs(sums[minimize]):
                 yield change[minimize], layer, option
 
 

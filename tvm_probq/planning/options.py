@@ -8,6 +8,8 @@ from tvm_probq.errors import PlanError
 from tvm_probq.plan.plan import CORRECTIONS, LayerPlan, Plan, scheme_fields
 
 REFERENCE = "w8a8"
+REFERENCE_BITS = 8
+FLOAT = "float"
 # Kernels store weights in 8, 6, 4 or 2 bits: other widths cost what the next of these does, and 2
 # bits cost more accuracy than they save bytes.
 SCHEMES = ("w8a8", "w6a8", "w4a8")
@@ -23,13 +25,23 @@ class Option:
     Attributes
     ----------
     name : str
-        A scheme such as ``w4a8``, or with a correction ``w4a8:correction=static``.
+        A scheme such as ``w4a8``, with a correction ``w4a8:correction=static``, or ``float``.
     changes : Mapping
         The fields of a `LayerPlan` that it sets.
     """
 
     name: str
     changes: Mapping[str, Any]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the layer is computed in float."""
+        return self.name == FLOAT
+
+    @property
+    def widens(self) -> bool:
+        """Whether outputs may come nearer to the float network's than with the reference."""
+        return self.is_float or self.changes["activation_bits"] > REFERENCE_BITS
 
     @classmethod
     def parse(cls, text: str) -> "Option":
@@ -40,6 +52,8 @@ class Option:
         PlanError
             When it names no scheme or no correction.
         """
+        if text == FLOAT:
+            return cls(FLOAT, {"mode": FLOAT})
         scheme, colon, correction = text.partition(CORRECTION)
         fields = scheme_fields(scheme)
         if "mode" in fields:

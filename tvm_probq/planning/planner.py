@@ -52,7 +52,8 @@ def prices(
 ) -> Prices:
     """Join sizes, times and sensitivities by layer and option.
 
-    The reference's option loses nothing. An option that ruins the outputs is none.
+    The reference's option loses nothing. An option that ruins the outputs is none; one that is
+    wider than the reference's may lose less than nothing.
 
     Parameters
     ----------
@@ -72,12 +73,25 @@ def prices(
         for option, network in networks.items():
             if option != REFERENCE and measured[layer][option].added_noise < RUINED:
                 found = measured[layer][option]
+                found = _against_float(Option.parse(option), found, reference)
                 choices[layer][option] = _costs(layer, network, found, reference)
     uniform = networks[REFERENCE]
     other_bytes = uniform.parameters - sum(uniform.layers[layer] for layer in names)
     other_us = uniform.us - sum(uniform.layers_us.get(layer, 0.0) for layer in names)
     whole = Uniform(uniform.parameters, other_bytes, uniform.us, max(0.0, other_us))
     return Prices(choices, whole, reference)
+
+
+def _against_float(option: Option, found: Sensitivity, reference: Sensitivity) -> Sensitivity:
+    """A sensitivity whose added losses are below 0 where an option takes errors away.
+
+    A narrower option adds an error of its own, so the difference from the reference is what it
+    loses. A wider one takes an error away; there the loss against float tells by how much.
+    """
+    if not option.widens:
+        return found
+    kl = None if found.kl is None or reference.kl is None else found.kl - reference.kl
+    return replace(found, added_noise=found.noise - reference.noise, added_kl=kl)
 
 
 def _with_time_beside(

@@ -11,6 +11,7 @@ from tvm_probq.ir.value_numbers import ValueNumbers
 from tvm_probq.simulator.interpreter import Simulator
 
 # Kept are codes, and what is no larger than this: ranges, sums, corrections.
+CODES = ("uint8", "int16")
 SMALL_BYTES = 1 << 16
 
 
@@ -58,4 +59,4 @@ def _known(numbers: Mapping[Any, int], values: Mapping[int, Any]) -> dict[Any, A
 
 
 def _is_worth_keeping(ty: Any) -> bool:
-    return str(getattr(ty, "dtype", "")) in ("uint8", "int16") or tensor_bytes(ty) <= SMALL_BYTES
+    return str(getattr(ty, "dtype", "")) in CODES or tensor_bytes(ty) <= SMALL_BYTES

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import tvm
 from tvm.ir import IRModule
 
 from tvm_probq.build.layer_reports import layer_constants
@@ -16,7 +17,7 @@ from tvm_probq.latency.network import NetworkLatency, network_latency
 from tvm_probq.latency.ticked import lowered_calls
 from tvm_probq.passes.lower_layers import Tiles
 from tvm_probq.plan.plan import Plan
-from tvm_probq.planning.options import Option
+from tvm_probq.planning.options import FLOAT, REFERENCE, Option
 
 BY_LAYER = ("layers", "layers_us")
 DIGITS = 6
@@ -26,7 +27,8 @@ DIGITS = 6
 class NetworkSizes:
     """Bytes and time of a network, all of whose layers have one option.
 
-    What is of no layer, and what layers have beside, is the same with every option.
+    What is of no layer, and what layers have beside, is the same with every option. Of the option
+    ``float`` they are what a layer has that alone is float (`Pricing`).
 
     Attributes
     ----------
@@ -72,56 +74,77 @@ class NetworkSizes:
         return found
 
 
-def plan_costs(
-    model: Model,
-    plan: Plan,
-    record: CalibrationRecord,
-    target: Any,
-    tiles: Tiles | None,
-    estimator: Estimator | None,
-) -> tuple[int, Peak, NetworkLatency]:
-    """Parameter bytes of a network with any plan, its peak of activations, its time."""
-    mod = lowered_calls(model, plan, record, target, tiles)
-    return (
-        parameter_bytes(mod),
-        peak_of(mod),
-        _latency(model, mod, target, estimator, interval=True),
-    )
+@dataclass(frozen=True)
+class Pricing:
+    """What networks of a model cost on a target.
 
+    Attributes
+    ----------
+    model : Model
+        Of batch 1.
+    record : CalibrationRecord
+        Of the model.
+    target : tvm.target.Target
+        Whose kernels decide the bytes.
+    tiles : Tiles or None
+        Loop sizes of these kernels.
+    estimator : Estimator or None
+        Knows how long they take, where anything is known.
+    """
 
-def option_costs(
-    model: Model,
-    plan: Plan,
-    record: CalibrationRecord,
-    target: Any,
-    tiles: Tiles | None,
-    estimator: Estimator | None,
-    names: Sequence[str],
-    option: Option,
-) -> NetworkSizes:
-    """Bytes and time with an option for all layers of `names` at once."""
-    mod = lowered_calls(model, plan.override(names, **option.changes), record, target, tiles)
-    found = layer_constants(mod)
-    layers = {name: found[name] for name in names if name in found}
-    latency = _latency(model, mod, target, estimator)
-    us = {name: _digits(latency.layers[name]) for name in names if name in latency.layers}
-    sizes = (layers, parameter_bytes(mod), peak_of(mod).total)
-    return NetworkSizes(*sizes, us, _digits(latency.total))
+    model: Model
+    record: CalibrationRecord
+    target: tvm.target.Target
+    tiles: Tiles | None = None
+    estimator: Estimator | None = None
 
+    def of_plan(self, plan: Plan) -> tuple[int, Peak, NetworkLatency]:
+        """Parameter bytes with any plan, the peak of activations, the estimated time."""
+        mod = self._lowered(plan)
+        return parameter_bytes(mod), peak_of(mod), self._latency(mod, interval=True)
 
-def _latency(
-    model: Model,
-    mod: IRModule,
-    target: Any,
-    estimator: Estimator | None,
-    *,
-    interval: bool = False,
-) -> NetworkLatency:
-    if estimator is None:
-        return NetworkLatency({}, 0.0)
-    marked = marked_tensors(model.mod).items()
-    macs = {name: float(m.layer.geometry.macs) for name, m in marked if m.layer is not None}
-    return network_latency(mod, target, estimator, macs, interval=interval)
+    def of_option(self, plan: Plan, names: Sequence[str], option: Option) -> NetworkSizes:
+        """Bytes and time with an option for all layers of `names`, beside `plan` for others."""
+        if option.is_float:
+            return self._of_float(plan, names)
+        mod = self._lowered(plan.override(names, **option.changes))
+        found = layer_constants(mod)
+        layers = {name: found[name] for name in names if name in found}
+        latency = self._latency(mod)
+        us = {name: _digits(latency.layers[name]) for name in names if name in latency.layers}
+        sizes = (layers, parameter_bytes(mod), peak_of(mod).total)
+        return NetworkSizes(*sizes, us, _digits(latency.total))
+
+    def _of_float(self, plan: Plan, names: Sequence[str]) -> NetworkSizes:
+        """The same of layers that are float, each of them alone among layers of the reference.
+
+        To a layer counts all that the network has more: its kernel, and the changes of format
+        around. Where nothing was measured the bounds say little of float kernels; those then count
+        as no faster than the reference's.
+        """
+        whole = self.of_option(plan, names, Option.parse(REFERENCE))
+        layers, us, peaks = {}, {}, [whole.peak]
+        for name in names:
+            mod = self._lowered(plan.override([name], mode=FLOAT))
+            layers[name] = whole.layers[name] + parameter_bytes(mod) - whole.parameters
+            peaks.append(peak_of(mod).total)
+            if self.estimator is not None:
+                more = self._latency(mod).total - whole.us
+                known = self.estimator.measured or more > 0
+                us[name] = _digits(max(0.0, whole.layers_us[name] + (more if known else 0.0)))
+        parameters = whole.parameters + sum(layers.values()) - sum(whole.layers.values())
+        total = whole.us + sum(us.values()) - sum(whole.layers_us.values())
+        return NetworkSizes(layers, parameters, max(peaks), us, _digits(max(0.0, total)))
+
+    def _lowered(self, plan: Plan) -> IRModule:
+        return lowered_calls(self.model, plan, self.record, self.target, self.tiles)
+
+    def _latency(self, mod: IRModule, *, interval: bool = False) -> NetworkLatency:
+        if self.estimator is None:
+            return NetworkLatency({}, 0.0)
+        marked = marked_tensors(self.model.mod).items()
+        macs = {name: float(m.layer.geometry.macs) for name, m in marked if m.layer is not None}
+        return network_latency(mod, self.target, self.estimator, macs, interval=interval)
 
 
 def _digits(us: float) -> float:

@@ -98,6 +98,8 @@ class Study:
 
     def _sampled_for(self, option: Option) -> Plan:
         """The reference with its sums over as many positions as a layer with `option` wants."""
+        if option.is_float:
+            return self.plan
         changes = {k: v for k, v in option.changes.items() if k != "activation_bits"}
         layers = {name: self.plan.layer(name) for name in self.layers}
         return Plan(replace(self.plan.default, **changes), {**self.plan.layers, **layers})

@@ -29,9 +29,12 @@ FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-str
 _ENTRY = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
 
 
-@cache
+# Removed with the process.
+_FOLDER = tempfile.TemporaryDirectory(prefix="emulated-gpu-")
+
+
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="emulated-gpu-"))
+    return Path(_FOLDER.name)
 
 
 def _build(output: Path, *arguments: str) -> Path:
