@@ -221,6 +221,8 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         "uint8",
     ),
     "rescale": ([IMAGE, QP, QP], ops.rescale, (2, 4, 4, 8), "uint8"),
+    "pack_codes": ([IMAGE], ops.pack_codes, (2, 4, 4, 4), "uint8"),
+    "unpack_codes": ([IMAGE], ops.unpack_codes, (2, 4, 4, 16), "uint8"),
     "merge_ranges": (
         [QP, ((2, 3, 8), "float32")],
         lambda a, b: ops.merge_ranges([a, b], qmax=255),
