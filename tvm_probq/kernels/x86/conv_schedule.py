@@ -206,11 +206,11 @@ def _inner_unpacking(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, con
     outer: tuple[Any, ...]
     if spec.weight_group:
         conv = _start_runs(sch, conv)
-        g, o, kh, h, w, lane, ks, ki = sch.get_loops(conv)[-8:]
-        outer = (g, h, kh)
+        g, o, run, h, w, lane, ks, ki = sch.get_loops(conv)[-8:]
+        outer = [g, run, h]
     else:
         g, o, h, w, lane, kh, kw, ks, ki = sch.get_loops(conv)[-9:]
-        outer = (g, h, kh, kw)
+        outer = [g, h, kh, kw]
     ks, register = sch.split(ks, [None, GROUPS[spec.weight_bits]])
     sch.reorder(*outer, ks, o, register, w, lane, ki)
     for loop in (o, register, w):

@@ -66,8 +66,8 @@ def unpacks_on_the_way(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> bool:
 
 def adds_runs(spec: LayerSpec) -> bool:
     """Whether whole runs of equal length can be summed up, and their sums multiplied."""
-    plain = spec.flat or (spec.pointwise and spec.groups == 1)
-    return plain and spec.weight_group > 0 and spec.group_inputs % spec.weight_group == 0
+    plain = spec.pointwise and spec.groups == 1 and spec.weight_group > 0
+    return plain and spec.group_inputs % spec.weight_group == 0
 
 
 @dataclass(frozen=True)
