@@ -26,7 +26,7 @@ from tvm_probq.surrogate.wide_codes import is_wide
 
 KEPT_PARAMETERS = "from the file"
 # Kernels of their own where a layer's kernel does not compute its predictions itself.
-PREDICTIONS = ("sums", "patch_sums", "correction", "surrogate")
+PREDICTIONS = ("sums", "patch_sums", "correction", "surrogate", "predict")
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
 
 
