@@ -4,8 +4,8 @@
     python benchmarks/cuda.py --target cuda-sm90 resnet50 mobilenet_v2 --torch --layers
 
 Models are cards, ONNX files, or the names of `benchmarks/networks.py`, whose weights are random.
-`--layers` times each layer's kernel alone, beside the peak of `mma.sync` that is measured before
-and after; with `--torch` also beside `torch._int_mm`, where the layer is a product of matrices.
+The peak of `mma.sync` is measured before and after. `--layers` times each layer's kernel alone;
+with `--torch` also beside `torch._int_mm`, where the layer is a product of matrices.
 Without a device it says what is missing, and exits with status 1.
 """
 
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ import numpy as np
 import onnx
 import tvm
 from gpu import tables, torch_peers
-from gpu.layers import LayerClock
+from gpu.layers import layer_times
+from gpu.meter import Meter
 from latency import markdown
 from tvm import relax
 
@@ -42,11 +43,12 @@ from tvm_probq.plan.plan import plan_of
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.target.cuda import device_fix, device_problem
 from tvm_probq.target.profile import TargetProfile, load_profile
+from tvm_probq.tuning.batch.measure import Problem
 from tvm_probq.tuning.database import Database, read_database, shipped_database
 from tvm_probq.tuning.tasks import tasks_of
 
 MODES = ("static", "predicted")
-HEADERS = ("model", "batch", "contestant", "ms", "times static")
+HEADERS = ("model", "batch", "contestant", "ms", "times static", "of the int8 peak")
 CALIBRATION, WARM_UP, ROUNDS = 16, 10, 100
 SIDE = 224  # of the images of networks with random weights
 Call = Callable[[], object]
@@ -60,55 +62,82 @@ def main() -> int:
         print(f"nothing was measured: {problem}. What to do: {device_fix(problem)}")
         return 1
     print(f"{tvm.cuda(0).device_name}, {args.target}\n")
-    results: dict[str, Any] = {"device": str(tvm.cuda(0).device_name), "target": args.target}
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            found = [measure(m, args, Path(folder)) for m in args.models]
-    except ProbqError as error:
+        results = measure_all(args)
+    except (ProbqError, Problem) as error:
         print(f"error: {error}")
         return 1
-    results["networks"] = [row for rows, _ in found for row in rows]
-    results["layers"] = [table for _, tables in found for table in tables]
-    print(markdown(HEADERS, results["networks"]))
-    for table in results["layers"]:
-        show_layers(table)
+    show(results)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return 0
 
 
-def measure(
-    name: str, args: argparse.Namespace, folder: Path
-) -> tuple[list[list[str]], list[dict[str, Any]]]:
-    """Rows of one model: each mode is compared with the simulator, then all are timed in turn.
-
-    With ``--layers`` a table for each batch besides.
-    """
-    path, samples = _subject(name, folder)
+def measure_all(args: argparse.Namespace) -> dict[str, Any]:
+    """All models between two measurements of the peak."""
     profile = load_profile(args.target)
-    tiles = tuned_tiles(args)
-    rows: list[list[str]] = []
-    tables: list[dict[str, Any]] = []
-    record: CalibrationRecord | None = None
+    meter = Meter(profile.target())
+    before = meter.peak()
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = [_subject(name, Path(folder)) for name in args.models]
+        found = [
+            result
+            for name, (path, samples) in zip(args.models, subjects, strict=True)
+            for result in measure(name, path, samples, args, meter)
+        ]
+    after = meter.peak()
+    return {
+        "device": str(tvm.cuda(0).device_name), "target": args.target,
+        "peak_tmacs": None if before is None or after is None else (before + after) / 2,
+        "networks": found,
+    }  # fmt: skip
+
+
+def measure(
+    name: str, path: Path, samples: Any, args: argparse.Namespace, meter: Meter
+) -> Iterator[dict[str, Any]]:
+    """Each batch of one model: all modes equal the simulator, then all are timed in turn."""
+    profile, tiles = load_profile(args.target), tuned_tiles(args)
+    single = load_model(path, batch=1)
+    record = collect(single.mod, (s[None] for s in samples), CalibrationRecord(single.sha256, name))
     for batch in args.batches:
         model = load_model(path, batch=batch)
-        if record is None:
-            single = load_model(path, batch=1)
-            record = collect(
-                single.mod, (s[None] for s in samples), CalibrationRecord(single.sha256, name)
-            )
         x = np.ascontiguousarray(np.resize(samples, (batch, *samples.shape[1:])))
         calls = {mode: _call(model, mode, record, profile, tiles, x) for mode in MODES}
         if args.torch:
             calls |= torch_peers.network(name, batch, SIDE, WARM_UP)
-        times = in_turn(calls)
-        for contestant, ms in times.items():
-            ratio = f"{ms / times['static']:.3f}"
-            rows.append([name, str(batch), contestant, f"{ms:.3f}", ratio])
+        found = {"model": name, "batch": batch, "macs": model.macs, "ms": in_turn(calls)}
         if args.layers:
-            found = layers_of(model, record, profile, tiles, torch=args.torch)
-            tables.append({"model": name, "batch": batch, **found})
-    return rows, tables
+            integer = quantized(model, plan_of("w8a8", "predicted"), record)
+            peer = torch_peers.int8_products() if args.torch else None
+            tasks = tasks_of(layer_specs(integer))
+            found["layers"] = layer_times(tasks, profile.target(), tiles, meter, peer)
+        yield found
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the networks, then their layers; in `results`, layers become rows of their tables."""
+    peak, rows = results["peak_tmacs"], []
+    if peak is not None:
+        print(f"peak of mma.sync, u8 times s8: {peak:.1f} TMAC/s, measured here\n")
+    for found in results["networks"]:
+        for contestant, ms in found["ms"].items():
+            share = tables.percent(found["macs"], ms * 1e3, peak)
+            ratio = f"{ms / found['ms']['static']:.3f}"
+            row = [found["model"], str(found["batch"]), contestant, f"{ms:.3f}", ratio, share]
+            rows.append(row)
+    print(markdown(HEADERS, rows))
+    for found in results["networks"]:
+        if "layers" not in found:
+            continue
+        times = found["layers"]
+        found["layers"], found["tensor_share"] = (
+            tables.rows_of(times, peak), tables.tensor_share(times, peak),
+        )  # fmt: skip
+        print(f"\n{found['model']}, batch {found['batch']}\n")
+        print(markdown(tables.HEADERS, found["layers"]))
+        if found["tensor_share"] is not None:
+            print(f"\nlayers on tensor cores: {100 * found['tensor_share']:.1f} % of the peak")
 
 
 def tuned_tiles(args: argparse.Namespace) -> Database:
@@ -116,28 +145,6 @@ def tuned_tiles(args: argparse.Namespace) -> Database:
     if args.database is None:
         return shipped_database(args.target)
     return read_database(args.database, args.target)
-
-
-def layers_of(
-    model: Any, record: CalibrationRecord, profile: TargetProfile, tiles: Database, *, torch: bool
-) -> dict[str, Any]:
-    """Time each layer of a model alone, between two measurements of the peak."""
-    tasks = tasks_of(layer_specs(quantized(model, plan_of("w8a8", "predicted"), record)))
-    clock = LayerClock(tasks, profile.target(), tiles)
-    before = clock.peak()
-    times = clock.times(torch_peers.int8_products() if torch else None)
-    peak = (before + clock.peak()) / 2
-    return {**tables.summary(times, peak), "rows": tables.rows_of(times, peak)}
-
-
-def show_layers(table: dict[str, Any]) -> None:
-    """Print the layers of a model."""
-    print(f"\n{table['model']}, batch {table['batch']}\n")
-    print(markdown(tables.HEADERS, table["rows"]))
-    print(f"\npeak of mma.sync, u8 times s8: {table['peak_tmacs']:.1f} TMAC/s, measured here")
-    if "share_of_peak" in table:
-        share = 100 * table["share_of_peak"]
-        print(f"layers on tensor cores: {share:.1f} % of it, weighted by time")
 
 
 def _subject(name: str, folder: Path) -> tuple[Path, Any]:

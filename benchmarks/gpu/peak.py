@@ -18,16 +18,9 @@ WARP = 32
 FIRST = 75  # architecture that has `mma.sync` of bytes
 
 
-def check_arch(arch: str) -> None:
-    """Make sure that a device has tensor cores for bytes.
-
-    Raises
-    ------
-    SystemExit
-        If it is older.
-    """
-    if int("".join(c for c in arch if c.isdigit())) < FIRST:
-        raise SystemExit(f"error: --layers needs tensor cores (sm_{FIRST} or newer), not {arch}")
+def has_products(arch: str) -> bool:
+    """Whether an architecture has tensor cores for bytes."""
+    return int("".join(c for c in arch if c.isdigit())) >= FIRST
 
 
 def peak_kernel(processors: int) -> tirx.PrimFunc:

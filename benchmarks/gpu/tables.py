@@ -13,15 +13,15 @@ HEADERS = (
 TENSOR = "mma.sync"
 
 
-def rows_of(times: Sequence[LayerTime], peak: float) -> list[list[str]]:
+def rows_of(times: Sequence[LayerTime], peak: float | None) -> list[list[str]]:
     """Rows under `HEADERS`: the layers as they come, then all of one instruction together.
 
     Parameters
     ----------
     times : sequence of LayerTime
         What was measured.
-    peak : float
-        Of `mma.sync`, in 1e12 multiply-accumulates a second.
+    peak : float or None
+        Of `mma.sync`, in 1e12 multiply-accumulates a second, where the device has it.
     """
     rows = [_row(t.task.key, t.task.count, _once(t), t.instruction, peak) for t in times]
     for instruction in dict.fromkeys(t.instruction for t in times):
@@ -31,11 +31,15 @@ def rows_of(times: Sequence[LayerTime], peak: float) -> list[list[str]]:
     return rows
 
 
-def summary(times: Sequence[LayerTime], peak: float) -> dict[str, float]:
-    """The peak, and the share of it of all layers on tensor cores, weighted by time."""
+def tensor_share(times: Sequence[LayerTime], peak: float | None) -> float | None:
+    """The share of the peak of all layers on tensor cores together, weighted by time."""
     macs, us, *_ = _together([t for t in times if t.instruction == TENSOR])
-    share = {"share_of_peak": macs / us * 1e-6 / peak} if us else {}
-    return {"peak_tmacs": peak, **share}
+    return macs / us * 1e-6 / peak if us and peak else None
+
+
+def percent(macs: float, us: float, peak: float | None) -> str:
+    """The share of the peak of so many multiply-accumulates in so much time, in words."""
+    return f"{100 * macs / us * 1e-6 / peak:.1f} %" if peak else ""
 
 
 Sums = tuple[float, float, float, float]  # MACs and us; of layers with a peer, our us and its
@@ -54,11 +58,10 @@ def _together(times: Sequence[LayerTime]) -> Sums:
     return macs, us, compared, peer
 
 
-def _row(name: str, count: int, sums: Sums, instruction: str, peak: float) -> list[str]:
+def _row(name: str, count: int, sums: Sums, instruction: str, peak: float | None) -> list[str]:
     macs, us, compared, peer = sums
-    tmacs = macs / us * 1e-6
     theirs = [f"{peer:.2f}", f"{compared / peer:.2f}"] if peer else ["", ""]
     return [
-        name, str(count), f"{macs * 1e-6:.2f}", instruction or "none", f"{us:.2f}", f"{tmacs:.2f}",
-        f"{100 * tmacs / peak:.1f} %", *theirs,
+        name, str(count), f"{macs * 1e-6:.2f}", instruction or "none", f"{us:.2f}",
+        f"{macs / us * 1e-6:.2f}", percent(macs, us, peak), *theirs,
     ]  # fmt: skip

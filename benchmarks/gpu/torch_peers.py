@@ -74,4 +74,4 @@ def _product(torch: Any, rows: int, depth: int, columns: int) -> float:
         torch.cuda.synchronize()
         if turn >= WARM_UP:
             times.append(events[0].elapsed_time(events[1]) * 1e3 / CALLS)
-    return statistics.median(times)
+    return float(statistics.median(times))

@@ -140,7 +140,7 @@ def test_the_real_one_needs_no_headers_of_the_toolkit(arch: str) -> None:
         "static_assert(cuda::std::is_same_v<cuda::std::uint8_t, unsigned char>);\n"
         "static_assert(cuda::std::is_unsigned<cuda::std::uint64_t>::value);\n"
         "static_assert(!cuda::std::is_integral<float>::value);\n"
-        "__device__ const float infinity = CUDART_INF_F;\n"
+        "__device__ float infinity() { return CUDART_INF_F; }\n"
     )
     includes = "\n".join(f"#include <{name}>" for name in nvrtc.HEADERS)
     source = f"{generated()}\n{includes}\n{uses}"

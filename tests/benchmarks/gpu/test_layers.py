@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from emulated_gpu import device
-from gpu import layers, peak
-from gpu.layers import LayerClock, product_of
+from gpu import layers, meter
+from gpu.layers import LayerTime, layer_times, product_of
+from gpu.meter import Meter
 from layer_cases import dense, layer
 
 from tvm_probq.kernels.cuda.tiles import BlockTile
@@ -15,23 +16,21 @@ from tvm_probq.target.profile import load_profile
 from tvm_probq.tuning.batch import measure
 from tvm_probq.tuning.tasks import tasks_of
 
-SPECS = [layer(8, 8, 16, 32), layer(8, 8, 16, 32, 3, p=1), layer(8, 8, 16, 32), dense(64, 40)]
+SPECS = [layer(8, 8, 16, 32), layer(8, 8, 64, 32, 3, p=1), layer(8, 8, 16, 32), dense(64, 40)]
 TARGET = "cuda-sm80"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device().launches >= 0
-    monkeypatch.setattr(peak, "TURNS", 2)
-    monkeypatch.setattr(peak, "BLOCKS", 1)
-    monkeypatch.setattr(layers, "find_nvcc", lambda: "")
-    monkeypatch.setattr(layers, "ROUNDS", 2)
-    monkeypatch.setattr(layers, "WARM_UP", 1)
+    monkeypatch.setattr(meter, "ROUNDS", 2)
+    monkeypatch.setattr(meter, "WARM_UP", 1)
     monkeypatch.setattr(measure, "CALLS", 2)
 
 
-def clock(tiles: Any) -> LayerClock:
-    return LayerClock(tasks_of(SPECS), load_profile(TARGET).target(), tiles)
+def measured(tiles: Any, peer: Any = None) -> list[LayerTime]:
+    target = load_profile(TARGET).target()
+    return layer_times(tasks_of(SPECS), target, tiles, Meter(target), peer)
 
 
 def test_each_distinct_layer_has_a_time_and_products_a_peer() -> None:
@@ -41,21 +40,16 @@ def test_each_distinct_layer_has_a_time_and_products_a_peer() -> None:
         asked.append(sizes)
         return 5.0
 
-    found = clock({}).times(peer)
+    found = measured({}, peer)
     assert [t.task.count for t in found] == [2, 1, 1]
     assert all(t.us > 0 for t in found)
     assert asked == [(64, 16, 32)]
     assert [t.peer_us for t in found] == [5.0, None, None]
-
-
-def test_the_peak_has_a_time() -> None:
-    before = device().launches
-    assert clock({}).peak() > 0
-    assert device().launches == before + 3 * (2 + 1)  # rounds of two calls and what they wait for
+    assert [t.instruction for t in found] == ["dp4a", "mma.sync", "dp4a"]
 
 
 def test_tuned_tiles_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    tile = BlockTile(32, 32, 16, 16).as_tile()
+    tile = BlockTile(64, 32, 32, 16).as_tile()
     used: list[Any] = []
     before = layers.layer_kernel
 
@@ -64,15 +58,15 @@ def test_tuned_tiles_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
         return before(spec, target, given)
 
     monkeypatch.setattr(layers, "layer_kernel", noted)
-    (first, *_) = clock({SPECS[0]: tile}).times()
-    assert used[0] == tile
-    assert first.instruction == "dp4a"  # 16 channels are too few for tensor cores
+    assert measured({SPECS[1]: tile})[1].us > 0
+    assert used[1] == tile
+    assert used[0] != tile
 
 
 def test_a_wrong_kernel_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "differing", lambda *_: "3 of its values differ")
     with pytest.raises(SystemExit, match="3 of its values differ"):
-        clock({}).times()
+        measured({})
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gpu.layers import LayerTime
-from gpu.tables import HEADERS, rows_of, summary
+from gpu.tables import HEADERS, percent, rows_of, tensor_share
 from layer_cases import layer
 
 from tvm_probq.tuning.tasks import Task
@@ -34,7 +32,14 @@ def test_layers_come_first_and_instructions_behind() -> None:
 
 
 def test_the_share_is_that_of_tensor_cores() -> None:
-    found: Any = summary(times(), 0.2)
-    assert found["peak_tmacs"] == 0.2
-    assert abs(found["share_of_peak"] - 2.5 / 40 / 0.2) < 1e-12
-    assert summary(times()[2:], 0.2) == {"peak_tmacs": 0.2}
+    found = tensor_share(times(), 0.2)
+    assert found is not None
+    assert abs(found - 2.5 / 40 / 0.2) < 1e-12
+    assert tensor_share(times()[2:], 0.2) is None
+
+
+def test_a_device_without_tensor_cores_has_no_share() -> None:
+    assert tensor_share(times(), None) is None
+    assert [row[6] for row in rows_of(times(), None)] == [""] * 5
+    assert percent(2e6, 10.0, None) == ""
+    assert percent(2e6, 10.0, 0.4) == "50.0 %"
