@@ -203,7 +203,6 @@ def _inner(sch: s_tir.Schedule, _spec: LayerSpec, unit: VectorUnit, conv: Any) -
 
 def _inner_unpacking(sch: s_tir.Schedule, spec: LayerSpec, unit: VectorUnit, conv: Any) -> None:
     """The same, each channel block's weights unpacked for a group of steps right before."""
-    outer: tuple[Any, ...]
     if spec.weight_group:
         conv = _start_runs(sch, conv)
         g, o, run, h, w, lane, ks, ki = sch.get_loops(conv)[-8:]
