@@ -179,7 +179,7 @@ def test_the_estimates_of_held_out_networks(
         ("predicted", "names no mode"),
         ("w8a8p predicted", "names a mode"),
         ("w9a8 predicted", "is no scheme"),
-        ("w8a8:correction=x predicted", "names no correction"),
+        ("w8a8:correction=x predicted", "to choose"),
     ],
 )
 def test_what_is_no_variant(run: Run, tmp_path: Path, variant: str, said: str) -> None:

@@ -15,11 +15,22 @@ def test_a_scheme_and_a_correction() -> None:
     assert Option.parse("w4a8").layer(LayerPlan(correction="none")).correction == "none"
 
 
+def test_packed_storage_and_groups() -> None:
+    option = Option.parse("w4g64a4:correction=static:storage=packed")
+    layer = option.layer(LayerPlan(mode="static"))
+    assert layer == LayerPlan(
+        4, 4, "static", correction="static", storage="packed", weight_group=64
+    )
+    with pytest.raises(PlanError, match="no 'storage=x' to choose"):
+        Option.parse("w8a4:storage=x")
+
+
 def test_float_and_wider_outputs_may_gain() -> None:
     option = Option.parse("float")
     assert option.layer(LayerPlan(correction="none")) == LayerPlan(mode="float", correction="none")
     assert option.is_float
     assert option.widens
+    assert Option.parse("w8a16").widens
     assert not Option.parse("w8a8").widens
     assert not Option.parse("w4a8").widens
 

@@ -9,9 +9,10 @@ import pytest
 from tvm_probq.build.memory import Peak, peak_activation_bytes, peak_of
 from tvm_probq.errors import PlanError
 from tvm_probq.latency.ticked import lowered_calls
+from tvm_probq.planning.options import Option
 from tvm_probq.planning.peak import check_peak, restricted, within_peak
 from tvm_probq.planning.planner import prices
-from tvm_probq.planning.sizes import NetworkSizes
+from tvm_probq.planning.sizes import NetworkSizes, Pricing
 from tvm_probq.planning.study import RUINED, Sensitivity, Study
 from tvm_probq.target.profile import load_profile
 
@@ -48,6 +49,17 @@ def test_a_message_names_the_largest() -> None:
     assert "activations take 100 bytes at their peak, the budget is 99" in text
     assert "conv1 (50), image (30), c (10), d (6) and 2 smaller ones" in text
     assert "peak=100" in text
+
+
+def test_packed_activations_take_half_of_it(study: Study) -> None:
+    """Beside the buffers in which a kernel unpacks what it reads."""
+    pricing = Pricing(study.model, study.record, load_profile("x86-64").target())
+    sizes = []
+    for name in ("w8a8", "w8a4", "w8a4:storage=packed"):
+        plan = study.plan.override(study.layers, **Option.parse(name).changes)
+        alive = dict(pricing.of_plan(plan)[1].tensors)
+        sizes.append([alive[layer] for layer in ("block1", "block2")])
+    assert sizes == [[1024, 1024], [1024, 1024], [512, 512]]
 
 
 def test_what_is_alive_adds_up_to_the_peak_and_has_names(study: Study) -> None:

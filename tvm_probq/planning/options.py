@@ -1,11 +1,11 @@
-"""What a layer may be given: its bits, and how the rounding of its weights is corrected."""
+"""What a layer may be given: its bits, the correction of its weights' rounding, its storage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm_probq.errors import PlanError
-from tvm_probq.plan.plan import CORRECTIONS, LayerPlan, Plan, scheme_fields
+from tvm_probq.plan.plan import CORRECTIONS, STORAGES, LayerPlan, Plan, scheme_fields
 
 REFERENCE = "w8a8"
 REFERENCE_BITS = 8
@@ -14,6 +14,7 @@ FLOAT = "float"
 # bits cost more accuracy than they save bytes.
 SCHEMES = ("w8a8", "w6a8", "w4a8")
 CORRECTION = ":correction="
+FIELDS = {"correction": CORRECTIONS, "storage": STORAGES}  # behind a scheme, as ``:name=value``
 # The tables of a predicted correction may cost more than 4 bits save, and cost more than 6 do.
 PREDICTED = ("w8a8", "w4a8", "w4a8:correction=leading")
 
@@ -25,7 +26,8 @@ class Option:
     Attributes
     ----------
     name : str
-        A scheme such as ``w4a8``, with a correction ``w4a8:correction=static``, or ``float``.
+        A scheme such as ``w4a8``, with fields ``w4a4:correction=static:storage=packed``, or
+        ``float``.
     changes : Mapping
         The fields of a `LayerPlan` that it sets.
     """
@@ -50,23 +52,24 @@ class Option:
         Raises
         ------
         PlanError
-            When it names no scheme or no correction.
+            When it names no scheme, or a field or value that there is not.
         """
         if text == FLOAT:
             return cls(FLOAT, {"mode": FLOAT})
-        scheme, colon, correction = text.partition(CORRECTION)
+        scheme, *more = text.split(":")
         fields = scheme_fields(scheme)
         if "mode" in fields:
             raise PlanError(
                 f"the option {text!r} names a mode",
                 fix=f"leave out its last letter, {scheme[:-1]}; the mode is that of all layers",
             )
-        if colon and correction not in CORRECTIONS:
-            raise PlanError(
-                f"the option {text!r} names no correction",
-                fix=f"use one of {', '.join(CORRECTIONS)}",
-            )
-        return cls(text, {**fields, "correction": correction} if colon else fields)
+        for part in more:
+            name, _, value = part.partition("=")
+            if value not in FIELDS.get(name, ()):
+                known = "; ".join(f"{n}=: {', '.join(values)}" for n, values in FIELDS.items())
+                raise PlanError(f"the option {text!r} has no {part!r} to choose", fix=known)
+            fields[name] = value
+        return cls(text, fields)
 
     def layer(self, base: LayerPlan) -> LayerPlan:
         """The plan of a layer with this option."""

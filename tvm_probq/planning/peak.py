@@ -48,6 +48,6 @@ def check_peak(limit: float | None, peak: Peak) -> None:
         f"activations take {peak.total} bytes at their peak, the budget is {limit:.0f}",
         where="--budget",
         why=f"alive together are {named}{f' and {more} smaller ones' if more > 0 else ''}",
-        fix=f"allow peak={peak.total}, or give the model smaller tensors: a byte a value is what "
-        "every option takes",
+        fix=f"allow peak={peak.total}, offer w8a4:storage=packed, which takes half a byte a value, "
+        "or give the model smaller tensors",
     )
