@@ -73,7 +73,7 @@ def test_has_its_instruction_and_little_memory(spec: LayerSpec, mcpu: str) -> No
     if wanted == "smull" and spec.weight_bits < 8 and not spec.depthwise:
         allowed.add("smlal")  # products of small weights are added in 16 bits
     if spec.in_bits == 16:
-        allowed = {"smlal"}
+        allowed = {"smlal", "smull"} if spec.group_inputs <= 8 else {"smlal"}
     assert kernel.instruction in allowed
     assembly = str(library.inspect_source("asm"))
     assert count_instruction(assembly, kernel.instruction) > 0
@@ -95,6 +95,14 @@ def test_has_its_instruction_and_little_memory(spec: LayerSpec, mcpu: str) -> No
         (layer(4, 4, 64, 8, weight_bits=6), "smull"),
         (layer(4, 4, 1016, 8, weight_bits=2), "smlal"),
         (layer(4, 4, 1024, 8, weight_bits=2), "smull"),
+        (layer(4, 4, 8, 8, in_bits=16), "smull"),
+        (layer(4, 4, 5, 8, in_bits=16, weight_bits=4), "smull"),
+        (layer(4, 4, 12, 8, in_bits=16), "smlal"),
+        (layer(4, 4, 8, 8, in_bits=16, groups=2), "smull"),
+        (layer(4, 4, 8, 8, 3, p=1, in_bits=16), "smlal"),
+        (layer(4, 4, 32, 8, in_bits=16, weight_bits=2), "smlal"),
+        (depthwise(6, 6, 8, in_bits=16), "smlal"),
+        (depthwise(6, 6, 8, 1, in_bits=16, output="int32"), "smlal"),
     ],
     ids=str,
 )

@@ -109,8 +109,11 @@ def narrow_runs(spec: LayerSpec, layout: View, unit: ArmUnit) -> int:
 def mnemonic(spec: LayerSpec, layout: View, unit: ArmUnit) -> str:
     """The instruction that the assembly of a layer's kernel must have.
 
-    Products that are added in 16 bits are multiply-adds but for the first.
+    Products that are added in 16 bits are multiply-adds but for the first, as are those of words:
+    of eight of them, four are the first and the others have "smlal2".
     """
+    if unit.instruction == "smlal" and not spec.depthwise:
+        return "smull" if layout.steps * layout.padded == EIGHT else "smlal"
     runs = 0 if spec.depthwise else narrow_runs(spec, layout, unit)
     return "smlal" if runs * len(layout.chunks) > 1 else unit.instruction
 
