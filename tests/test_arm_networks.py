@@ -55,6 +55,13 @@ def test_every_mode_and_bits(
     check(emulated_board, case("mixed"), plan_of(scheme, mode), target, batch=3)
 
 
+@pytest.mark.parametrize("scheme", ["w4g32a8", "w6g64a8"])
+def test_scales_of_groups(
+    scheme: str, target: str, case: Any, emulated_board: EmulatedBoard
+) -> None:
+    check(emulated_board, case("broad"), plan_of(scheme), target, batch=2)
+
+
 def test_predicted_bits(target: str, case: Any, emulated_board: EmulatedBoard) -> None:
     mix, plan = case("mixed"), plan_of("w8a8", bits="predicted", tolerance_db=25.0)
     check(emulated_board, mix, plan, target, batch=3)
