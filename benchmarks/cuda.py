@@ -1,20 +1,23 @@
-"""A CUDA device: bit-equality with the simulator, and latency against PyTorch in float16.
+"""A CUDA device: bit-equality with the simulator, latency against PyTorch, share of the int8 peak.
 
     python benchmarks/cuda.py --target cuda-sm90 path/to/card.toml path/to/model.onnx
-    python benchmarks/cuda.py --target cuda-sm90 resnet50 mobilenet_v2 --batches 1,8,32 --torch
+    python benchmarks/cuda.py --target cuda-sm90 resnet50 mobilenet_v2 --torch --layers
 
 Models are cards, ONNX files, or the names of `benchmarks/networks.py`, whose weights are random.
+The peak of `mma.sync` is measured before and after. `--layers` times each layer's kernel alone;
+with `--torch` also beside `torch._int_mm`, where the layer is a product of matrices.
 Without a device it says what is missing, and exits with status 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +25,30 @@ import networks
 import numpy as np
 import onnx
 import tvm
+from gpu import tables, torch_peers
+from gpu.layers import layer_times
+from gpu.meter import Meter
 from latency import markdown
 from tvm import relax
 
-from tvm_probq.build.compile import compile_model
+from tvm_probq.build.compile import compile_model, quantized
 from tvm_probq.calibration.collect import collect
 from tvm_probq.calibration.record import CalibrationRecord
 from tvm_probq.data.cards import load_card
 from tvm_probq.data.sets import model_inputs
 from tvm_probq.errors import ProbqError
 from tvm_probq.frontend.onnx import load_model
+from tvm_probq.passes.lower_layers import layer_specs
 from tvm_probq.plan.plan import plan_of
 from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.target.cuda import device_fix, device_problem
 from tvm_probq.target.profile import TargetProfile, load_profile
+from tvm_probq.tuning.batch.measure import Problem
+from tvm_probq.tuning.database import Database, read_database, shipped_database
+from tvm_probq.tuning.tasks import tasks_of
 
 MODES = ("static", "predicted")
+HEADERS = ("model", "batch", "contestant", "ms", "times static", "of the int8 peak")
 CALIBRATION, WARM_UP, ROUNDS = 16, 10, 100
 SIDE = 224  # of the images of networks with random weights
 Call = Callable[[], object]
@@ -52,36 +63,88 @@ def main() -> int:
         return 1
     print(f"{tvm.cuda(0).device_name}, {args.target}\n")
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            rows = [row for m in args.models for row in measure(m, args, Path(folder))]
-    except ProbqError as error:
+        results = measure_all(args)
+    except (ProbqError, Problem) as error:
         print(f"error: {error}")
         return 1
-    print(markdown(("model", "batch", "contestant", "ms", "times static"), rows))
+    show(results)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return 0
 
 
-def measure(name: str, args: argparse.Namespace, folder: Path) -> list[list[str]]:
-    """Rows of one model: each mode is compared with the simulator, then all are timed in turn."""
-    path, samples = _subject(name, folder)
-    profile, rows = load_profile(args.target), []
-    record: CalibrationRecord | None = None
+def measure_all(args: argparse.Namespace) -> dict[str, Any]:
+    """All models between two measurements of the peak."""
+    profile = load_profile(args.target)
+    meter = Meter(profile.target())
+    before = meter.peak()
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = [_subject(name, Path(folder)) for name in args.models]
+        found = [
+            result
+            for name, (path, samples) in zip(args.models, subjects, strict=True)
+            for result in measure(name, path, samples, args, meter)
+        ]
+    after = meter.peak()
+    return {
+        "device": str(tvm.cuda(0).device_name), "target": args.target,
+        "peak_tmacs": None if before is None or after is None else (before + after) / 2,
+        "networks": found,
+    }  # fmt: skip
+
+
+def measure(
+    name: str, path: Path, samples: Any, args: argparse.Namespace, meter: Meter
+) -> Iterator[dict[str, Any]]:
+    """Each batch of one model: all modes equal the simulator, then all are timed in turn."""
+    profile, tiles = load_profile(args.target), tuned_tiles(args)
+    single = load_model(path, batch=1)
+    record = collect(single.mod, (s[None] for s in samples), CalibrationRecord(single.sha256, name))
     for batch in args.batches:
         model = load_model(path, batch=batch)
-        if record is None:
-            single = load_model(path, batch=1)
-            record = collect(
-                single.mod, (s[None] for s in samples), CalibrationRecord(single.sha256, name)
-            )
         x = np.ascontiguousarray(np.resize(samples, (batch, *samples.shape[1:])))
-        calls = {mode: _call(model, mode, record, profile, x) for mode in MODES}
+        calls = {mode: _call(model, mode, record, profile, tiles, x) for mode in MODES}
         if args.torch:
-            calls |= _torch_call(name, batch)
-        times = in_turn(calls)
-        for contestant, ms in times.items():
-            ratio = f"{ms / times['static']:.3f}"
-            rows.append([name, str(batch), contestant, f"{ms:.3f}", ratio])
-    return rows
+            calls |= torch_peers.network(name, batch, SIDE, WARM_UP)
+        found = {"model": name, "batch": batch, "macs": model.macs, "ms": in_turn(calls)}
+        if args.layers:
+            integer = quantized(model, plan_of("w8a8", "predicted"), record)
+            peer = torch_peers.int8_products() if args.torch else None
+            tasks = tasks_of(layer_specs(integer))
+            found["layers"] = layer_times(tasks, profile.target(), tiles, meter, peer)
+        yield found
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the networks, then their layers; in `results`, layers become rows of their tables."""
+    peak, rows = results["peak_tmacs"], []
+    if peak is not None:
+        print(f"peak of mma.sync, u8 times s8: {peak:.1f} TMAC/s, measured here\n")
+    for found in results["networks"]:
+        for contestant, ms in found["ms"].items():
+            share = tables.percent(found["macs"], ms * 1e3, peak)
+            ratio = f"{ms / found['ms']['static']:.3f}"
+            row = [found["model"], str(found["batch"]), contestant, f"{ms:.3f}", ratio, share]
+            rows.append(row)
+    print(markdown(HEADERS, rows))
+    for found in results["networks"]:
+        if "layers" not in found:
+            continue
+        times = found["layers"]
+        found["layers"], found["tensor_share"] = (
+            tables.rows_of(times, peak), tables.tensor_share(times, peak),
+        )  # fmt: skip
+        print(f"\n{found['model']}, batch {found['batch']}\n")
+        print(markdown(tables.HEADERS, found["layers"]))
+        if found["tensor_share"] is not None:
+            print(f"\nlayers on tensor cores: {100 * found['tensor_share']:.1f} % of the peak")
+
+
+def tuned_tiles(args: argparse.Namespace) -> Database:
+    """The tiles of ``--database``, or those that come with the package."""
+    if args.database is None:
+        return shipped_database(args.target)
+    return read_database(args.database, args.target)
 
 
 def _subject(name: str, folder: Path) -> tuple[Path, Any]:
@@ -103,10 +166,11 @@ def _subject(name: str, folder: Path) -> tuple[Path, Any]:
 
 
 def _call(
-    model: Any, mode: str, record: CalibrationRecord, profile: TargetProfile, x: Any
+    model: Any, mode: str, record: CalibrationRecord, profile: TargetProfile, tiles: Database,
+    x: Any,
 ) -> Call:  # fmt: skip
     """What runs a compiled model once, after its outputs were found equal to the simulator's."""
-    compiled = compile_model(model, plan_of("w8a8", mode), record, profile)
+    compiled = compile_model(model, plan_of("w8a8", mode), record, profile, tiles)
     device = tvm.cuda(0)
     function = relax.VirtualMachine(compiled.executable, device)["main"]
     tensor = tvm.runtime.tensor(x, device=device)
@@ -126,36 +190,6 @@ def _call(
 def _arrays(outputs: Any) -> list[Any]:
     several = outputs if isinstance(outputs, list | tuple | tvm.ir.Array) else [outputs]
     return [o if isinstance(o, np.ndarray) else o.numpy() for o in several]
-
-
-def _torch_call(name: str, batch: int) -> dict[str, Call]:
-    """PyTorch in float16, channels last, in a CUDA graph; nothing where it has no such model."""
-    try:
-        import torch
-        import torchvision
-    except ImportError:
-        print("PyTorch is not measured: torch and torchvision are not installed")
-        return {}
-    make = getattr(torchvision.models, name, None)
-    if make is None:
-        print(f"PyTorch is not measured: torchvision has no {name}")
-        return {}
-    kind = {"dtype": torch.float16, "memory_format": torch.channels_last}
-    model = make().eval().to("cuda", **kind)
-    x = torch.randn(batch, 3, SIDE, SIDE, device="cuda").to(**kind)
-    with torch.no_grad():
-        for _ in range(WARM_UP):
-            model(x)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            model(x)
-
-    def run() -> None:
-        graph.replay()
-        torch.cuda.synchronize()
-
-    return {"PyTorch float16": run}
 
 
 def in_turn(calls: dict[str, Call]) -> dict[str, float]:
@@ -178,7 +212,10 @@ def _arguments() -> argparse.Namespace:
         "--batches", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32],
         help="samples of a call (default 1,8,32)",
     )  # fmt: skip
-    parser.add_argument("--torch", action="store_true", help="also PyTorch in float16")
+    parser.add_argument("--torch", action="store_true", help="also PyTorch, float16 and int8")
+    parser.add_argument("--layers", action="store_true", help="also each layer alone")
+    parser.add_argument("--database", type=Path, help="tuned tiles (default: the package's)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     return parser.parse_args()
 
 

@@ -1,6 +1,8 @@
 """Predict everything that is predicted from one tensor in one kernel."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from tvm_probq.ir.expressions import constant_value, is_call, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.kernels.byte_sums import byte_sums
+from tvm_probq.kernels.cuda.predict import cuda_measured_pool_kernel, cuda_predict_kernel
+from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.small import (
     call_kernel,
     correction_spec,
@@ -22,8 +26,10 @@ from tvm_probq.kernels.small import (
     sums_strides,
     surrogate_spec,
 )
-from tvm_probq.kernels.small.byte_dots import ByteSums
+from tvm_probq.kernels.small.predict import sums_by
+from tvm_probq.kernels.small.sums import emit_sums
 
+Make = Callable[..., Any]
 MOMENTS = ("moments_tensor", "moments_channel", "moments_diagonal")
 
 
@@ -45,8 +51,10 @@ class FusePredictions:
     The kernel also hands out the sums where a later layer reads them.  Surrogates of the kind
     ``iid`` read other sums and stay as they are; sums that no surrogate of moments reads become a
     kernel of their own.  Global pooling and the range of its result become
-    one kernel too.  Holds before: `InsertRequantize`.  Holds after: a layer predicted by its
-    moments calls one prediction kernel.
+    one kernel too.  For a CUDA device, where each kernel is a launch, surrogate and correction of
+    sums that an earlier kernel handed out are one kernel too, and what needs more memory than a
+    thread block has stays apart.  Holds before: `InsertRequantize`.  Holds after: a layer predicted
+    by its moments calls one prediction kernel.
 
     Parameters
     ----------
@@ -55,27 +63,46 @@ class FusePredictions:
     """
 
     def __init__(self, target: tvm.target.Target) -> None:
-        self.dot = byte_sums(target)
+        self.cuda = is_cuda(target)
+        self.dot = None if self.cuda else byte_sums(target)
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
-        fused = rewrite(mod, _Fuser(Definitions(mod["main"]), self.dot).visit)
-        return rewrite(fused, self._sums)
+        summing = partial(sums_by, emit=partial(emit_sums, dot=self.dot))
+        fuser = _Fuser(Definitions(mod["main"]), partial(predict_kernel, summing=summing))
+        if self.cuda:
+            makers = cuda_predict_kernel, cuda_measured_pool_kernel
+            return rewrite(mod, _Fuser(Definitions(mod["main"]), *makers, given=True).visit)
+        return rewrite(rewrite(mod, fuser.visit), self._sums)
 
     def _sums(self, rewriter: Rewriter, _old: Call, new: Call) -> relax.Expr | None:
         """The kernel of sums that are still an operator."""
         if not is_call(new, "probq.sums"):
             return None
-        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot)
+        packed = ops.reads_packed(new)
+        kernel = sums_kernel(shape_of(new.args[0]), sums_strides(new), self.dot, packed)
         return call_kernel(rewriter.builder_, kernel, [new.args[0]], new.ty)
 
 
 class _Fuser:
-    """Visits calls in order; knows which results a fused kernel has already replaced."""
+    """Visits calls in order; knows which results a fused kernel has already replaced.
 
-    def __init__(self, definitions: Definitions, dot: ByteSums | None) -> None:
+    Parameters
+    ----------
+    definitions : Definitions
+        Of the function.
+    predict, measured_pool : callable
+        What makes the kernels; None instead of a kernel leaves the operators as they are.
+    given : bool, optional
+        Whether to fuse what reads sums that an earlier kernel hands out.
+    """
+
+    def __init__(
+        self, definitions: Definitions, predict: Make, measured_pool: Make = measured_pool_kernel,
+        *, given: bool = False,
+    ) -> None:  # fmt: skip
         self.definitions = definitions
-        self.dot = dot
+        self.predict, self.measured_pool, self.given = predict, measured_pool, given
         self.replaced: dict[Any, Any] = {}
         self.corrections: dict[Any, list[tuple[Call, Any]]] = {}
 
@@ -93,6 +120,8 @@ class _Fuser:
             sums = rewriter.value(new.args[0])
             if is_call(sums, "probq.sums"):
                 return self._fuse(rewriter, old, new, sums)
+            if self.given:
+                return self._fuse(rewriter, old, new, None)
         if is_call(new, "probq.global_avg_pool"):
             return self._measured_pool(rewriter, new)
         return new
@@ -105,7 +134,7 @@ class _Fuser:
             return new
         if not (found.args[0].same_as(x) and found.args[1].same_as(x_qparams)):
             return new
-        kernel = measured_pool_kernel(
+        kernel = self.measured_pool(
             shape_of(x), shape_of(x_qparams)[2], int(found.attrs["qmax"])
         )  # fmt: skip
         types = [y_qparams.ty, new.ty]
@@ -122,26 +151,32 @@ class _Fuser:
             arg = bound
         return self.replaced.get(arg, arg) if isinstance(arg, relax.Var) else arg
 
-    def _fuse(self, rewriter: Rewriter, old: Call, new: Call, sums: Call) -> relax.Expr:
+    def _fuse(self, rewriter: Rewriter, old: Call, new: Call, sums: Call | None) -> relax.Expr:
+        """The kernel of a surrogate and of its correction; of their sums too, unless None."""
         stat = new.args[0]
         waiting = self.corrections.get(stat, [])
-        found = waiting.pop(0) if waiting else None
+        found = waiting[0] if waiting else None
         correction = None if found is None else found[0]
         readers = self.definitions.users.get(old.args[0], [])
-        with_sums = len(readers) > 1 + (correction is not None)
+        with_sums = sums is not None and len(readers) > 1 + (correction is not None)
         shared = correction is not None and _shares_basis(new, correction)
-        q, spec = sums.args[0], surrogate_spec(new)
+        q, spec = stat if sums is None else sums.args[0], surrogate_spec(new)
         tensors = [q, *list(new.args)[1:]]
         constants = [] if correction is None else list(correction.args)[2:]
         if shared and spec.has_basis:
             basis = constants.pop()
             tensors[2] = basis
             spec = replace(spec, constants=(shape_of(basis), *spec.constants[1:]))
-        kernel = predict_kernel(
-            shape_of(q), sums_strides(sums), spec,
+        kernel = self.predict(
+            shape_of(q) if sums is None else summed_shape(sums),
+            None if sums is None else sums_strides(sums), spec,
             None if correction is None else correction_spec(correction),
-            shared_basis=shared, with_sums=with_sums, dot=self.dot,
+            shared_basis=shared, with_sums=with_sums,
+            packed=sums is not None and ops.reads_packed(sums),
         )  # fmt: skip
+        if kernel is None:
+            return new
+        del waiting[:1]
         tensors += constants
         types = [stat.ty] if with_sums else []
         types.append(new.ty)
@@ -159,6 +194,12 @@ class _Fuser:
         if found is not None:
             self.replaced[found[1]] = fields[-1]
         return fields[int(with_sums)]
+
+
+def summed_shape(sums: Call) -> tuple[int, ...]:
+    """Shape of the codes that a call of `sums` reads."""
+    *outer, _ = shape_of(sums.args[0])
+    return *outer, shape_of(sums)[-1]
 
 
 def _shares_basis(surrogate: Call, correction: Call) -> bool:

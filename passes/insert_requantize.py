@@ -44,7 +44,7 @@ def _visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
             return None
         if is_call(new, "probq.observe"):
             return tail.measure(int(new.attrs["qmax"]))
-        return tail.requantize(new.args[1])
+        return tail.requantize(new.args[1], ops.largest_code(new))
     if is_call(new, "probq.layer") and str(new.attrs["kind"]) == "output":
         tail = _tail(rewriter, new.args[0])
         if tail is None:
@@ -64,11 +64,11 @@ class _Tail:
     residual: Any
     activation: str
 
-    def requantize(self, y_qparams: Any) -> Call:
+    def requantize(self, y_qparams: Any, qmax: int) -> Call:
         a = self.start
         return ops.requantize(
             a.acc, a.x_qparams, y_qparams, a.weight_scale, a.weight_sum, self.bias,
-            self.correction, self.residual, activation=self.activation,
+            self.correction, self.residual, activation=self.activation, qmax=qmax,
         )  # fmt: skip
 
     def measure(self, qmax: int) -> Call:

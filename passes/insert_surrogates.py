@@ -1,5 +1,6 @@
 """Store every marked tensor as codes, under parameters predicted before the layer runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import tvm
@@ -16,12 +17,14 @@ from tvm_probq.calibration.marked import (
     residual_adds,
 )
 from tvm_probq.calibration.record import CalibrationRecord
-from tvm_probq.ir.expressions import constant, is_call, shape_of
+from tvm_probq.ir.expressions import constant, constant_value, is_call, is_constant, shape_of
 from tvm_probq.ir.layers import keeps_parameters, operands
 from tvm_probq.ir.rewrite import Rewriter, rewrite
 from tvm_probq.passes.propagate_quantized import move_codes
 from tvm_probq.passes.quantize_weights import is_quantized
 from tvm_probq.plan.plan import LayerPlan, Plan
+from tvm_probq.plan.widths import WIDEST
+from tvm_probq.simulator.numerics import merge_ranges
 from tvm_probq.surrogate.attach import (
     attach_correction,
     attach_surrogate,
@@ -29,6 +32,8 @@ from tvm_probq.surrogate.attach import (
     static_qparams,
     sums_of,
 )
+from tvm_probq.surrogate.levels import levels_of
+from tvm_probq.surrogate.wide_codes import is_wide, moves_wide_codes, wide_codes
 
 INPUT_BITS = 8
 Pair = tuple[Any, Any]
@@ -55,6 +60,12 @@ class InsertSurrogates:
     Static mode has constant parameters, dynamic mode ``R.probq.observe(lv1)``.  Of a module that
     keeps those of its file (`AnnotateKept`) codes are only moved to their readers.
 
+    Of a tensor that is stored in 16 bits (`wide_codes`) layers read the codes themselves, as input
+    or residual; everything else reads one copy in 8 bits, over the same range::
+
+        q8_qp = R.probq.merge_ranges(qp, qmax=255)
+        q8 = R.probq.rescale(q, qp, q8_qp)
+
     Parameters
     ----------
     plan : Plan
@@ -74,17 +85,24 @@ class InsertSurrogates:
         """Apply the pass."""
         if keeps_parameters(mod):
             return rewrite(mod, lambda rewriter, _old, new: move_codes(rewriter, new))
-        inserter = _Inserter(self.plan, self.record, marked_tensors(mod))
+        marked = marked_tensors(mod)
+        wide = wide_codes(mod, marked, self.plan, self.record)
+        inserter = _Inserter(self.plan, self.record, marked, wide)
         return rewrite(mod, inserter.visit)
 
 
 class _Inserter:
     """Visits calls; remembers the codes that each layer reads."""
 
-    def __init__(self, plan: Plan, record: CalibrationRecord, marked: dict[str, Marked]) -> None:
+    def __init__(
+        self, plan: Plan, record: CalibrationRecord, marked: dict[str, Marked],
+        wide: dict[str, int],
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.record = record
         self.marked = marked
+        self.wide = wide
+        self.narrow: dict[Any, Pair] = {}
         self.products = layer_calls(marked)
         self.inputs: dict[str, Pair] = {}
         self.residuals: dict[str, Pair] = {}
@@ -100,14 +118,51 @@ class _Inserter:
             return None
         if is_call(new, "probq.layer"):
             return self._marker(rewriter, self.marked[str(new.attrs["name"])], new)
-        return move_codes(rewriter, new)
+        if moves_wide_codes(new):
+            return move_codes(rewriter, new)
+        narrowed = self._reading_narrow(rewriter, new)
+        moved = move_codes(rewriter, narrowed)
+        return narrowed if moved is None else moved
+
+    def _reading_narrow(self, rewriter: Rewriter, call: Call) -> Call:
+        """`call` on codes of 8 bits in place of those of 16."""
+
+        def narrow(x: Any) -> Any:
+            value = rewriter.value(x)
+            if isinstance(value, relax.Tuple):
+                fields = [narrow(field) for field in value.fields]
+                same = all(a.same_as(b) for a, b in zip(fields, value.fields, strict=True))
+                return x if same else relax.Tuple(fields)
+            pair = codes_behind(rewriter, x)
+            if pair is None or not is_wide(pair[0]):
+                return x
+            return rewriter.emit(ops.dequantize(*self._narrow(rewriter, pair)))
+
+        args = [narrow(x) for x in call.args]
+        if all(a.same_as(b) for a, b in zip(args, call.args, strict=True)):
+            return call
+        return Call(call.op, args, call.attrs, call.ty_args)
+
+    def _narrow(self, rewriter: Rewriter, pair: Pair) -> Pair:
+        """Codes of 8 bits for a tensor, those of 16 rounded once for all their readers."""
+        codes, qparams = pair
+        if not is_wide(codes):
+            return pair
+        if codes not in self.narrow:
+            known = rewriter.value(qparams)
+            if is_constant(known):
+                narrow = constant(merge_ranges([constant_value(known)], ops.MAX_CODE))
+            else:
+                narrow = rewriter.emit(ops.merge_ranges([qparams], qmax=ops.MAX_CODE))
+            self.narrow[codes] = rewriter.emit(ops.rescale(codes, qparams, narrow)), narrow
+        return self.narrow[codes]
 
     def _product(self, rewriter: Rewriter, name: str, new: Call) -> relax.Expr | None:
         pair = codes_behind(rewriter, new.args[0])
         marked, plan = self.marked[name], self.plan.layer(name)
         if pair is None or not is_quantized(marked.kind, plan):
             return None
-        self.inputs[name] = pair
+        self.inputs[name] = pair = self._narrow(rewriter, pair)
         if plan.rounding_correction != "predicted" or marked.layer is None:
             return None
         matrix = attach_correction(
@@ -125,7 +180,7 @@ class _Inserter:
         index = 0 if layer is not None and old.args[0].same_as(layer.residual) else 1
         pair = codes_behind(rewriter, new.args[index])
         if pair is not None:
-            self.residuals[name] = pair
+            self.residuals[name] = self._narrow(rewriter, pair)
 
     def _sums(self, rewriter: Rewriter, pair: Pair) -> Any:
         """Sums of a tensor, emitted once and shared by all its readers."""
@@ -138,20 +193,28 @@ class _Inserter:
         y = new.args[0]
         if marked.kind == "output" or str(y.ty.dtype) == "uint8":
             return None
-        qparams = self._qparams(rewriter, marked, plan, y)
-        codes = rewriter.emit(ops.quantize(y, qparams))
+        qmax = self._largest_code(marked, plan)
+        qparams = self._qparams(rewriter, marked, plan, y, qmax)
+        codes = rewriter.emit(ops.quantize(y, qparams, qmax=qmax))
         codes = rewriter.emit(
             ops.layer(codes, name=marked.name, kind=marked.kind, reason=marked.reason),
             name="q",
         )
         return ops.dequantize(codes, qparams)
 
-    def _qparams(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+    def _largest_code(self, marked: Marked, plan: LayerPlan) -> int:
+        if marked.name in self.wide:
+            return self.wide[marked.name]
+        bits = INPUT_BITS if marked.kind == "input" else min(plan.activation_bits, WIDEST)
+        return (1 << bits) - 1
+
+    def _qparams(
+        self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any, qmax: int
+    ) -> Any:
         """Parameters of a tensor by its plan's mode, as a variable or constant."""
-        bits = INPUT_BITS if marked.kind == "input" else plan.activation_bits
-        qmax, tensor = 2**bits - 1, self.record.tensor(marked.name)
         if plan.mode == "static":
-            return constant(static_qparams(tensor, plan, bits, shape_of(y)[0]))
+            tensor = self.record.tensor(marked.name)
+            return constant(static_qparams(tensor, plan, qmax, shape_of(y)[0]))
         if marked.kind == "pool":
             pair = codes_behind(rewriter, rewriter.value(y).args[0])
             if pair is not None:
@@ -166,13 +229,16 @@ class _Inserter:
             if exact is not None:
                 return rewriter.emit(exact)
         if plan.mode == "predicted":
-            predicted = self._predicted(rewriter, marked, plan, y)
+            predicted = self._predicted(rewriter, marked, plan, y, qmax)
             if predicted is not None:
                 return predicted
         return rewriter.emit(ops.observe(y, qmax=qmax))
 
-    def _predicted(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:
+    def _predicted(
+        self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any, qmax: int
+    ) -> Any:
         """Parameters from the surrogate, None where there is nothing to predict from."""
+        plan = replace(plan, activation_bits=qmax.bit_length())
         if marked.kind in PAIRS:
             return self._pair_surrogate(rewriter, marked, plan, y)
         if marked.layer is None or marked.name not in self.inputs:
@@ -183,6 +249,7 @@ class _Inserter:
         return attach_surrogate(
             rewriter, marked.layer, self.record.tensor(marked.name), plan, pair,
             lambda: self._sums(rewriter, pair), residual, residual_sums,
+            [*levels_of(plan)[:-1], qmax],
         )  # fmt: skip
 
     def _pair_surrogate(self, rewriter: Rewriter, marked: Marked, plan: LayerPlan, y: Any) -> Any:

@@ -19,10 +19,12 @@ from tvm_probq.ir.expressions import (
 )
 from tvm_probq.ir.layers import PRODUCTS, Definitions
 from tvm_probq.ir.rewrite import Rewriter, rewrite
-from tvm_probq.kernels.calls import RESIDUAL
+from tvm_probq.kernels.calls import IN_BITS, RESIDUAL
 from tvm_probq.kernels.codes import stored_form
 from tvm_probq.kernels.layer import layer_kernel, pack_weights
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import Kernel, LayerSpec
+from tvm_probq.kernels.storage import bits_of_dtype
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.quantization.accumulator import prove_accumulator
 from tvm_probq.simulator.arithmetic import Array
@@ -83,11 +85,13 @@ class LowerLayers:
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """Apply the pass."""
         kernels: dict[LayerSpec, Kernel] = {}
-        fused = _fused_products(Definitions(mod["main"]))
+        definitions = Definitions(mod["main"])
+        fused, packed = _fused_products(definitions), _packed_tails(definitions)
 
         def visit(rewriter: Rewriter, old: Call, new: Call) -> relax.Expr | None:
-            if is_call(new, *TAILS):
-                args = ops.AccumulatorArgs.from_call(new)
+            tail = rewriter.value(new.args[0]) if is_call(new, "probq.pack_codes") else new
+            if is_call(tail, *TAILS) and not (tail is new and old in packed):
+                args = ops.AccumulatorArgs.from_call(tail)
                 acc = rewriter.value(args.acc)
                 if is_call(acc, *PRODUCTS):
                     return self._fused(rewriter, kernels, args, acc, new)
@@ -103,9 +107,10 @@ class LowerLayers:
     ) -> relax.Expr:  # fmt: skip
         x, weights = _operands(rewriter, acc)
         output = "float32" if args.y_qparams is None else "codes"
-        spec = _spec(rewriter, acc, weights, output, args)
+        spec = _spec(rewriter, acc, weights, output, args, is_call(call, "probq.pack_codes"))
         tensors = [args.weight_scale, args.weight_sum, args.bias, args.x_qparams]
-        optional = (args.correction, args.y_qparams, args.residual, args.residual_qparams)
+        residual = None if args.residual is None else _stored(rewriter, args.residual)[0]
+        optional = (args.correction, args.y_qparams, residual, args.residual_qparams)
         tensors += [t for t in optional if t is not None]
         return self._call(rewriter, kernels, spec, x, weights, tensors, call)
 
@@ -131,6 +136,7 @@ class LowerLayers:
             "probq.workspace_bytes": kernel.workspace_bytes,
             "probq.scratch_bytes": kernel.scratch_bytes,
             "probq.instruction": kernel.instruction,
+            IN_BITS: spec.in_bits,
         }
         if tile is not None:
             attrs[TILE] = tile_text(tile)
@@ -153,6 +159,7 @@ def layer_specs(mod: IRModule) -> list[LayerSpec]:
     """The layers that `LowerLayers` finds in an integer module, in graph order, with repetition."""
     definitions = Definitions(mod["main"])
     fused = _fused_products(definitions)
+    packed = _packed_tails(definitions)
     specs = []
     for call in definitions.order:
         if is_call(call, *TAILS):
@@ -160,7 +167,8 @@ def layer_specs(mod: IRModule) -> list[LayerSpec]:
             acc = definitions.value(args.acc)
             if acc in fused:
                 output = "float32" if args.y_qparams is None else "codes"
-                specs.append(_spec(definitions, acc, _operands(definitions, acc)[1], output, args))
+                weights = _operands(definitions, acc)[1]
+                specs.append(_spec(definitions, acc, weights, output, args, call in packed))
         elif is_integer_product(call) and call not in fused:
             specs.append(_spec(definitions, call, _operands(definitions, call)[1], "int32", None))
     return specs
@@ -171,7 +179,7 @@ def is_integer_product(call: Any) -> bool:
     return (
         is_call(call, *PRODUCTS)
         and str(call.ty.dtype) == "int32"
-        and str(call.args[0].ty.dtype) == "uint8"
+        and str(call.args[0].ty.dtype) in ("uint8", "int16")
         and is_constant(call.args[1])
     )
 
@@ -185,14 +193,36 @@ def _fused_products(definitions: Definitions) -> set[Any]:
     }
 
 
+def _packed_tails(definitions: Definitions) -> set[Any]:
+    """Tails whose kernel packs what they give."""
+    return {
+        definitions.value(call.args[0])
+        for call in definitions.order
+        if is_call(call, "probq.pack_codes")
+    }
+
+
 def _operands(values: Values, acc: Call) -> tuple[Any, Array]:
-    """Codes before padding, and weights OHWI."""
-    x = values.value(acc.args[0])
-    source = x.args[0] if is_call(x, "probq.pad") else acc.args[0]
+    """Codes as they are stored, before padding, and weights OHWI."""
+    source = _stored(values, _unpadded(values, acc))[0]
     weights = constant_value(values.value(acc.args[1]))
     if is_call(acc, "matmul"):
         weights = np.ascontiguousarray(weights.T)[:, None, None, :]
     return source, weights
+
+
+def _unpadded(values: Values, acc: Call) -> Any:
+    """The codes that a product reads, before padding."""
+    x = values.value(acc.args[0])
+    return x.args[0] if is_call(x, "probq.pad") else acc.args[0]
+
+
+def _stored(values: Values, codes: Any) -> tuple[Any, int]:
+    """The tensor that codes are stored in, and the bits of a code there."""
+    made = values.value(codes)
+    if is_call(made, "probq.unpack_codes"):
+        return made.args[0], HALF
+    return codes, bits_of_dtype(str(codes.ty.dtype))
 
 
 def _pads(values: Values, acc: Call) -> tuple[int, int, int, int]:
@@ -204,9 +234,10 @@ def _pads(values: Values, acc: Call) -> tuple[int, int, int, int]:
 
 
 def _spec(
-    values: Values, acc: Call, weights: Array, output: str, args: ops.AccumulatorArgs | None
-) -> LayerSpec:
-    x, _ = _operands(values, acc)
+    values: Values, acc: Call, weights: Array, output: str, args: ops.AccumulatorArgs | None,
+    packs: bool = False,
+) -> LayerSpec:  # fmt: skip
+    x = _unpadded(values, acc)
     shape, flat = shape_of(x), is_call(acc, "matmul")
     height, width = (1, 1) if flat else shape[1:3]
     a = acc.attrs
@@ -228,7 +259,15 @@ def _spec(
         out_ranges=1 if y_qparams is None else shape_of(y_qparams)[2], flat=flat,
         small_weights=prove_accumulator(weights).pairs_fit,
         symmetric=int(weights.min(initial=0)) > -INT8_LIMIT,
+        in_bits=_stored(values, x)[1],
+        out_bits=HALF if packs else 8 if args is None else bits_of_dtype(args.dtype),
+        residual_bits=_residual_bits(values, args),
     )  # fmt: skip
+
+
+def _residual_bits(values: Values, args: ops.AccumulatorArgs | None) -> int:
+    """Bits that a code of the residual is stored in."""
+    return 8 if args is None or args.residual is None else _stored(values, args.residual)[1]
 
 
 def _input_qparams(values: Values, acc: Call) -> Any:

@@ -11,6 +11,7 @@ from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.passes.annotate_kept import AnnotateKept
 from tvm_probq.passes.annotate_layers import AnnotateLayers
 from tvm_probq.passes.bind_threads import BindThreads
+from tvm_probq.passes.choose_storage import ChooseStorage
 from tvm_probq.passes.convert_layout import ConvertLayout
 from tvm_probq.passes.drop_unused_tuples import DropUnusedTuples
 from tvm_probq.passes.equalize_channels import EqualizeChannels
@@ -26,6 +27,7 @@ from tvm_probq.passes.leave_float import LeaveFloat
 from tvm_probq.passes.lift_products import LiftProducts
 from tvm_probq.passes.lower_layers import LowerLayers, Tiles
 from tvm_probq.passes.lower_to_aot import LowerToAot
+from tvm_probq.passes.pack_activations import PackActivations
 from tvm_probq.passes.pack_constants import PackConstants
 from tvm_probq.passes.propagate_quantized import PropagateQuantized
 from tvm_probq.passes.quantize_weights import QuantizeWeights
@@ -68,16 +70,18 @@ def quantize_passes(plan: Plan, record: CalibrationRecord) -> Passes:
         WidenAccumulators(),
         InsertRequantize(),
         PropagateQuantized(),
+        ChooseStorage(plan),
     ]
 
 
 def kernel_passes(target: tvm.target.Target, tiles: Tiles | None = None) -> Passes:
     """Phase 3: the integer graph to calls of scheduled kernels, with loop sizes from `tiles`."""
     layers, reuse = LowerLayers(target, tiles), ReuseResiduals()
-    if is_cuda(target):  # a launch is one kernel: what is merged for CPUs stays apart
-        passes = [layers, reuse]
+    if is_cuda(target):  # a launch is one kernel: a layer and its predictions stay apart
+        passes = [PackActivations(grouped=False), FusePredictions(target), layers, reuse]
     else:
-        passes = [FusePredictions(target), layers, GroupPredictions(), PackConstants(), reuse]
+        passes = [PackActivations(), FusePredictions(target), layers, GroupPredictions()]
+        passes += [PackConstants(), reuse]
     return [_for_target(target, change) for change in passes]
 
 

@@ -12,6 +12,7 @@ from tvm_probq.ir.layers import is_clip, is_global_pool, moves_codes, operands
 from tvm_probq.ir.pooling import counted_padding, is_average_pool, pooled_windows
 from tvm_probq.ir.resizing import is_resize, resize_taps
 from tvm_probq.ir.rewrite import Rewriter, rewrite
+from tvm_probq.surrogate.wide_codes import is_wide, moves_wide_codes
 
 TO_LAST = (0, 2, 3, 1)
 
@@ -64,6 +65,8 @@ def move_codes(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     if not is_call(source, "probq.dequantize"):
         return None
     codes, qparams = source.args
+    if is_wide(codes) and not moves_wide_codes(call):
+        return None
     if is_clip(call):
         moved = ops.clip(codes, qparams, activation=str(call.attrs["kind"]))
         return ops.dequantize(rewriter.emit(moved), qparams)
@@ -109,11 +112,13 @@ def _nhwc(quantize: Any, call: Call) -> Call | None:
         return None
     if ints(call.attrs.axes) != TO_LAST or str(quantize.attrs["layout"]) != "NHWC":
         return None
-    return ops.quantize(*quantize.args, layout="NCHW")
+    return ops.quantize(*quantize.args, layout="NCHW", qmax=ops.largest_code(quantize))
 
 
 def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
     value, qparams = rewriter.value(call.args[0]), call.args[1]
+    if ops.largest_code(call) > ops.MAX_CODE:
+        return None
     if is_call(value, "probq.dequantize"):
         return ops.rescale(value.args[0], value.args[1], qparams)
     if is_call(value, "mean"):
@@ -128,7 +133,8 @@ def _quantize(rewriter: Rewriter, call: Call) -> relax.Expr | None:
 
 def _codes(rewriter: Rewriter, x: Any) -> tuple[Any, Any] | None:
     value = rewriter.value(x)
-    return (value.args[0], value.args[1]) if is_call(value, "probq.dequantize") else None
+    found = is_call(value, "probq.dequantize") and not is_wide(value.args[0])
+    return (value.args[0], value.args[1]) if found else None
 
 
 def _global_pool(rewriter: Rewriter, mean: Call, qparams: Any) -> relax.Expr | None:

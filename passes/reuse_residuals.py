@@ -1,5 +1,6 @@
 """Write a layer's output over its residual, or a product over its factor, where that dies."""
 
+from math import prod
 from typing import Any
 
 import tvm
@@ -77,12 +78,17 @@ def _dying_residuals(mod: IRModule) -> dict[Any, int]:
         readers = [u for v in names for u in definitions.users.get(v, [])]
         others = [u for u in readers if not is_call(u, *VIEWS)]
         returned = any(v in definitions.outputs for v in names)
-        alike = tensors[index].ty.dtype == result_types(call.ty)[-1].dtype  # not codes and reals
+        alike = _size(tensors[index].ty) == _size(result_types(call.ty)[-1])
         shared = sum(any(a.same_as(n) for n in names) for a in tensors) > 1
         last = all(order[u] <= order[call] for u in others)
         if names and alike and last and not shared and not returned:
             found[call] = index
     return found
+
+
+def _size(ty: Any) -> tuple[str, int]:
+    """dtype and elements of a tensor: codes may be reals in the output, or stored otherwise."""
+    return str(ty.dtype), prod(int(d) for d in ty.shape.values)
 
 
 def _aliases(definitions: Definitions, tensor: Any) -> list[Any]:

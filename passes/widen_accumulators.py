@@ -12,7 +12,7 @@ from tvm_probq import ops
 from tvm_probq.ir.expressions import constant, constant_value, ints, is_call
 from tvm_probq.ir.layers import PRODUCTS, Definitions, marker_behind
 from tvm_probq.ir.rewrite import Rewriter, rewrite
-from tvm_probq.quantization.accumulator import prove_accumulator
+from tvm_probq.quantization.accumulator import CODE_MAX, prove_accumulator
 
 PROOFS = "probq_accumulators"
 
@@ -63,7 +63,8 @@ def _widen(rewriter: Rewriter, call: Call, name: str, proofs: dict[str, str]) ->
     weights, scale = (rewriter.value(a) for a in w.args)
     axis = int(w.attrs["axis"])
     by_output = np.moveaxis(constant_value(weights), axis, 0)
-    proofs[name or str(len(proofs))] = str(prove_accumulator(by_output, name))
+    proof = prove_accumulator(by_output, name, _largest_code(rewriter, codes))
+    proofs[name or str(len(proofs))] = str(proof)
     sums = by_output.reshape(len(by_output), -1).sum(1, dtype=np.int32)
     if is_call(call, "matmul"):
         acc = relax.op.matmul(codes, weights, out_dtype="int32")
@@ -73,6 +74,16 @@ def _widen(rewriter: Rewriter, call: Call, name: str, proofs: dict[str, str]) ->
     return ops.dequantize_accumulator(
         rewriter.emit(acc, name="acc"), qparams, scale, constant(sums), bias
     )
+
+
+def _largest_code(rewriter: Rewriter, codes: Any) -> int:
+    """The largest code of a tensor; wide ones are only moved by operators of one operand."""
+    if str(codes.ty.dtype) == "uint8":
+        return CODE_MAX
+    made = rewriter.value(codes)
+    while not is_call(made, "probq.quantize"):
+        made = rewriter.value(made.args[0])
+    return ops.largest_code(made)
 
 
 def _convolution(rewriter: Rewriter, call: Call, codes: Any, qparams: Any, weights: Any) -> Call:

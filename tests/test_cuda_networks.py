@@ -32,7 +32,7 @@ from tvm_probq.simulator.interpreter import Simulator
 from tvm_probq.target.profile import load_profile, profile_names
 
 PROFILE = "cuda-sm80"
-SCHEMES = ("w8a8s", "w4a4d", "w8a8p", "w4a8p")
+SCHEMES = ("w8a8s", "w4a4d", "w8a8p", "w4a8p", "w8a16p")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,15 @@ def test_scales_of_groups_equal_the_simulator(
     compiled = compile_model(broad.model(2), plan_of(scheme), broad.record, load_profile(PROFILE))
     assert any(layer.weight_group for layer in compiled.layers)
     check(compiled, broad.samples[:2])
+
+
+@pytest.mark.parametrize("scheme", ["w4a4s", "w8a4p"])
+@pytest.mark.parametrize("options", [{}, {"surrogate": "iid"}])
+def test_packed_activations(gpu: Device, mixed: Case, scheme: str, options: Any) -> None:
+    plan = plan_of(scheme, storage="packed", **options)
+    compiled = compile_model(mixed.model(3), plan, mixed.record, load_profile(PROFILE))
+    assert any(layer.packed for layer in compiled.layers)
+    check(compiled, mixed.samples[:3])
 
 
 def saved(case: Case, path: Path) -> Compiled:

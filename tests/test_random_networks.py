@@ -28,7 +28,7 @@ from tvm_probq.target.profile import load_profile
 SAMPLES = 4
 MOST_STEPS = 8
 TARGETS = ("x86-vnni", "x86-avx2", "x86-64")
-SCHEMES = ("w8a8", "w8a8", "w4a8", "w8a4", "w6a5")
+SCHEMES = ("w8a8", "w8a8", "w4a8", "w8a4", "w6a5", "w8a16", "w4a10")
 MODES = ("predicted", "predicted", "static", "dynamic")
 
 DEFAULT = 25

@@ -13,7 +13,9 @@ from emulation import EmulatedBoard, arm_target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_cases import (
+    AT_THE_LIMIT,
     CASES,
+    arguments_at_the_limit,
     dense,
     depthwise,
     expected,
@@ -70,6 +72,8 @@ def test_has_its_instruction_and_little_memory(spec: LayerSpec, mcpu: str) -> No
     allowed = {wanted}
     if wanted == "smull" and spec.weight_bits < 8 and not spec.depthwise:
         allowed.add("smlal")  # products of small weights are added in 16 bits
+    if spec.in_bits == 16:
+        allowed = {"smlal"}
     assert kernel.instruction in allowed
     assembly = str(library.inspect_source("asm"))
     assert count_instruction(assembly, kernel.instruction) > 0
@@ -156,6 +160,14 @@ def test_extreme_codes_do_not_overflow(
     values["X"][:] = code
     values["weights"][:8], values["weights"][8:] = low, high
     check(emulated_board, spec, mcpu, values)
+
+
+@pytest.mark.parametrize("spec", AT_THE_LIMIT, ids=name)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_limit_of_int32(
+    emulated_board: EmulatedBoard, mcpu: str, spec: LayerSpec, sign: int
+) -> None:
+    check(emulated_board, spec, mcpu, arguments_at_the_limit(spec, sign))
 
 
 @settings(

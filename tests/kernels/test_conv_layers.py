@@ -11,7 +11,9 @@ import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_cases import (
+    AT_THE_LIMIT,
     CASES,
+    arguments_at_the_limit,
     depthwise,
     expected,
     kernel_arguments,
@@ -102,6 +104,16 @@ def test_extreme_codes_do_not_saturate(
     values["weights"][:8], values["weights"][8:] = low, high
     lib = compile_kernel(layer_kernel(spec, target), target)
     np.testing.assert_array_equal(run(spec, target, lib, values), expected(spec, values))
+
+
+@pytest.mark.parametrize("spec", AT_THE_LIMIT, ids=name)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_limit_of_int32(target: tvm.target.Target, spec: LayerSpec, sign: int) -> None:
+    values = arguments_at_the_limit(spec, sign)
+    lib = compile_kernel(layer_kernel(spec, target), target)
+    want = expected(spec, values)
+    got = run(spec, target, lib, values).reshape(want.shape)
+    np.testing.assert_array_equal(got, want)
 
 
 @settings(

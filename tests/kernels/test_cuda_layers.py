@@ -12,7 +12,9 @@ from emulated_gpu import Device, device
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from layer_cases import (
+    AT_THE_LIMIT,
     CASES,
+    arguments_at_the_limit,
     dense,
     depthwise,
     expected,
@@ -32,8 +34,12 @@ from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90"]
+# All but those of which two blocks of threads would have to write the same byte.
+MADE = [s for s in CASES if s.out_bits != 4 or s.groups == 1 or s.depthwise]
 SAMPLE = [layer(8, 8, 64, 64, 3, p=1), layer(24, 24, 3, 24, 3, 2, 1), dense(64, 100, batch=9),
-          dense(64, 1000), depthwise(14, 14, 48), layer(14, 14, 32, 48, weight_bits=4)]  # fmt: skip
+          dense(64, 1000), depthwise(14, 14, 48), layer(14, 14, 32, 48, weight_bits=4),
+          layer(14, 14, 32, 48, in_bits=16, out_bits=16),
+          layer(14, 14, 32, 48, in_bits=4, out_bits=4)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def build(functions: dict[str, Any], arch: str = "sm_80") -> Any:
 def library(gpu: Device) -> Any:
     """The kernels of all cases in one library: compiling each alone takes longer than all else."""
     assert gpu.launches >= 0
-    return build({f"case{i}": layer_kernel(s, target_of()).func for i, s in enumerate(CASES)})
+    return build({f"case{i}": layer_kernel(s, target_of()).func for i, s in enumerate(MADE)})
 
 
 def check(spec: LayerSpec, seed: int = 0, tile: Tile | None = None, arch: str = "sm_80") -> None:
@@ -63,9 +69,11 @@ def check(spec: LayerSpec, seed: int = 0, tile: Tile | None = None, arch: str = 
     run(spec, build({"main": kernel.func}, arch)["main"], seed, arch)
 
 
-def run(spec: LayerSpec, function: Any, seed: int = 0, arch: str = "sm_80") -> None:
+def run(
+    spec: LayerSpec, function: Any, seed: int = 0, arch: str = "sm_80", values: Any = None
+) -> None:
     """Twice: the second time the threads of a block run in the opposite order."""
-    values = random_arguments(spec, seed)
+    values = values or random_arguments(spec, seed)
     want = expected(spec, values)
     for _ in range(2):
         given_arrays = kernel_arguments(spec, target_of(arch), values)
@@ -76,11 +84,18 @@ def run(spec: LayerSpec, function: Any, seed: int = 0, arch: str = "sm_80") -> N
         np.testing.assert_array_equal(got.reshape(want.shape), want)
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda i: name(CASES[i]))
+@pytest.mark.parametrize("index", range(len(MADE)), ids=lambda i: name(MADE[i]))
 def test_equals_the_simulator(gpu: Device, library: Any, index: int) -> None:
     before = gpu.launches
-    run(CASES[index], library[f"case{index}"])
+    run(MADE[index], library[f"case{index}"])
     assert gpu.launches == before + 2
+
+
+@pytest.mark.parametrize("spec", AT_THE_LIMIT, ids=name)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_limit_of_int32(gpu: Device, spec: LayerSpec, sign: int) -> None:
+    function = build({"main": layer_kernel(spec, target_of()).func})["main"]
+    run(spec, function, values=arguments_at_the_limit(spec, sign))
 
 
 @settings(
@@ -135,7 +150,7 @@ def test_the_instruction_is_in_the_code(arch: str) -> None:
 def test_a_lost_instruction_is_found() -> None:
     (source,) = device_sources(build({"layer": layer_kernel(SAMPLE[0], target_of()).func}))
     assert check_program({"layer": "mma.sync"}, source, None)["layer"] > 0
-    lost = source.replace(", true>", ", false>")
+    lost = source.replace(", true, false>", ", false, false>")
     with pytest.raises(KernelError, match=r"no mma\.sync in the device code of the kernel layer"):
         check_program({"layer": "mma.sync"}, lost, None)
 
@@ -163,3 +178,42 @@ def test_schedules_of_metaschedule_are_refused() -> None:
 def test_older_architectures_are_refused(arch: str) -> None:
     with pytest.raises(KernelError, match="dp4a needs sm_61"):
         layer_kernel(SAMPLE[0], target_of(arch))
+
+
+def test_groups_do_not_pack() -> None:
+    spec = layer(8, 8, 16, 48, 3, p=1, groups=2, out_bits=4)
+    with pytest.raises(KernelError, match="no kernel") as error:
+        layer_kernel(spec, target_of())
+    assert "groups" in error.value.why
+
+
+FOURS = [
+    layer(8, 8, 64, 64, 3, p=1, in_bits=4, weight_bits=4),
+    layer(13, 11, 24, 40, 3, 2, (1, 2, 0, 1), batch=2, residual=True, correction=True, in_bits=4,
+          weight_bits=2),
+    layer(8, 8, 72, 24, 3, p=1, in_bits=4, out_bits=4, weight_bits=4),
+    dense(96, 40, batch=16, in_bits=4, weight_bits=4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_89"])
+def test_codes_and_weights_of_4_bits_have_tensor_cores_of_their_own(gpu: Device, arch: str) -> None:
+    assert gpu.launches >= 0
+    for spec in FOURS:
+        assert layer_kernel(spec, target_of(arch)).instruction == "mma.u4.s4"
+        check(spec, arch=arch)
+    newer = layer_kernel(FOURS[0], target_of("sm_90"))
+    assert newer.instruction == "mma.sync"
+    for other in ({"weight_bits": 6}, {"weight_group": 32}, {"in_bits": 8}):
+        assert layer_kernel(replace(FOURS[0], **other), target_of(arch)).instruction == "mma.sync"
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_80"])
+def test_their_instruction_is_in_the_code(arch: str) -> None:
+    if not find_nvcc():
+        pytest.skip("needs nvcc, of NVIDIA's CUDA toolkit")
+    kernels = {f"layer{i}": layer_kernel(s, target_of(arch)) for i, s in enumerate(FOURS)}
+    (source,) = device_sources(build({n: k.func for n, k in kernels.items()}, arch))
+    wanted = {n: k.instruction for n, k in kernels.items()}
+    assert all(check_program(wanted, source, compile_program(source, arch)).values())
+    assert all(check_program(wanted, source, None).values())

@@ -1,5 +1,6 @@
 """Kernels over a stored accumulator, against the simulator."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,25 @@ def test_wrong_parameters_saturate(evaluate: Any, same_bits: Any, rng: Any, qpar
     [codes] = evaluate(make, _arrays(acc, y))
     same_bits(codes, numerics.requantize(acc, y, ops.parse_activation("none")))
     assert set(np.unique(codes)) <= {0, 63}
+
+
+@pytest.mark.parametrize("mcpu", ["cascadelake", "x86-64", "cortex-a72"])
+@pytest.mark.parametrize("variant", ["plain", "all", "residual"])
+def test_codes_of_16_bits(
+    evaluate: Any, same_bits: Any, rng: Any, qparams: Any, variant: str, mcpu: str
+) -> None:
+    shape = (3, 3, 5, 40)
+    acc, _ = _case(rng, qparams, shape, variant)
+    y = qparams(3, 40 if variant == "residual" else 1, ops.MAX_WIDE_CODE)
+    if acc.residual is not None:
+        codes = rng.integers(0, 32768, shape).astype("int16")
+        acc = replace(acc, residual=codes, residual_qparams=qparams(3, 1, ops.MAX_WIDE_CODE))
+    for text in ("clip(0.0,6.0)", "hard_swish"):
+        act = ops.parse_activation(text)
+        make = _call(ops.requantize, acc, 6, activation=text, qmax=ops.MAX_WIDE_CODE)
+        [found] = evaluate(make, _arrays(acc, y), mcpu)
+        same_bits(found, numerics.requantize(acc, y, act, "int16"))
+        [measured] = evaluate(
+            _call(ops.measure, acc, 5, activation=text, qmax=20000), _arrays(acc), mcpu
+        )
+        same_bits(measured, numerics.measure(numerics.dequantize_accumulator(acc, act), 20000))

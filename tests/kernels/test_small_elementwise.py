@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
 
 from tvm_probq import ops
 from tvm_probq.kernels.small.ranges import measured_pool_kernel
@@ -13,6 +14,7 @@ from tvm_probq.simulator import numerics
 from tvm_probq.simulator.numerics import Activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+MOST = ops.MAX_WIDE_CODE
 SHAPES = [(1, 5, 7, 24), (3, 4, 5, 10), (1, 3, 3, 72), (3, 40)]
 TARGETS = ["cascadelake", "haswell", "x86-64", "cortex-a76"]
 
@@ -39,6 +41,31 @@ def test_quantize_and_back(
     same_bits(back, numerics.dequantize(q, p))
 
 
+@pytest.mark.parametrize("mcpu", ["cascadelake", "cortex-a72"])
+@pytest.mark.parametrize("shape", SHAPES[1:])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_codes_of_16_bits(
+    evaluate: Any, same_bits: Any, rng: Any, qparams: Any, shape: Any, per_channel: bool, mcpu: str
+) -> None:
+    x, p = _reals(rng, shape), qparams(shape[0], shape[-1] if per_channel else 1, MOST)
+    narrow = qparams(shape[0])
+    want = numerics.quantize(x, p, "int16")
+    width = [0, 0, *([1, 2] * (len(shape) - 2)), *([0, 0] if per_channel else [0, 3])]
+
+    def make(x: Any, p: Any, codes: Any, narrow: Any) -> Any:
+        calls = ops.quantize(x, p, qmax=MOST), ops.dequantize(codes, p)
+        return relax.Tuple(
+            [*calls, ops.rescale(codes, p, narrow), ops.pad(codes, p, pad_width=width)]
+        )
+
+    q, back, small, padded = evaluate(make, [x, p, want, narrow], mcpu)
+    same_bits(q, want)
+    same_bits(back, numerics.dequantize(want, p))
+    same_bits(small, numerics.rescale(want, p, narrow))
+    pairs = list(zip(width[::2], width[1::2], strict=True))
+    same_bits(padded, numerics.pad_zero_point(want, p, pairs))
+
+
 @pytest.mark.parametrize("mcpu", TARGETS)
 @pytest.mark.parametrize("shape", [(1, 3, 9, 11), (2, 4, 5, 5), (1, 10, 6, 7), (1, 1, 8, 8)])
 def test_quantize_nchw(
@@ -49,6 +76,9 @@ def test_quantize_nchw(
         p = qparams(shape[0], ranges)
         [q] = evaluate(lambda x, p: ops.quantize(x, p, layout="NCHW"), [x, p], mcpu)
         same_bits(q, numerics.quantize(np.transpose(x, (0, 2, 3, 1)), p))
+        p = qparams(shape[0], ranges, MOST)
+        [q] = evaluate(lambda x, p: ops.quantize(x, p, layout="NCHW", qmax=MOST), [x, p], mcpu)
+        same_bits(q, numerics.quantize(np.transpose(x, (0, 2, 3, 1)), p, "int16"))
 
 
 @pytest.mark.parametrize("mcpu", TARGETS)

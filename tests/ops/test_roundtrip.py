@@ -30,6 +30,7 @@ def _build(shapes: list[tuple[tuple[int, ...], str]], body: Callable[..., Any]) 
 IMAGE, QP = ((2, 4, 4, 8), "uint8"), ((2, 3, 1), "float32")
 ACC, REAL, STAT = ((2, 4, 4, 8), "int32"), ((2, 4, 4, 8), "float32"), ((2, 2, 8), "int32")
 HEADS = ((2, 3, 4, 8), "uint8")
+WORDS = ((2, 4, 4, 8), "int16")
 PATCH, FIX = ((2, 3, 2), "float32"), ((2, 8), "float32")
 
 
@@ -50,6 +51,25 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         "uint8",
     ),
     "dequantize": ([IMAGE, QP], ops.dequantize, (2, 4, 4, 8), "float32"),
+    "quantize_wide": (
+        [REAL, QP], lambda x, p: ops.quantize(x, p, qmax=20000), (2, 4, 4, 8), "int16",
+    ),
+    "dequantize_wide": ([WORDS, QP], ops.dequantize, (2, 4, 4, 8), "float32"),
+    "rescale_wide": ([WORDS, QP, QP], ops.rescale, (2, 4, 4, 8), "uint8"),
+    "pad_wide": (
+        [WORDS, QP],
+        lambda q, p: ops.pad(q, p, pad_width=[0, 0, 1, 2, 0, 1, 0, 0]),
+        (2, 7, 5, 8),
+        "int16",
+    ),
+    "requantize_wide": (
+        [ACC, QP, QP, WORDS, QP],
+        lambda acc, x, y, r, rq: ops.requantize(
+            acc, x, y, *_layer_constants(), None, (r, rq), qmax=4095
+        ),
+        (2, 4, 4, 8),
+        "int16",
+    ),
     "dequantize_weight": (
         [((3, 3, 4, 8), "int8")],
         lambda w: ops.dequantize_weight(w, _const(8), axis=3, bits=4),
@@ -201,6 +221,8 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], tuple[int, ...], str]] = {
         "uint8",
     ),
     "rescale": ([IMAGE, QP, QP], ops.rescale, (2, 4, 4, 8), "uint8"),
+    "pack_codes": ([IMAGE], ops.pack_codes, (2, 4, 4, 4), "uint8"),
+    "unpack_codes": ([IMAGE], ops.unpack_codes, (2, 4, 4, 16), "uint8"),
     "merge_ranges": (
         [QP, ((2, 3, 8), "float32")],
         lambda a, b: ops.merge_ranges([a, b], qmax=255),

@@ -48,7 +48,12 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "rows": (lambda: ops.dequantize(_u8(2, 8), _var(2, 2, 1)), "qparams has the shape"),
     "batch": (lambda: ops.dequantize(_u8(2, 8), _var(1, 3, 1)), "must be .2, 3, 1"),
     "ranges": (lambda: ops.dequantize(_u8(2, 8), _var(2, 3, 4)), "holds 4 ranges"),
-    "qmax": (lambda: ops.observe(_var(2, 8), qmax=256), "codes end at 255"),
+    "qmax": (lambda: ops.merge_ranges([QP], qmax=256), "codes end at 255"),
+    "wide qmax": (lambda: ops.observe(_var(2, 8), qmax=32768), "codes end at 32767"),
+    "wide codes": (lambda: ops.quantize(_var(2, 8), QP, qmax=32768), "codes end at 32767"),
+    "wide pool": (lambda: ops.sums(_var(2, 8, dtype="int16"), strides=[1, 1]), "q is int16"),
+    "wide add": (lambda: ops.add(_var(2, 8, dtype="int16"), QP, _u8(2, 8), QP, QP), "a is int16"),
+    "words": (lambda: ops.dequantize(_i32(2, 8), QP), "q is int32: it must be uint8"),
     "axis": (
         lambda: ops.dequantize_weight(_var(4, 8, dtype="int8"), _const(8), axis=2, bits=8),
         "axis",

@@ -61,3 +61,17 @@ def test_a_pooling_and_its_range_are_one_kernel(
 def test_a_pooling_under_another_range_stays(integer_net: Any, calls_of: Any) -> None:
     after = CHANGE(integer_net(mode="static"))
     assert calls_of(after).count("probq.global_avg_pool") == 1
+
+
+def test_for_cuda_a_layer_is_predicted_by_one_kernel(
+    integer_net: Any, calls_of: Any, kernels_of: Any
+) -> None:
+    change = FusePredictions(load_profile("cuda-sm80").target())
+    before = integer_net(surrogate="moments")
+    after = change(before)
+    tvm.relax.analysis.well_formed(after)
+    assert "probq.surrogate" not in calls_of(after)
+    kernels = [function for _, function in kernels_of(after)]
+    assert len(kernels) == 6  # with a pooling with its range
+    assert all("threadIdx.x" in function.script() for function in kernels)
+    assert calls_of(after).count("probq.sums") == 1  # of the output layer, for its correction

@@ -176,3 +176,62 @@ def test_a_gated_network_is_integer_and_close(
     x = np.random.default_rng(3).normal(size=(1, 3, 8, 8)).astype(np.float32)
     want = Simulator(mod)(x)
     assert np.abs(Simulator(after)(x) - want).max() < 0.1 * np.abs(want).max()
+
+
+def test_layers_read_wide_codes_and_all_else_one_narrow_copy(
+    annotated_net: Any, calls_of: Any
+) -> None:
+    mod, record = annotated_net
+    after = InsertSurrogates(plan_of("w8a16"), record)(mod)
+    definitions = Definitions(after["main"])
+    narrow = [c for c in definitions.order if is_call(c, "probq.rescale")]
+    wide = {c for c in definitions.order if str(getattr(c.ty, "dtype", "")) == "int16"}
+    assert narrow
+    assert len({c.args[0] for c in narrow}) == len(narrow)  # one copy of each
+    assert all(definitions.value(c.args[0]) in wide for c in narrow)
+    for call in definitions.order:
+        if is_call(call, "nn.conv2d", "matmul"):
+            codes = definitions.value(call.args[0]).args[0]
+            stored = definitions.value(codes)
+            joined = is_call(stored, "reshape") or "concat" in str(stored)
+            assert joined or definitions.value(codes) in wide
+        if is_call(call, "probq.sums", "probq.pool_range"):
+            assert str(call.args[0].ty.dtype) == "uint8"
+    read = [definitions.value(x) for c in definitions.order if is_call(c, "mean", "concat")
+            for x in getattr(c.args[0], "fields", c.args[:1])]  # fmt: skip
+    assert {str(x.args[0].ty.dtype) for x in read if is_call(x, "probq.dequantize")} == {"uint8"}
+    assert calls_of(after).count("probq.merge_ranges") == len(narrow) + 1  # and of the join
+
+
+def test_a_narrow_copy_has_the_same_zero_and_range(annotated_net: Any) -> None:
+    mod, record = annotated_net
+    seen = []
+
+    def watch(call: Any, value: Any, args: Any) -> None:
+        if is_call(call, "probq.rescale"):
+            seen.append((*args, value))
+
+    x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    Simulator(InsertSurrogates(plan_of("w8a16"), record)(mod))(x, watch=watch)
+    assert seen
+    for codes, wide, narrow, found in seen:
+        assert narrow[0, 2, 0] == 255
+        zeros = codes == wide[0, 1, 0]
+        assert (found[zeros] == narrow[0, 1, 0]).all()
+        step = narrow[0, 0, 0]
+        error = (found - narrow[0, 1, 0]) * step - (codes - wide[0, 1, 0]) * wide[0, 0, 0]
+        assert np.abs(error).max() <= 0.5001 * step + wide[0, 0, 0]
+
+
+def test_static_parameters_of_a_narrow_copy_are_constant(annotated_net: Any, calls_of: Any) -> None:
+    mod, record = annotated_net
+    after = InsertSurrogates(plan_of("w8a16", "static"), record)(mod)
+    assert "probq.merge_ranges" not in calls_of(after)
+    assert "probq.sums" not in calls_of(after)
+
+
+def test_a_plan_of_8_bits_has_no_wide_codes(annotated_net: Any) -> None:
+    mod, record = annotated_net
+    after = InsertSurrogates(plan_of("w8a8"), record)(mod)
+    dtypes = {str(getattr(c.ty, "dtype", "")) for c in Definitions(after["main"]).order}
+    assert "int16" not in dtypes

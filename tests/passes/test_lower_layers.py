@@ -124,3 +124,22 @@ def test_given_tiles_are_used_and_named(
     assert not any("probq.tile" in f.attrs for f in default_functions)
     bodies = [[f.body for f in found] for found in (functions, default_functions)]
     assert [tvm_ffi.structural_equal(a, b) for a, b in zip(*bodies, strict=True)].count(False) > 0
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "predicted"])
+def test_kernels_know_what_codes_are_stored_in(mode: str, integer_net: Any) -> None:
+    specs = layer_specs(integer_net("w8a16", mode))
+    stored = [(s.in_bits, s.out_bits, s.residual_bits) for s in specs if s.output == "codes"]
+    if mode == "dynamic":
+        assert {s.in_bits for s in specs} == {8, 16}
+        assert not stored
+        return
+    assert (16, 16, 8) in stored
+    assert (16, 16, 16) in stored  # with a residual
+    assert {s.in_bits for s in specs if s.flat} == {8}  # behind the pooling
+    assert {s.out_bits for s in layer_specs(integer_net("w8a8", mode))} == {8}
+
+
+def test_what_nothing_reads_wide_is_stored_in_8_bits(integer_net: Any) -> None:
+    pooled = [s for s in layer_specs(integer_net("w8a16", "static")) if s.output == "codes"][-1]
+    assert pooled.out_bits == 8  # pooling alone reads it

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
 from tvm.relax.script import parser as R
 from tvm.script import ir as I
 
-import tvm_probq.ops  # noqa: F401 - defines R.probq
+from tvm_probq import ops
 from tvm_probq.ir.expressions import is_call
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.passes.insert_surrogates import InsertSurrogates
@@ -105,3 +106,23 @@ def test_the_accumulator_is_exact(annotated_net: Any) -> None:
     x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
     want, got = Simulator(mod)(x), Simulator(CHANGE(mod))(x)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("qmax", "bits"), [(255, 14), (1000, 16), (32767, 21)])
+def test_the_proof_is_of_the_largest_code(qmax: int, bits: int) -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 1, 2, 1), "float32"))
+    p = relax.Var("p", relax.TensorType((1, 3, 1), "float32"))
+    with builder.function("main", [x, p]):
+        with builder.dataflow():
+            q = builder.emit(ops.quantize(x, p, qmax=qmax))
+            q = builder.emit(ops.layer(q, name="x", kind="input"))
+            q = builder.emit(relax.op.reshape(q, (1, 2)))
+            real = builder.emit(ops.dequantize(q, p))
+            codes = relax.const(np.array([[1, 2, -3], [4, 5, 6]], np.int8))
+            scale = relax.const(np.ones(3, np.float32))
+            w = builder.emit(ops.dequantize_weight(codes, scale, axis=1, bits=8))
+            out = builder.emit_output(relax.op.matmul(real, w))
+        builder.emit_func_output(out)
+    (proof,) = json.loads(CHANGE(builder.finalize())["main"].attrs[PROOFS]).values()
+    assert proof.startswith(f"int32: {bits} bits needed, |sum| <= {9 * qmax}")

@@ -27,7 +27,7 @@ BITS = st.integers(2, 8)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 LISTED = st.sets(BITS, min_size=1).map(lambda bits: ",".join(map(str, sorted(bits))))
 WHOLE = st.builds(
-    LayerPlan, weight_bits=BITS, activation_bits=BITS, mode=st.sampled_from(MODES),
+    LayerPlan, weight_bits=BITS, activation_bits=st.integers(2, 16), mode=st.sampled_from(MODES),
     surrogate=st.sampled_from(SURROGATES), rule=st.sampled_from(RULES),
     coverage=st.floats(0.5, 0.9999), correction=st.sampled_from(CORRECTIONS),
     observer=st.sampled_from(sorted(OBSERVERS)),
@@ -36,8 +36,8 @@ WHOLE = st.builds(
 # Per-channel ranges have one bit-width and are not measured.
 BY_CHANNEL = WHOLE.map(lambda plan: replace(plan, mode="static", per_channel=True))
 PICKED = st.builds(
-    lambda plan, mode, bits: replace(plan, mode=mode, bits=bits),
-    WHOLE, st.sampled_from(["predicted", "float"]), st.just("predicted") | LISTED,
+    lambda plan, widest, mode, bits: replace(plan, activation_bits=widest, mode=mode, bits=bits),
+    WHOLE, BITS, st.sampled_from(["predicted", "float"]), st.just("predicted") | LISTED,
 )  # fmt: skip
 GROUPED = st.builds(
     lambda plan, bits, group: replace(plan, weight_bits=bits, weight_group=group),
@@ -103,6 +103,9 @@ def test_an_empty_plan_is_the_default() -> None:
         ("w8a8d", "dynamic", LayerPlan(8, 8, "dynamic")),
         ("w4g64a8", None, LayerPlan(4, 8, "predicted", weight_group=64)),
         ("w2g128a6s", None, LayerPlan(2, 6, "static", weight_group=128)),
+        ("w8a16", None, LayerPlan(8, 16, "predicted")),
+        ("w4a12s", None, LayerPlan(4, 12, "static")),
+        ("w8a9d", None, LayerPlan(8, 9, "dynamic")),
     ],
 )
 def test_schemes(scheme: str, mode: str | None, wanted: LayerPlan) -> None:
@@ -115,7 +118,22 @@ def test_options_of_a_scheme() -> None:
 
 @pytest.mark.parametrize(
     "scheme",
-    ["", "w8", "a8w8", "w9a8", "w8a1", "w8a8x", "W8A8", "w8a8 ", "w16a8", "w4ga8", "w4g0a8"],
+    [
+        "",
+        "w8",
+        "a8w8",
+        "w9a8",
+        "w8a1",
+        "w8a8x",
+        "W8A8",
+        "w8a8 ",
+        "w16a8",
+        "w8a17",
+        "w8a08",
+        "w8a20",
+        "w4ga8",
+        "w4g0a8",
+    ],
 )
 def test_no_scheme(scheme: str) -> None:
     with pytest.raises(PlanError, match=r"is no scheme.*w8a8"):
@@ -139,6 +157,9 @@ MISTAKES = {
     "[default]\nweight_bits = 4\nweight_group = 48": "weight_group is 48.*32, 64, 128",
     "[default]\nweight_bits = 4\nweight_group = -1": "weight_group is -1.*32, 64, 128",
     "[default]\nweight_group = 64": "weight_group is 64, but weight_bits is 8.*at most 6 bits",
+    "[default]\nactivation_bits = 17": "activation_bits is 17.*use 2 to 16 bits",
+    '[default]\nactivation_bits = 16\nbits = "predicted"': "predicted bit-widths end at 8",
+    '[default]\nactivation_bits = 9\nbits = "4,8"': "bits is '4,8', but activation_bits is 9",
     "[default]\nweight_bits = 4.0": "weight_bits is 4.0.*give a int",
     '[default]\nweight_bits = "4"': "weight_bits is '4'.*give a int",
     "[default]\nweight_bits = true": "weight_bits is True",

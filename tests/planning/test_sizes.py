@@ -41,6 +41,14 @@ def test_fewer_bits_take_less_and_the_rest_stays(study: Study) -> None:
     assert rests.pop() >= 0
 
 
+def test_products_of_16_bits_count_twice(study: Study) -> None:
+    pricing = Pricing(study.model, study.record, TARGET, None, Roofline(1e-3, 1e9))
+    plan = study.plan.override(["stem"], activation_bits=16)
+    narrow, wide = (pricing.of_plan(p)[2].layers for p in (study.plan, plan))
+    assert wide["block1"] == pytest.approx(2 * narrow["block1"])
+    assert wide["pointwise"] == pytest.approx(narrow["pointwise"])
+
+
 def test_predictions_of_their_own_kernels_are_of_their_layers(study: Study) -> None:
     """On a GPU: the tables of a correction are its layer's, as on a CPU."""
     target, option = load_profile("cuda-sm80").target(), "w8a8:correction=static"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tvm_probq.errors import UnsupportedError
-from tvm_probq.quantization.accumulator import prove_accumulator
+from tvm_probq.quantization.accumulator import largest_code, prove_accumulator
 
 CODES = hnp.arrays(
     np.int8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=6), elements=st.integers(-127, 127)
@@ -82,3 +82,21 @@ def test_a_sum_too_long_for_int32() -> None:
 
 def test_no_weights() -> None:
     assert prove_accumulator(np.zeros((4, 3), np.int8)).bound == 0
+
+
+@given(CODES)
+def test_the_largest_code_is_proven_and_the_next_one_is_not(codes: Any) -> None:
+    largest = largest_code(codes)
+    assert prove_accumulator(codes, code_max=largest).bits <= 32
+    if codes.any():
+        with pytest.raises(UnsupportedError, match="the layer's sums need 33 bits"):
+            prove_accumulator(codes, code_max=largest + 1)
+
+
+@pytest.mark.parametrize("taps", [1, 256, 4608])
+def test_sums_at_the_limit_fit_int32(taps: int) -> None:
+    codes = np.full((2, taps), 127, np.int8)
+    codes[1] = -127
+    largest = largest_code(codes)
+    sums = codes.astype(np.int64).sum(1) * largest
+    assert np.abs(sums - sums[::-1]).max() < 2**31 <= 2 * (largest + 1) * 127 * taps

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.layer import pack_weights, packed_shape
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
+from tvm_probq.quantization.accumulator import largest_code
 from tvm_probq.simulator import numerics
+
+MOST = 32767  # code of 16 bits
 
 
 def layer(
@@ -166,16 +170,70 @@ MULTIPLIED = [  # weights with a multiplier for every group of inputs
     )
 ]  # fmt: skip
 SYMMETRIC = [replace(spec, symmetric=True) for spec in (*DENSE[:8], *DEPTHWISE[:7])]
+WORDS = [  # codes of 16 bits
+    replace(spec, in_bits=bits[0], out_bits=bits[1], residual_bits=bits[2])
+    for bits, specs in {
+        (16, 16, 16): (*DENSE[1::2], *GROUPED[::2], *DEPTHWISE[1::2], *NARROW[::2], *TAILS[::2]),
+        (16, 8, 16): (DENSE[1], DENSE[11], DEPTHWISE[2], TAILS[3], SMALL[0]),
+        (8, 16, 8): (*DENSE[::3], *TILED[:2], *DEPTHWISE[::3], NARROW[3], *TAILS[1:12:3]),
+        (8, 8, 16): (DENSE[1], TILED[1], DENSE[12], DEPTHWISE[2], TAILS[1]),
+        (16, 8, 8): PACKED[::6],
+    }.items()
+    for spec in specs
+]  # fmt: skip
+HALVES = [  # codes of 4 bits
+    replace(spec, in_bits=bits[0], out_bits=bits[1], residual_bits=bits[2])
+    for bits, specs in {
+        (4, 4, 4): (*DENSE[:2], DENSE[11], *TILED[8:11], DEPTHWISE[0], DEPTHWISE[4]),
+        (4, 8, 8): (DENSE[2], DENSE[10], TILED[12], DEPTHWISE[1], TAILS[0], TAILS[1]),
+        (8, 4, 8): (DENSE[3], DENSE[5], DENSE[11], DEPTHWISE[5], DEPTHWISE[8]),
+        (8, 8, 4): (DENSE[1], DENSE[12], TILED[1], DEPTHWISE[11]),
+        (16, 4, 4): (DENSE[1], DENSE[0], DEPTHWISE[0]),
+        (4, 16, 16): (DENSE[1], DENSE[0], DEPTHWISE[11]),
+    }.items()
+    for spec in specs
+]  # fmt: skip
+HALVES += [
+    replace(spec, in_bits=4, out_bits=4, residual_bits=4)
+    for spec in (
+        layer(14, 14, 48, 96),
+        layer(7, 7, 24, 40, residual=True, weight_bits=4),
+        layer(8, 8, 32, 64, 1, 2),
+        layer(8, 8, 16, 48, 3, p=1, groups=2, residual=True),
+        layer(5, 5, 24, 32, 3, p=1, groups=4, batch=2),
+        layer(7, 7, 16, 24, 3, p=1, activation="silu", correction=True, batch=2),
+        layer(6, 6, 16, 32, 3, p=1, dilation=(2, 2), small_weights=True),
+        layer(60, 60, 64, 128),
+        dense(64, 48, batch=3),
+        dense(128, 272, weight_bits=2, correction=True),
+        dense(512, 4096),
+        depthwise(20, 60, 192),
+        depthwise(9, 9, 24, 5, 2, weight_bits=4),
+        depthwise(9, 9, 32, p=0, residual=True),
+        depthwise(12, 12, 40, in_ranges=40, out_ranges=40, batch=2),
+    )
+]
+MULTIPLIED += [  # and codes of 16 and 4 bits
+    replace(MULTIPLIED[i], in_bits=bits, out_bits=bits, residual_bits=bits)
+    for bits, cases in ((16, (0, 2, 3, 6, 9)), (4, (0, 1, 5, 6, 9)))
+    for i in cases
+]
+AT_THE_LIMIT = [
+    replace(spec, in_bits=16, output=output)
+    for spec in (dense(1203, 20), layer(6, 6, 128, 16, 3), depthwise(9, 9, 16, 5, p=0))
+    for output in ("int32", "float32")
+]
 CASES = [*DENSE, *TILED, *GROUPED, *DEPTHWISE, *NARROW, *SMALL, *WIDE, *TAILS, *PACKED]
-CASES += [*SYMMETRIC, *MULTIPLIED]
+CASES += [*SYMMETRIC, *WORDS, *HALVES, *MULTIPLIED]
 
 
 def name(spec: LayerSpec) -> str:
     small = "small" if spec.small_weights else "symmetric" if spec.symmetric else ""
     group = f"g{spec.weight_group}" if spec.weight_group else ""
-    return f"{spec}-w{spec.weight_bits}{group}{small}-{spec.activation}-{spec.output}".replace(
-        " ", "_"
-    )
+    bits = (spec.in_bits, spec.out_bits, spec.residual_bits)
+    stored = "" if bits == (8, 8, 8) else "-codes" + "_".join(map(str, bits))
+    text = f"{spec}-w{spec.weight_bits}{group}{small}-{spec.activation}-{spec.output}{stored}"
+    return text.replace(" ", "_")
 
 
 def multiplied(spec: LayerSpec, codes: Any, rng: Any) -> Any:
@@ -204,6 +262,13 @@ def integer_sums(spec: LayerSpec, x: Any, weights: Any, x_qparams: Any) -> Any:
     return total.reshape(*size[:3], -1).astype(np.int32)
 
 
+def codes(rng: Any, shape: tuple[int, ...], bits: int, most: int = MOST) -> Any:
+    """Random codes of tensors stored in 4, 8 or 16 bits."""
+    if bits <= 8:
+        return rng.integers(0, 1 << bits, shape, np.uint8)
+    return rng.integers(0, most + 1, shape, np.int16)
+
+
 def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     n, oc = spec.batch, spec.out_channels
@@ -212,9 +277,11 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
         largest = min(largest, 64)
     taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
 
-    def qparams(ranges: int, scale: float) -> Any:
+    def qparams(ranges: int, scale: float, bits: int) -> Any:
         scales = (rng.random((n, ranges)) + 0.5) * scale
-        qmax = rng.choice([15, 63, 255], (n, 1)).repeat(ranges, 1)
+        largest = {4: [3, 15, 15], 8: [15, 63, 255], 16: [400, MOST, MOST]}[bits]
+        qmax = rng.choice(largest, (n, 1)).repeat(ranges, 1)
+        scales = scales * 255 / largest[-1]
         return np.stack([scales, rng.integers(0, qmax + 1, scales.shape), qmax], 1)
 
     smallest = 1 - largest if spec.symmetric else -largest
@@ -224,19 +291,37 @@ def random_arguments(spec: LayerSpec, seed: int = 0) -> dict[str, Any]:
         largest = 64 if spec.small_weights else 128
     spread = 8e-6 * largest * np.sqrt(taps) + 0.01
     image = (n, spec.out_height, spec.out_width, oc)
+    # The largest code for which any such weights are proven to fit int32.
+    most = (
+        min(MOST, (2**31 - 1) // (2 * taps * largest))
+        if spec.in_bits == 16
+        else (1 << spec.in_bits) - 1
+    )
     found = {
-        "X": rng.integers(0, 256, (n, spec.height, spec.width, spec.in_channels), np.uint8),
+        "X": codes(rng, (n, spec.height, spec.width, spec.in_channels), spec.in_bits, most),
         "weights": weights.astype(np.int8),
         "T": rng.random(oc) * 1e-3 + 1e-4,
         "WS": weights.sum((1, 2, 3)).astype(np.int32),
         "B": rng.normal(size=oc),
-        "XQ": qparams(spec.in_ranges, 0.02),
+        "XQ": qparams(spec.in_ranges, 0.02, spec.in_bits),
         "CORR": rng.normal(size=(n, oc)),
-        "YQ": qparams(spec.out_ranges, spread),
-        "R": rng.integers(0, 256, image, np.uint8),
-        "RQ": qparams(1, 0.01),
+        "YQ": qparams(spec.out_ranges, spread, spec.out_bits),
+        "R": codes(rng, image, spec.residual_bits),
+        "RQ": qparams(1, 0.01, spec.residual_bits),
     }
+    found["XQ"][:, 1:] = np.minimum(found["XQ"][:, 1:], most)
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
+
+
+def arguments_at_the_limit(spec: LayerSpec, sign: int) -> dict[str, Any]:
+    """Arguments of a layer of 16-bit codes whose sums are as large as the proof allows."""
+    values = random_arguments(spec)
+    values["weights"][:] = sign * 127
+    values["WS"] = values["weights"].sum((1, 2, 3)).astype(np.int32)
+    most = min(MOST, largest_code(values["weights"]))
+    values["X"][:] = most
+    values["XQ"][:, 1], values["XQ"][:, 2] = 0 if sign > 0 else most, most
+    return values
 
 
 def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:
@@ -252,12 +337,16 @@ def expected(spec: LayerSpec, values: dict[str, Any]) -> Any:
     activation = spec.tail
     if spec.output == "float32":
         return numerics.dequantize_accumulator(acc, activation)
-    return numerics.requantize(acc, values["YQ"], activation)
+    dtype = codes_dtype(spec.out_bits)
+    found = numerics.requantize(acc, values["YQ"], activation, dtype)
+    return numerics.pack_codes(found) if spec.out_bits == 4 else found
 
 
 def kernel_arguments(spec: LayerSpec, target: Any, values: dict[str, Any]) -> list[Any]:
     """Arrays for every argument of the kernel, the output last."""
     values = values | {"W": pack_weights(spec, values["weights"], target)}
+    for key, bits in (("X", spec.in_bits), ("R", spec.residual_bits)):
+        values[key] = numerics.pack_codes(values[key]) if bits == 4 else values[key]
     found = []
     for key, shape, dtype in argument_shapes(spec, packed_shape(spec, target)):
         value = np.full(shape, 77, dtype) if key == "OUT" else values[key].reshape(shape)
@@ -266,10 +355,16 @@ def kernel_arguments(spec: LayerSpec, target: Any, values: dict[str, Any]) -> li
     return found
 
 
+def stored(channels: int) -> Any:
+    """Bits that a tensor of this many channels may be stored in."""
+    return st.sampled_from([8, 16] if channels % 8 else [4, 4, 8, 16])
+
+
 @st.composite
 def layers(draw: Callable[..., Any]) -> LayerSpec:
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    ic, oc = (groups * draw(st.integers(1, 35)) for _ in range(2))
+    together = draw(st.sampled_from([1, 1, 8]))
+    ic, oc = (groups * together * draw(st.integers(1, 35 // together)) for _ in range(2))
     if draw(st.booleans()):
         groups = oc = ic
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
@@ -302,4 +397,6 @@ def layers(draw: Callable[..., Any]) -> LayerSpec:
         in_ranges=draw(st.sampled_from([1, ic])) if groups == ic == oc > 1 else 1,
         small_weights=draw(st.booleans()),
         symmetric=draw(st.booleans()),
+        in_bits=draw(stored(ic)),
+        out_bits=draw(stored(oc if groups in (1, ic) else 1)), residual_bits=draw(stored(oc)),
     )  # fmt: skip

@@ -56,6 +56,12 @@ def make_layer() -> Callable[..., LayerSpec]:
     return _layer
 
 
+@pytest.fixture(scope="session")
+def all_layers() -> dict[str, LayerSpec]:
+    """Each kind of layer, by name."""
+    return LAYERS
+
+
 @pytest.fixture(params=LAYERS)
 def spec(request: pytest.FixtureRequest) -> LayerSpec:
     """Each kind of layer."""

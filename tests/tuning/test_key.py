@@ -56,3 +56,11 @@ def test_tasks_count_layers_of_the_same_key(make_layer: Any) -> None:
     spec, other = make_layer(14, 14, 64, 32), make_layer(14, 14, 32, 64)
     tasks = tasks_of([spec, other, replace(spec, correction=False)])
     assert [(task.spec, task.count) for task in tasks] == [(spec, 2), (other, 1)]
+
+
+def test_packed_codes_have_a_key_and_tiles_of_bytes(make_layer: Any) -> None:
+    spec = make_layer(14, 14, 64, 32, 3, residual=True)
+    packed = replace(spec, in_bits=4, out_bits=4, residual_bits=4)
+    assert layer_key(packed) != layer_key(spec)
+    assert keys_like(packed) == [layer_key(spec)]
+    assert keys_like(replace(packed, weight_bits=4))[1:] == keys_like(replace(spec, weight_bits=4))

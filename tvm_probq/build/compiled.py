@@ -42,6 +42,10 @@ class LayerReport:
         Widths that a prediction picks from for each input, such as ``2-8``; empty for a fixed one.
     weight_group : int
         Input channels that share a scale of weights; 0 for one scale an output channel.
+    levels : int
+        Codes that there are for values stored in 16 bits, 0 for others.
+    packed : bool
+        Whether two codes of the output share a byte.
     """
 
     name: str
@@ -60,6 +64,8 @@ class LayerReport:
     reason: str = ""
     bits: str = ""
     weight_group: int = 0
+    levels: int = 0
+    packed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

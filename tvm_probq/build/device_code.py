@@ -13,7 +13,8 @@ from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.cuda.gate import check_program, device_sources
-from tvm_probq.kernels.cuda.nvcc import FLAGS, Program, compile_program, find_nvcc
+from tvm_probq.kernels.cuda.nvcc import Program, compile_program, find_nvcc
+from tvm_probq.kernels.cuda.nvrtc import INSTALL, compile_cubin, find_nvrtc
 from tvm_probq.kernels.gate import INSTRUCTION
 
 CALLBACK = "tvm_callback_cuda_compile"
@@ -75,7 +76,7 @@ def compile_on_load(code: str) -> bytes:
     Raises
     ------
     KernelError
-        If there is neither nvcc nor NVRTC.
+        If there is neither nvcc nor NVRTC, or it fails.
     """
     known = _IMAGES.get(hashlib.sha256(code.encode()).hexdigest())
     if known is not None:
@@ -83,18 +84,13 @@ def compile_on_load(code: str) -> bytes:
     arch = _arch()
     if find_nvcc():
         return compile_program(code, arch).image
-    try:
-        from tvm.support.nvcc import compile_cuda
-
-        options = [flag for flag in FLAGS if flag.startswith("--fmad")]
-        return bytes(compile_cuda(code, "cubin", arch, options, compiler="nvrtc"))
-    except (ImportError, RuntimeError) as error:
-        raise KernelError(
-            "the artefact's device code cannot be compiled here", where=arch,
-            why=f"there is no nvcc, and NVRTC failed: {error}",
-            fix="compile the artefact on a machine with nvcc, or install the CUDA toolkit, "
-            "or pip install cuda-python",
-        ) from error  # fmt: skip
+    if find_nvrtc():
+        return compile_cubin(code, arch)
+    raise KernelError(
+        "the artefact's device code cannot be compiled here", where=arch,
+        why="the artefact holds its source alone, and there is neither nvcc nor NVRTC",
+        fix=f"{INSTALL}, or install the CUDA toolkit, or compile the artefact where nvcc is",
+    )  # fmt: skip
 
 
 def _arch() -> str:

@@ -17,15 +17,16 @@ from tvm_probq.frontend.onnx import Model
 from tvm_probq.ir.expressions import is_call, is_constant, shape_of
 from tvm_probq.ir.layers import Definitions
 from tvm_probq.ir.memory import tensor_bytes
-from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind
+from tvm_probq.kernels.calls import KERNEL_CALLS, arguments, kernel_kind, result_types
 from tvm_probq.passes.insert_surrogates import INPUT_BITS
 from tvm_probq.passes.lower_layers import TILE
 from tvm_probq.plan.plan import LayerPlan, Plan
-from tvm_probq.plan.widths import widths_text
+from tvm_probq.plan.widths import WIDEST, widths_text
+from tvm_probq.surrogate.wide_codes import is_wide
 
 KEPT_PARAMETERS = "from the file"
 # Kernels of their own where a layer's kernel does not compute its predictions itself.
-PREDICTIONS = ("sums", "patch_sums", "correction", "surrogate")
+PREDICTIONS = ("sums", "patch_sums", "correction", "surrogate", "predict")
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
 
 
@@ -49,6 +50,8 @@ def layer_reports(
         stored = _is_stored(m, kept)
         surrogate = KEPT_PARAMETERS if kept else _surrogate(codes, call, m, layer_plan, record)
         facts["bits"] = _picked_bits(codes, call, layer_plan) if stored and not kept else ""
+        facts["packed"] = _is_packed(call, kernels[name])
+        facts["levels"] = ops.largest_code(call) + 1 if stored and is_wide(call) else 0
         proof = proofs.get(name, "")
         reports.append(_report(m, layer_plan, proof, surrogate if stored else "", facts, stored))
     left = [m for name, m in marked.items() if m.layer is not None and name not in kernels]
@@ -114,6 +117,13 @@ def _markers(definitions: Definitions) -> dict[str, Any]:
     }
 
 
+def _is_packed(codes: Any, kernel: Any) -> bool:
+    """Whether a kernel call writes two of the codes of the integer graph in a byte."""
+    written = result_types(kernel.ty)[-1]
+    halved = int(written.shape.values[-1]) * 2 == shape_of(codes)[-1]
+    return str(written.dtype) == "uint8" and halved
+
+
 def _is_stored(m: Marked, kept: bool) -> bool:
     """Whether a tensor is stored as codes; where the file says which, its marker is on them."""
     return m.kind != "output" and not (kept and str(m.call.ty.dtype) == "float32")
@@ -125,15 +135,27 @@ def _report(
     integer = (
         m.layer is not None and m.kind in ("conv2d", "dense", "output") and plan.mode != "float"
     )
-    stored_bits = plan.activation_bits if stored else 32
     return LayerReport(
         m.name, _operator(m),
         weight_bits=plan.weight_bits if integer else 32 if m.layer is not None else 0,
-        activation_bits=INPUT_BITS if m.kind == "input" else stored_bits,
+        activation_bits=_stored_bits(m, plan, facts["levels"]) if stored else 32,
         mode="float" if m.kind == "float" else plan.mode, surrogate=surrogate, accumulator=proof,
-        macs=_macs(m), reason=m.reason or plan.reason,
+        macs=_macs(m), reason=m.reason or plan.reason or _narrowed(plan, facts) * stored,
         weight_group=_group(m, plan) if integer else 0, **facts,
     )  # fmt: skip
+
+
+def _stored_bits(m: Marked, plan: LayerPlan, levels: int) -> int:
+    """Bits of a tensor's codes."""
+    if levels:
+        return plan.activation_bits
+    return INPUT_BITS if m.kind == "input" else min(plan.activation_bits, WIDEST)
+
+
+def _narrowed(plan: LayerPlan, facts: dict[str, Any]) -> str:
+    """Why a tensor does not have the bits of its plan, empty if it has."""
+    narrowed = plan.activation_bits > WIDEST and not facts["levels"]
+    return "stored in 8 bits, as no layer reads codes of 16 from it" if narrowed else ""
 
 
 def _group(m: Marked, plan: LayerPlan) -> int:

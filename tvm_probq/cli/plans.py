@@ -17,6 +17,7 @@ from tvm_probq.plan.plan import (
     MODES,
     ROUNDINGS,
     RULES,
+    STORAGES,
     SURROGATES,
     TOLERANCE_DB,
     Plan,
@@ -38,6 +39,7 @@ FIELDS = (
     "observer",
     "per_channel",
     "tolerance_db",
+    "storage",
 )
 # Options that have no meaning where a file's own parameters are kept, as those of the plan.
 CALIBRATING = ("calibration", "random_calibration", "data", "skip")
@@ -95,6 +97,11 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="DB",
         help="how far predicted bits may raise the noise of rounding; a bit less costs 6 dB "
         f"(default {TOLERANCE_DB:g})",
+    )
+    group.add_argument(
+        "--storage",
+        choices=STORAGES,
+        help="of activations of at most 4 bits: a byte each (default), or packed two in a byte",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_probq.cli import calibrate, devices, options, plans, samples, sources, tune_search
+from tvm_probq.cli import calibrate, options, plans, samples, sources, tune_batch, tune_search
 from tvm_probq.cli.progress import say
 from tvm_probq.errors import UsageError
 from tvm_probq.report.tables import Cell, table
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tvm_probq.data.cards import Card
     from tvm_probq.frontend.onnx import Model
     from tvm_probq.plan.plan import Plan
+    from tvm_probq.target.profile import TargetProfile
     from tvm_probq.tuning.database import Database
     from tvm_probq.tuning.tasks import Task
 
@@ -70,14 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of random numbers (default 0)")
     plans.add_plan(parser)
     options.add_board(parser)
+    tune_batch.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Tune until the time is over or nothing is left to try."""
     plan = plans.plan_from(args)
     profile = profiles.load_profile(args.target) if args.target else profiles.host_profile()
-    devices.require_cpu(profile.tvm_target, "tune", profile.name)
+    tune_batch.check(args, profile)
     plans.check_target(plan, profile)
+    if args.export is not None or args.results is not None:
+        return _batch(args, plan, profile)
     board = options.board_of(args)
     tune_search.check_space(args.space, profile)
     machine = tune_search.machine_of(args, profile, board)
@@ -109,6 +113,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> str:
     """Lay the layers out, and the sum over all of them."""
+    if "batch" in result:
+        return tune_batch.show_export(result)
     rows: list[list[Cell]] = [
         [row["layer"], row["count"], row["default_us"], row["tuned_us"], row["ratio"],
          row["gmac_per_s"], row["tried"]]
@@ -150,6 +156,19 @@ def chosen(tasks: Sequence[Task], pattern: str | None) -> list[Task]:
             why=f"the model's integer layers are: {keys}", fix="give a part of one of them",
         )  # fmt: skip
     return found
+
+
+def _batch(args: argparse.Namespace, plan: Plan, profile: TargetProfile) -> dict[str, Any]:
+    """Build a batch, or take its results over."""
+    from tvm_probq.tuning.database import open_database
+
+    path = args.database or Path(f"{profile.name}.tuned.json")
+    database = open_database(path, profile.name)
+    if args.results is None:
+        return tune_batch.export(args, profile, database, chosen(_tasks(args, plan), args.layers))
+    rows = tune_batch.take_over(args, database)
+    database.save(path)
+    return {"database": str(path), "target": profile.name, "layers": rows}
 
 
 def _tasks(args: argparse.Namespace, plan: Plan) -> list[Task]:

@@ -12,6 +12,7 @@ from tvm_probq.ops.registry import PREFIX
 
 KERNEL_CALLS = ("call_tir", "call_tir_inplace")
 LAYER = "layer"
+IN_BITS = "probq.in_bits"  # attribute of a layer kernel: what codes of its input are stored in
 _INSTRUCTION = "probq.instruction"
 _KERNEL = "probq.kernel"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS, WIDTHS
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.storage import STORED_BITS
+from tvm_probq.kernels.storage import PACKED_CHANNELS, STORED_BITS
 from tvm_probq.ops.activation import FORMS, parse_activation
 from tvm_probq.quantization.weights import WEIGHT_GROUPS
 
@@ -54,6 +55,16 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
             f"multipliers of every {spec.weight_group} of {spec.group_inputs} input channels",
             f"give groups of {WEIGHT_GROUPS} channels, fewer than all, and at most 6 bits",
         ),
+        (
+            not _in_words(spec),
+            "codes of 4 bits of a number of channels that is no multiple of 8",
+            "store them in 8 bits",
+        ),
+        (
+            spec.out_bits == HALF and spec.groups % 2 > 0 and spec.groups > 1,
+            "codes of 4 bits, of which a group would be cut in two halves",
+            "store them in 8 bits",
+        ),
         (not _known(spec.activation), f"activation {spec.activation!r}", f"one of {FORMS}"),
         (spec.output not in OUTPUTS, f"output {spec.output!r}", f"use one of {OUTPUTS}"),
         (spec.out_ranges not in (1, out), f"{spec.out_ranges} output ranges", "1 or every channel"),
@@ -76,6 +87,14 @@ def _problems(spec: LayerSpec) -> list[tuple[bool, str, str]]:
 def _groups_fit(spec: LayerSpec) -> bool:
     known = spec.weight_group in WEIGHT_GROUPS and spec.weight_bits < max(WIDTHS)
     return known and spec.weight_group < spec.group_inputs
+
+
+def _in_words(spec: LayerSpec) -> bool:
+    """Whether the channels that share bytes do so in whole words."""
+    packed = [spec.in_channels] if spec.in_bits == HALF else []
+    if HALF in (spec.out_bits, spec.residual_bits):
+        packed.append(spec.out_channels)
+    return not any(channels % PACKED_CHANNELS for channels in packed)
 
 
 def _known(activation: str) -> bool:

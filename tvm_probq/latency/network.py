@@ -9,6 +9,10 @@ import tvm
 from tvm.ir import IRModule
 
 from tvm_probq.build.layer_reports import layer_kernels
+from tvm_probq.kernels.calls import IN_BITS
+from tvm_probq.kernels.cuda.fours import INSTRUCTION as FOURS
+from tvm_probq.kernels.gate import INSTRUCTION
+from tvm_probq.kernels.planes import BYTE
 from tvm_probq.latency.estimator import Estimator
 from tvm_probq.latency.ticked import fused_calls
 
@@ -57,7 +61,11 @@ def network_latency(
         Whether to tell how sure the total is, which takes seconds.
     """
     of_layers = layer_kernels(lowered)
-    by_kernel = {name: macs.get(layer, 0.0) for layer, names in of_layers.items() for name in names}
+    by_kernel = {
+        name: macs.get(layer, 0.0) * _passes(lowered, name)
+        for layer, names in of_layers.items()
+        for name in names
+    }
     calls = [call for run in fused_calls(lowered, target) for call in run]
     times = estimator.us(calls, [by_kernel.get(call.name, 0.0) for call in calls])
     us = dict(zip((call.name for call in calls), map(float, times), strict=True))
@@ -69,3 +77,10 @@ def network_latency(
     if spread is None:
         return NetworkLatency(layers, total)
     return NetworkLatency(layers, total, (total - spread[0], total + spread[1]))
+
+
+def _passes(lowered: IRModule, kernel: str) -> float:
+    """Products of bytes that a product of a kernel of layers takes: those of int4 count half."""
+    attrs = lowered[kernel].attrs or {}
+    wide = int(attrs.get(IN_BITS, BYTE)) > BYTE
+    return 2.0 if wide else 0.5 if attrs.get(INSTRUCTION, "") == FOURS else 1.0

@@ -9,7 +9,9 @@ from tvm_probq.ops.accumulator_ops import (
 )
 from tvm_probq.ops.activation import format_activation, parse_activation
 from tvm_probq.ops.activation_op import activation
+from tvm_probq.ops.checks import MAX_CODE, MAX_WIDE_CODE, largest_code, reads_packed
 from tvm_probq.ops.matmul_op import matmul
+from tvm_probq.ops.packing_ops import pack_codes, packed_attrs, unpack_codes
 from tvm_probq.ops.pooling_ops import avg_pool, global_avg_pool, pool_range
 from tvm_probq.ops.predict_ops import correction, patch_sums, sums
 from tvm_probq.ops.product_ops import multiply, product_range
@@ -31,6 +33,8 @@ from tvm_probq.ops.tensor_ops import (
 )
 
 __all__ = [
+    "MAX_CODE",
+    "MAX_WIDE_CODE",
     "AccumulatorArgs",
     "SurrogateArgs",
     "activation",
@@ -45,22 +49,27 @@ __all__ = [
     "format_activation",
     "global_avg_pool",
     "is_probq",
+    "largest_code",
     "layer",
     "matmul",
     "measure",
     "merge_ranges",
     "multiply",
     "observe",
+    "pack_codes",
+    "packed_attrs",
     "pad",
     "parse_activation",
     "patch_sums",
     "pool_range",
     "product_range",
     "quantize",
+    "reads_packed",
     "requantize",
     "rescale",
     "resize",
     "sums",
     "surrogate",
     "surrogate_args",
+    "unpack_codes",
 ]

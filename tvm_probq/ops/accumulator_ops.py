@@ -9,6 +9,7 @@ from tvm.relax import Expr
 from tvm_probq.ops import checks
 from tvm_probq.ops.activation import parse_activation
 from tvm_probq.ops.registry import make_call, register
+from tvm_probq.ops.tensor_ops import wide_attrs
 
 Residual = tuple[Expr, Expr] | None
 
@@ -30,9 +31,11 @@ class AccumulatorArgs:
     correction : relax.Expr or None
         float32 ``[N, OC]``, added to the bias.
     residual, residual_qparams : relax.Expr or None
-        uint8 of the shape of `acc`, and float32 ``[N, 3, G]``.
+        uint8 or int16 of the shape of `acc`, and float32 ``[N, 3, G]``.
     activation : str
         See :mod:`tvm_probq.ops.activation`.
+    dtype : str
+        Of the codes of `requantize`, ``uint8`` or ``int16``.
     """
 
     acc: Expr
@@ -45,6 +48,7 @@ class AccumulatorArgs:
     residual: Expr | None
     residual_qparams: Expr | None
     activation: str
+    dtype: str = "uint8"
 
     @staticmethod
     def from_call(call: Call) -> "AccumulatorArgs":
@@ -69,6 +73,7 @@ class AccumulatorArgs:
         return AccumulatorArgs(
             acc, x_qparams, y_qparams, scale, total, bias,
             correction, residual, residual_qparams, activation,
+            checks.codes_dtype(call) if has_y else "uint8",
         )  # fmt: skip
 
 
@@ -84,10 +89,14 @@ def dequantize_accumulator(
 def requantize(
     acc: Expr, x_qparams: Expr, y_qparams: Expr, weight_scale: Expr, weight_sum: Expr, bias: Expr,
     correction: Expr | None = None, residual: Residual = None, *, activation: str = "none",
+    qmax: int = checks.MAX_CODE,
 ) -> Call:  # fmt: skip
-    """Codes uint8 of a layer's output; for the arguments see :class:`AccumulatorArgs`."""
+    """Codes of a layer's output; for the arguments see :class:`AccumulatorArgs`.
+
+    They are uint8, or int16 where the largest code that `y_qparams` may hold, `qmax`, is above 255.
+    """
     args = [acc, x_qparams, y_qparams, weight_scale, weight_sum, bias]
-    return _make("requantize", args, correction, residual, activation)
+    return _make("requantize", args, correction, residual, activation, **wide_attrs(qmax))
 
 
 def measure(
@@ -138,18 +147,17 @@ def _infer(call: Call) -> list[Any]:
         checks.expect_dims(call, "correction", have, batch, channels)
         index += 1
     if args.residual is not None:
-        checks.expect_dims(
-            call, "residual", checks.dims_of(call, index, "residual", "uint8"), *dims
-        )
+        dtype = checks.dtype_of_codes(call, index)
+        checks.expect_dims(call, "residual", checks.dims_of(call, index, "residual", dtype), *dims)
         checks.expect_qparams(call, index + 1, "residual_qparams", batch, channels)
     return dims
 
 
 def _infer_measure(call: Call) -> Any:
-    checks.expect_qmax(call)
+    checks.expect_qmax(call, checks.MAX_WIDE_CODE)
     return checks.qparams_type(_infer(call)[0])
 
 
 register("dequantize_accumulator", lambda call: checks.tensor_type(_infer(call), "float32"))
-register("requantize", lambda call: checks.tensor_type(_infer(call), "uint8"))
+register("requantize", lambda call: checks.tensor_type(_infer(call), checks.codes_dtype(call)))
 register("measure", _infer_measure)

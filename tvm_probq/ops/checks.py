@@ -7,12 +7,20 @@ from tvm.ir import Call
 
 from tvm_probq.errors import KernelError
 
-MAX_CODE = 255
+MAX_CODE = 255  # stored in 8 bits
+MAX_WIDE_CODE = 32767  # stored in 16
 
 
 def fail(call: Call, what: str, why: str = "", fix: str = "") -> KernelError:
     """Make the error to raise about `call`."""
     return KernelError(what, where=str(call.op.name).removeprefix("relax."), why=why, fix=fix)
+
+
+def dtype_of_codes(call: Call, index: int) -> str:
+    """dtype of tensor argument `index` of an operator that reads codes of 8 and of 16 bits."""
+    type_ = call.args[index].ty if index < len(call.args) else None
+    wide = isinstance(type_, relax.TensorType) and str(type_.dtype) == "int16"
+    return "int16" if wide else "uint8"
 
 
 def dims_of(call: Call, index: int, name: str, dtype: str, *ranks: int) -> list[Any]:
@@ -105,11 +113,39 @@ def positive(call: Call, *names: str) -> None:
             raise fail(call, f"{name} is {value}", "it must be an integer of at least 1")
 
 
-def expect_qmax(call: Call) -> None:
-    """Check the attribute `qmax`, the largest code of an 8-bit or narrower tensor."""
+def expect_qmax(call: Call, most: int = MAX_CODE) -> None:
+    """Check the attribute `qmax`, the largest code of a tensor."""
     positive(call, "qmax")
-    if attribute(call, "qmax") > MAX_CODE:
-        raise fail(call, f"qmax is {attribute(call, 'qmax')}", f"codes end at {MAX_CODE}")
+    if attribute(call, "qmax") > most:
+        raise fail(call, f"qmax is {attribute(call, 'qmax')}", f"codes end at {most}")
+
+
+def codes_dtype(call: Call) -> str:
+    """dtype of the codes that `call` writes, by its attribute `qmax`, which only wide ones have."""
+    largest = largest_code(call)
+    if largest > MAX_CODE:
+        expect_qmax(call, MAX_WIDE_CODE)
+    return "int16" if largest > MAX_CODE else "uint8"
+
+
+def reads_packed(call: Call) -> bool:
+    """Whether `call` reads bytes of two codes: its attribute `packed`, which only such calls have.
+
+    See `tvm_probq.ops.packing_ops`.
+    """
+    named = call.attrs is not None and "packed" in call.attrs.keys()  # noqa: SIM118
+    return named and bool(int(call.attrs["packed"]))
+
+
+def channels_in(call: Call, dims: list[Any]) -> Any:
+    """Channels of the codes that `call` reads from a tensor of the shape `dims`."""
+    return dims[-1] * 2 if reads_packed(call) else dims[-1]
+
+
+def largest_code(call: Call) -> int:
+    """The largest code that `call` writes."""
+    wide = call.attrs is not None and "qmax" in call.attrs.keys()  # noqa: SIM118
+    return int(call.attrs["qmax"]) if wide else MAX_CODE
 
 
 def tensor_type(dims: list[Any], dtype: str) -> Any:

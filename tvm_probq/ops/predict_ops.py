@@ -7,10 +7,11 @@ from tvm.ir import Call
 from tvm.relax import Expr
 
 from tvm_probq.ops import checks
+from tvm_probq.ops.packing_ops import packed_attrs
 from tvm_probq.ops.registry import make_call, register
 
 
-def sums(q: Expr, *, strides: Sequence[int] = (1, 1)) -> Call:
+def sums(q: Expr, *, strides: Sequence[int] = (1, 1), packed: bool = False) -> Call:
     """Add up codes and squared codes over positions.
 
     Parameters
@@ -20,26 +21,28 @@ def sums(q: Expr, *, strides: Sequence[int] = (1, 1)) -> Call:
     strides : sequence of int
         Of the rows and columns that are read.  The sums of squares are int32: the caller keeps the
         number of positions below 33026.
+    packed : bool
+        Whether `q` holds bytes ``[..., C / 2]`` of two codes, see `pack_codes`.
 
     Returns
     -------
     Call
         int32 ``[N, 2, C]``: sums of the codes and of their squares.
     """
-    return make_call("sums", [q], strides=[int(s) for s in strides])
+    return make_call("sums", [q], strides=[int(s) for s in strides], **packed_attrs(packed))
 
 
 def _infer_sums(call: Call) -> Any:
     checks.expect_count(call, 1)
     _expect_numbers(call, "strides", 2, 1)
     dims = checks.dims_of(call, 0, "q", "uint8", 2, 4)
-    return checks.tensor_type([dims[0], 2, dims[-1]], "int32")
+    return checks.tensor_type([dims[0], 2, checks.channels_in(call, dims)], "int32")
 
 
 def patch_sums(
     q: Expr, qparams: Expr, *, kernel: Sequence[int], strides: Sequence[int] = (1, 1),
     pads: Sequence[int] = (0, 0, 0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1,
-    gamma: int = 1,
+    gamma: int = 1, packed: bool = False,
 ) -> Call:  # fmt: skip
     """Add up codes and squared codes over receptive fields.
 
@@ -57,6 +60,8 @@ def patch_sums(
         Channel groups of the convolution.
     gamma : int
         Every `gamma`-th row and column of output positions is read.
+    packed : bool
+        Whether `q` holds bytes ``[N, H, W, C / 2]`` of two codes, see `pack_codes`.
 
     Returns
     -------
@@ -65,7 +70,8 @@ def patch_sums(
     """
     pairs = {"kernel": kernel, "strides": strides, "pads": pads, "dilation": dilation}
     lists = {name: [int(v) for v in values] for name, values in pairs.items()}
-    return make_call("patch_sums", [q, qparams], **lists, groups=groups, gamma=gamma)
+    attrs: dict[str, Any] = {**lists, "groups": groups, "gamma": gamma, **packed_attrs(packed)}
+    return make_call("patch_sums", [q, qparams], **attrs)
 
 
 def _infer_patch_sums(call: Call) -> Any:
@@ -79,10 +85,11 @@ def _infer_patch_sums(call: Call) -> Any:
     ):
         _expect_numbers(call, name, length, least)
     dims = checks.dims_of(call, 0, "q", "uint8", 4)
-    checks.expect_qparams(call, 1, "qparams", dims[0], dims[-1])
+    channels = checks.channels_in(call, dims)
+    checks.expect_qparams(call, 1, "qparams", dims[0], channels)
     groups = checks.attribute(call, "groups")
-    if int(dims[-1]) % groups:
-        raise checks.fail(call, f"{dims[-1]} channels do not divide into {groups} groups")
+    if int(channels) % groups:
+        raise checks.fail(call, f"{channels} channels do not divide into {groups} groups")
     return checks.tensor_type([dims[0], 3, groups], "float32")
 
 

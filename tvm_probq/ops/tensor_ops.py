@@ -13,7 +13,9 @@ from tvm_probq.ops.registry import make_call, register
 LAYOUTS = ("NHWC", "NCHW")
 
 
-def quantize(x: Expr, qparams: Expr, *, layout: str = "NHWC") -> Call:
+def quantize(
+    x: Expr, qparams: Expr, *, layout: str = "NHWC", qmax: int = checks.MAX_CODE
+) -> Call:  # fmt: skip
     """Codes of real values.
 
     Parameters
@@ -24,13 +26,20 @@ def quantize(x: Expr, qparams: Expr, *, layout: str = "NHWC") -> Call:
         float32 ``[N, 3, G]``.
     layout : str
         ``"NCHW"`` also transposes: the result is ``[N, H, W, C]`` in either case.
+    qmax : int
+        No code under `qparams` is larger; above 255 codes are stored in 16 bits.
 
     Returns
     -------
     Call
-        uint8, channels last.
+        uint8, or int16 for wide codes, channels last.
     """
-    return make_call("quantize", [x, qparams], layout=layout)
+    return make_call("quantize", [x, qparams], layout=layout, **wide_attrs(qmax))
+
+
+def wide_attrs(qmax: int) -> dict[str, int]:
+    """The attribute of an operator that writes codes of more than 8 bits."""
+    return {"qmax": qmax} if qmax > checks.MAX_CODE else {}
 
 
 def _infer_quantize(call: Call) -> Any:
@@ -42,17 +51,20 @@ def _infer_quantize(call: Call) -> Any:
     if layout == "NCHW":
         dims = [dims[0], dims[2], dims[3], dims[1]]
     checks.expect_qparams(call, 1, "qparams", dims[0], dims[-1])
-    return checks.tensor_type(dims, "uint8")
+    return checks.tensor_type(dims, checks.codes_dtype(call))
 
 
 def dequantize(q: Expr, qparams: Expr) -> Call:
-    """Real values float32 of uint8 codes `q` under `qparams` ``[N, 3, G]``; same shape as `q`."""
+    """Real values float32 of codes `q` under `qparams` ``[N, 3, G]``; same shape as `q`.
+
+    The codes are uint8 or int16.
+    """
     return make_call("dequantize", [q, qparams])
 
 
 def _infer_dequantize(call: Call) -> Any:
     checks.expect_count(call, 2)
-    dims = checks.dims_of(call, 0, "q", "uint8")
+    dims = checks.dims_of(call, 0, "q", checks.dtype_of_codes(call, 0))
     checks.expect_qparams(call, 1, "qparams", dims[0], dims[-1])
     return checks.tensor_type(dims, "float32")
 
@@ -83,7 +95,7 @@ def observe(x: Expr, *, qmax: int) -> Call:
 
 def _infer_observe(call: Call) -> Any:
     checks.expect_count(call, 1)
-    checks.expect_qmax(call)
+    checks.expect_qmax(call, checks.MAX_WIDE_CODE)
     return checks.qparams_type(checks.dims_of(call, 0, "x", "float32")[0])
 
 
@@ -93,7 +105,7 @@ def pad(q: Expr, qparams: Expr, *, pad_width: Sequence[int]) -> Call:
     Parameters
     ----------
     q : relax.Expr
-        uint8, channels last.
+        uint8 or int16, channels last.
     qparams : relax.Expr
         float32 ``[N, 3, G]``.
     pad_width : sequence of int
@@ -102,14 +114,15 @@ def pad(q: Expr, qparams: Expr, *, pad_width: Sequence[int]) -> Call:
     Returns
     -------
     Call
-        uint8.
+        Codes of the same dtype.
     """
     return make_call("pad", [q, qparams], pad_width=[int(p) for p in pad_width])
 
 
 def _infer_pad(call: Call) -> Any:
     checks.expect_count(call, 2)
-    dims = checks.dims_of(call, 0, "q", "uint8")
+    dtype = checks.dtype_of_codes(call, 0)
+    dims = checks.dims_of(call, 0, "q", dtype)
     width = [int(p) for p in checks.attribute(call, "pad_width")]
     if len(width) != 2 * len(dims) or min(width) < 0:
         why = f"it must hold {2 * len(dims)} numbers, none negative"
@@ -122,7 +135,7 @@ def _infer_pad(call: Call) -> Any:
     padded = [
         d + before + after for d, before, after in zip(dims, width[::2], width[1::2], strict=True)
     ]
-    return checks.tensor_type(padded, "uint8")
+    return checks.tensor_type(padded, dtype)
 
 
 def add(
@@ -150,13 +163,13 @@ def _infer_add(call: Call) -> Any:
 
 
 def rescale(x: Expr, x_qparams: Expr, y_qparams: Expr) -> Call:
-    """Codes, under `y_qparams`, of the same real values as the uint8 codes `x`."""
+    """Codes uint8, under `y_qparams`, of the same real values as the codes `x`, uint8 or int16."""
     return make_call("rescale", [x, x_qparams, y_qparams])
 
 
 def _infer_rescale(call: Call) -> Any:
     checks.expect_count(call, 3)
-    dims = checks.dims_of(call, 0, "x", "uint8")
+    dims = checks.dims_of(call, 0, "x", checks.dtype_of_codes(call, 0))
     checks.expect_qparams(call, 1, "x_qparams", dims[0], dims[-1])
     checks.expect_qparams(call, 2, "y_qparams", dims[0], dims[-1])
     return checks.tensor_type(dims, "uint8")

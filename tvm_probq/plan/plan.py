@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm_probq.calibration.observers import OBSERVERS
 from tvm_probq.errors import PlanError
-from tvm_probq.plan.widths import FIXED, widths
+from tvm_probq.plan.widths import FIXED, WIDEST, widths
 from tvm_probq.quantization.weights import GROUPED_BITS, WEIGHT_GROUPS
 
 MODES = ("predicted", "static", "dynamic", "float")
@@ -19,10 +19,12 @@ SURROGATES = ("auto", "moments", "iid")
 RULES = ("auto", "coverage", "mse")
 ROUNDINGS = ("feedback", "nearest")
 CLIPS = ("auto", "none", "mse")
+STORAGES = ("bytes", "packed")
 TOLERANCE_DB = 6.0
 LARGEST_TOLERANCE_DB = 60.0
 FINE_WEIGHT_BITS = 8  # weights of fewer bits are corrected finely
-SCHEME = re.compile(r"w([2-8])(?:g([1-9][0-9]{0,3}))?a([2-8])([psd]?)")
+SCHEME = re.compile(r"w([2-8])(?:g([1-9][0-9]{0,3}))?a([2-9]|1[0-6])([psd]?)")
+MOST_BITS = {"weight_bits": 8, "activation_bits": 16}
 SUFFIX = {"p": "predicted", "s": "static", "d": "dynamic"}
 
 
@@ -33,7 +35,8 @@ class LayerPlan:
     Attributes
     ----------
     weight_bits, activation_bits : int
-        2 to 8; the activation is the layer's output.
+        2 to 8, and 2 to 16; the activation is the layer's output.  From 9 bits on it is stored in
+        16, if a layer reads it so.
     mode : str
         One of `MODES`.
     surrogate, rule : str
@@ -62,6 +65,9 @@ class LayerPlan:
     weight_group : int
         Input channels, 32, 64 or 128, that share a scale of each output channel's weights, of 2 to
         6 bits; 0 for one scale of them all, which a layer with no more input channels has anyway.
+    storage : str
+        Of outputs whose codes have at most 4 bits: ``bytes``, one each, or ``packed``, two in a
+        byte where layers write and read them.  The codes are the same.
     reason : str
         Why.
     """
@@ -80,6 +86,7 @@ class LayerPlan:
     bits: str = FIXED
     tolerance_db: float = TOLERANCE_DB
     weight_group: int = 0
+    storage: str = "bytes"
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -89,10 +96,11 @@ class LayerPlan:
         _check("rounding", self.rounding, ROUNDINGS)
         _check("weight_clip", self.weight_clip, CLIPS)
         _check("correction", self.correction, CORRECTIONS)
+        _check("storage", self.storage, STORAGES)
         _check("observer", self.observer, tuple(OBSERVERS))
-        for name in ("weight_bits", "activation_bits"):
-            if not 2 <= getattr(self, name) <= 8:
-                raise PlanError(f"{name} is {getattr(self, name)}", fix="use 2 to 8 bits")
+        for name, most in MOST_BITS.items():
+            if not 2 <= getattr(self, name) <= most:
+                raise PlanError(f"{name} is {getattr(self, name)}", fix=f"use 2 to {most} bits")
         self._check_group()
         if not 0.5 <= self.coverage < 1.0:
             raise PlanError(f"coverage is {self.coverage}", fix="use a share such as 0.999")
@@ -122,6 +130,12 @@ class LayerPlan:
                 "per-channel ranges go with the modes static and predicted, at one bit-width",
                 why="a measured range and a predicted bit-width are those of a whole tensor",
                 fix="leave out per_channel, or choose another mode",
+            )
+        if picks and self.activation_bits > WIDEST:
+            raise PlanError(
+                f"bits is {self.bits!r}, but activation_bits is {self.activation_bits}",
+                why=f"predicted bit-widths end at {WIDEST}: beyond, 16 bits are stored in any case",
+                fix=f'use bits = "fixed", or activation_bits of at most {WIDEST}',
             )
         if picks and self.mode in ("static", "dynamic"):
             raise PlanError(
@@ -229,8 +243,8 @@ def plan_of(scheme: str, mode: str | None = None, **options: Any) -> Plan:
     Parameters
     ----------
     scheme : str
-        ``w4a8``, or ``w4g64a8`` with scales of groups of 64 input channels; with an optional suffix
-        for the mode: ``p`` predicted, ``s`` static or ``d`` dynamic.
+        ``w4a8``, ``w8a16``, or ``w4g64a8`` with scales of groups of 64 input channels; with an
+        optional suffix for the mode: ``p`` predicted, ``s`` static or ``d`` dynamic.
     mode : str, optional
         One of `MODES`; predicted if neither it nor the suffix says otherwise.
     **options

@@ -8,6 +8,7 @@ from tvm_probq.errors import UnsupportedError
 from tvm_probq.simulator.arithmetic import Array
 
 CODE_MAX = 255
+ACCUMULATOR_MAX = 2**31 - 1
 PAIR_MAX = 2**15 - 1  # largest sum of two products of an instruction that saturates them
 
 
@@ -18,15 +19,17 @@ class AccumulatorProof:
     Attributes
     ----------
     bound : int
-        ``max over channels of sum |w| * 255``: no partial sum of codes times weights, no product of
-        a zero-point with the weights' sum and no sum with zero-point padding exceeds it, whichever
-        order is taken; their difference stays below twice the bound.
+        ``max over channels of sum |w|`` times the largest code, 255 in 8 bits: no partial sum of
+        codes times weights, no product of a zero-point with the weights' sum and no sum with
+        zero-point padding exceeds it, whichever order is taken; their difference stays below twice
+        the bound.
     bits : int
         Signed width that holds ``2 * bound``.
     dtype : str
         Narrowest type of the kernels that does.
     pair_bound : int
-        ``2 * 255 * max |w|``: no sum of two products exceeds it, whichever weights are paired.
+        Twice ``max |w|`` times that code: no sum of two products exceeds it, whichever weights are
+        paired.
     """
 
     bound: int
@@ -44,8 +47,10 @@ class AccumulatorProof:
         return f"{self.dtype}: {self.bits} bits needed, |sum| <= {self.bound}{pairs}"
 
 
-def prove_accumulator(codes: Array, where: str = "") -> AccumulatorProof:
-    """Bound the accumulator of int8 weights, output channels first.
+def prove_accumulator(
+    codes: Array, where: str = "", code_max: int = CODE_MAX
+) -> AccumulatorProof:  # fmt: skip
+    """Bound the accumulator of int8 weights, output channels first, and codes up to `code_max`.
 
     Raises
     ------
@@ -53,8 +58,8 @@ def prove_accumulator(codes: Array, where: str = "") -> AccumulatorProof:
         When int32 does not hold the sums.
     """
     sizes = np.abs(codes.astype(np.int64)).reshape(codes.shape[0], -1)
-    bound = int(sizes.sum(1).max(initial=0)) * CODE_MAX
-    pair_bound = 2 * CODE_MAX * int(sizes.max(initial=0))
+    bound = int(sizes.sum(1).max(initial=0)) * code_max
+    pair_bound = 2 * code_max * int(sizes.max(initial=0))
     bits = (2 * bound).bit_length() + 1
     if bits > 32:
         raise UnsupportedError(
@@ -63,3 +68,15 @@ def prove_accumulator(codes: Array, where: str = "") -> AccumulatorProof:
             fix="quantize its weights to fewer bits, or keep the layer float",
         )  # fmt: skip
     return AccumulatorProof(bound, bits, "int32", pair_bound)
+
+
+def largest_code(codes: Array) -> int:
+    """The largest code of an input for which the sums with these weights are proven to fit int32.
+
+    Parameters
+    ----------
+    codes : Array
+        int8 weights, output channels first.
+    """
+    sizes = np.abs(codes.astype(np.int64)).reshape(codes.shape[0], -1)
+    return ACCUMULATOR_MAX // max(2 * int(sizes.sum(1).max(initial=0)), 1)

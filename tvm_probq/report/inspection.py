@@ -91,7 +91,7 @@ def show_inspection(result: Mapping[str, Any]) -> str:
     measured = any(layer["coverage"] is not None for layer in layers)
     headers = (*HEADERS, "coverage") if measured else HEADERS
     rows = [_row(layer, measured) for layer in layers]
-    reasons = [f"  {layer['name']}: {layer['reason']}" for layer in layers if layer["reason"]]
+    reasons = [f"  {layer['name']}: {note}" for layer in layers if (note := _note(layer))]
     if not layers:
         reasons = [f"  {NOTHING_TO_QUANTIZE}"]
     parts = [_summary(result), *show_integers(result), "", table(headers, rows)]
@@ -122,6 +122,13 @@ def _summary(result: Mapping[str, Any]) -> str:
 def _tuning(result: Mapping[str, Any]) -> str:
     tuned = sum(bool(layer["tile"]) for layer in result["layers"])
     return f"{tuned} layers from {result['database']}" if result["database"] else "none"
+
+
+def _note(layer: Mapping[str, Any]) -> str:
+    """What else there is to say about a layer."""
+    levels = f"stored in 16 bits, {layer['levels']} levels" if layer["levels"] else ""
+    packed = "stored two codes in a byte" if layer["packed"] else ""
+    return "; ".join(text for text in (levels, packed, layer["reason"]) if text)
 
 
 def _row(layer: Mapping[str, Any], measured: bool) -> list[Cell]:

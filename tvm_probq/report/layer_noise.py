@@ -65,7 +65,7 @@ class LayerNoise:
         self.total.add(exact, stored if qparams is None else dequantize(stored, qparams))
         if qparams is None:
             return
-        self.own.add(exact, dequantize(quantize(exact, qparams), qparams))
+        self.own.add(exact, dequantize(quantize(exact, qparams, str(stored.dtype)), qparams))
         scale, zero, qmax = (spread(qparams, row, exact.ndim) for row in range(3))
         half = np.float32(0.5)
         within = (exact >= (-half - zero) * scale) & (exact <= (qmax + half - zero) * scale)
@@ -148,7 +148,7 @@ def _stored(mod: IRModule) -> Mapping[str, tuple[Any, Any]]:
     found = {}
     for call in definitions.order:
         if _name(call):
-            codes = str(call.ty.dtype) == "uint8"
+            codes = str(call.ty.dtype) in ("uint8", "int16")
             qparams = written_under(definitions, definitions.made_by(call.args[0]))
             if not codes or qparams is not None:
                 found[_name(call)] = definitions.var_of[call], qparams if codes else None

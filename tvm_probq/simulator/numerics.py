@@ -2,7 +2,8 @@
 
 Quantized tensors are uint8, channels last: ``[N, H, W, C]`` or ``[N, C]``.  Their parameters are a
 float32 tensor ``[N, 3, G]``: scale, zero-point and largest code (``2**bits - 1``) per sample, with
-``G = 1`` (one range for the tensor) or ``G = C`` (a range for each channel).
+``G = 1`` (one range for the tensor) or ``G = C`` (a range for each channel).  Those of more than 8
+bits are int16, none negative, with any largest code.
 """
 
 from dataclasses import dataclass
@@ -66,10 +67,10 @@ def make_qparams(low: Any, high: Any, qmax: Any) -> F32:
     return np.stack([scale, zero_point, qmax], axis=1).astype(np.float32)
 
 
-def quantize(x: F32, qparams: F32) -> Array:
+def quantize(x: F32, qparams: F32, dtype: str = "uint8") -> Array:
     """Real values to codes: ``rint(clip(fma(x, 1 / scale, zero_point)))``."""
     value = fma(x, f32(1.0) / spread(qparams, 0, x.ndim), spread(qparams, 1, x.ndim))
-    return to_codes(value, f32(0.0), spread(qparams, 2, x.ndim))
+    return to_codes(value, f32(0.0), spread(qparams, 2, x.ndim), dtype)
 
 
 def dequantize(q: Array, qparams: F32) -> F32:
@@ -77,9 +78,21 @@ def dequantize(q: Array, qparams: F32) -> F32:
     return (q.astype(np.float32) - spread(qparams, 1, q.ndim)) * spread(qparams, 0, q.ndim)
 
 
-def to_codes(value: F32, lower: Any, upper: Any) -> Array:
+def to_codes(value: F32, lower: Any, upper: Any, dtype: str = "uint8") -> Array:
     """Clip in float (a float beyond int32 must not wrap), then round half to even."""
-    return np.rint(minimum(maximum(value, lower), upper)).astype(np.uint8)
+    return np.rint(minimum(maximum(value, lower), upper)).astype(dtype)
+
+
+def pack_codes(q: Array) -> Array:
+    """Codes of at most 15, channels last, two in a byte: the second half in the upper bits."""
+    lower, upper = np.split(q, 2, axis=-1)
+    packed: Array = lower | upper << np.uint8(4)
+    return packed
+
+
+def unpack_codes(p: Array) -> Array:
+    """The codes uint8 ``[..., 2 C]`` in bytes ``[..., C]``; the inverse of `pack_codes`."""
+    return np.concatenate([p & np.uint8(15), p >> np.uint8(4)], axis=-1)
 
 
 def activate(v: F32, activation: Activation) -> F32:
@@ -167,18 +180,20 @@ def dequantize_accumulator(acc: Accumulator, activation: Activation) -> F32:
     return activate(v, activation)
 
 
-def requantize(acc: Accumulator, y_qparams: F32, activation: Activation) -> Array:
+def requantize(
+    acc: Accumulator, y_qparams: F32, activation: Activation, dtype: str = "uint8"
+) -> Array:
     """Codes of a layer's output under the parameters `y_qparams`."""
     ndim = acc.sums.ndim
     scale, zero = spread(y_qparams, 0, ndim), spread(y_qparams, 1, ndim)
     if not activation.linear:
         value = unscaled(dequantize_accumulator(acc, Activation()), activation)
         value = fma(value, f32(activation.factor) / scale, zero)
-        return to_codes(value, f32(0.0), spread(y_qparams, 2, ndim))
+        return to_codes(value, f32(0.0), spread(y_qparams, 2, ndim), dtype)
     v = fma(acc.centred(), acc.step() / scale, acc.offset() / scale + zero)
     if acc.residual is not None and acc.residual_qparams is not None:
         v = fma(acc.residual_codes(), spread(acc.residual_qparams, 0, ndim) / scale, v)
-    return to_codes(v, *code_bounds(activation, y_qparams, ndim))
+    return to_codes(v, *code_bounds(activation, y_qparams, ndim), dtype)
 
 
 def measure(values: F32, qmax: Any, per_channel: bool = False) -> F32:
@@ -199,7 +214,7 @@ def pad_zero_point(x: Array, qparams: F32, pad_width: list[tuple[int, int]]) -> 
     """Pad with the code of real zero, per sample; `pad_width` per axis as for `numpy.pad`."""
     inside = np.pad(np.ones(x.shape[1:], bool), pad_width[1:])
     out = np.pad(x, pad_width)
-    code = spread(qparams, 1, x.ndim).astype(np.uint8)
+    code = spread(qparams, 1, x.ndim).astype(x.dtype)
     return np.where(inside, out, code)
 
 

@@ -40,7 +40,7 @@ def _quantize(call: Any, args: list[Any]) -> Array:
     x = args[0]
     if str(call.attrs["layout"]) == "NCHW":
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    return numerics.quantize(x, args[1])
+    return numerics.quantize(x, args[1], str(call.ty.dtype))
 
 
 @_defines("dequantize")
@@ -61,17 +61,32 @@ def _observe(call: Any, args: list[Any]) -> F32:
     return numerics.measure(args[0], int(call.attrs["qmax"]))
 
 
+@_defines("pack_codes")
+def _pack_codes(_call: Any, args: list[Any]) -> Array:
+    return numerics.pack_codes(args[0])
+
+
+@_defines("unpack_codes")
+def _unpack_codes(_call: Any, args: list[Any]) -> Array:
+    return numerics.unpack_codes(args[0])
+
+
+def _codes(call: Any, tensor: Array) -> Array:
+    """The codes that a call reads from a tensor."""
+    return numerics.unpack_codes(tensor) if ops.reads_packed(call) else tensor
+
+
 @_defines("sums")
 def _sums(call: Any, args: list[Any]) -> Array:
     down, right = ints(call.attrs["strides"])
-    return numerics.sums(args[0], (down, right))
+    return numerics.sums(_codes(call, args[0]), (down, right))
 
 
 @_defines("patch_sums")
 def _patch_sums(call: Any, args: list[Any]) -> F32:
     a = call.attrs
     return surrogates.patch_sums(
-        args[0], args[1], ints(a["kernel"]), ints(a["strides"]), ints(a["pads"]),  # type: ignore[arg-type]
+        _codes(call, args[0]), args[1], ints(a["kernel"]), ints(a["strides"]), ints(a["pads"]),  # type: ignore[arg-type]
         ints(a["dilation"]), int(a["groups"]), int(a["gamma"]),  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -156,7 +171,7 @@ def _dequantize_accumulator(call: Any, args: list[Any]) -> Array:
 @_defines("requantize")
 def _requantize(call: Any, args: list[Any]) -> Array:
     accumulator, activation, y_qparams = _accumulator(call, args)
-    return numerics.requantize(accumulator, y_qparams, activation)
+    return numerics.requantize(accumulator, y_qparams, activation, str(call.ty.dtype))
 
 
 @_defines("measure")

@@ -61,16 +61,16 @@ def sums_count(rewriter: Rewriter, sums: Any) -> int:
     return Sampling((down, right)).count(shape_of(call.args[0]))
 
 
-def static_qparams(tensor: TensorRecord, plan: LayerPlan, bits: int, batch: int) -> F32:
+def static_qparams(tensor: TensorRecord, plan: LayerPlan, qmax: int, batch: int) -> F32:
     """Constant parameters ``[N, 3, G]`` from the plan's observer or the channels' extremes."""
     if uses_channels(tensor, plan):
         low, high = (np.tile(row.astype(np.float32), (batch, 1)) for row in tensor.channels[2:])
-        return make_qparams(-low, high, 2**bits - 1)
+        return make_qparams(-low, high, qmax)
     ends = [
         np.full((batch, 1), v, np.float32)
-        for v in static_range(tensor.histogram, plan.observer, bits)
+        for v in static_range(tensor.histogram, plan.observer, qmax.bit_length())
     ]
-    return make_qparams(ends[0], ends[1], 2**bits - 1)
+    return make_qparams(ends[0], ends[1], qmax)
 
 
 def uses_channels(tensor: TensorRecord, plan: LayerPlan) -> bool:
@@ -98,16 +98,19 @@ def attach_correction(
 
 def attach_surrogate(
     rewriter: Rewriter, layer: Layer, tensor: TensorRecord, plan: LayerPlan, x: Pair,
-    sums: Callable[[], Any], residual: Pair | None, residual_sums: Any,
+    sums: Callable[[], Any], residual: Pair | None, residual_sums: Any, levels: list[float],
 ) -> Any:  # fmt: skip
-    """Emit the prediction of the layer's output parameters ``[N, 3, 1]``."""
+    """Emit the prediction of the layer's output parameters ``[N, 3, 1]``.
+
+    `levels` are the largest codes that they may have, ascending.
+    """
     if uses_channels(tensor, plan):
-        return _channel_surrogate(rewriter, layer, tensor, plan, x, sums)
+        return _channel_surrogate(rewriter, layer, tensor, x, sums, levels)
     fit = choose_fit(tensor, plan)
     kind, stat, constants, count = _statistics(rewriter, layer, tensor, fit.kind, x, sums)
     extra = None if residual is None else (residual_sums, residual[1])
     call = ops.surrogate(
-        stat, x[1], [constant(c) for c in constants], *_fitted(fit, tensor, plan),
+        stat, x[1], [constant(c) for c in constants], *_fitted(fit, tensor, plan, levels),
         extra, kind=kind, count=count,
         residual_count=1 if residual is None else sums_count(rewriter, residual_sums),
         activation=layer.activation,
@@ -116,8 +119,8 @@ def attach_surrogate(
 
 
 def _channel_surrogate(
-    rewriter: Rewriter, layer: Layer, tensor: TensorRecord, plan: LayerPlan, x: Pair,
-    sums: Callable[[], Any],
+    rewriter: Rewriter, layer: Layer, tensor: TensorRecord, x: Pair, sums: Callable[[], Any],
+    levels: list[float],
 ) -> Any:  # fmt: skip
     """Emit parameters ``[N, 3, C]``: a channel's interval is the widest that calibration saw."""
     g = layer.geometry
@@ -127,7 +130,7 @@ def _channel_surrogate(
     call = ops.surrogate(
         stat, x[1], [constant(v) for v in (c.weights, c.power, c.bias)],
         constant(tensor.channels[:2], "float32"), constant([0.0, 0.0], "float32"),
-        constant([2.0**plan.activation_bits - 1], "float32"),
+        constant(levels, "float32"),
         kind="moments_diagonal" if g.depthwise else "moments_channel",
         count=sums_count(rewriter, stat), activation=layer.activation,
     )  # fmt: skip
@@ -170,16 +173,19 @@ def pair_surrogate(
     counts = [sums_count(rewriter, s) for s in sums]
     length = [constant([shape_of(pairs[0][0])[-1]], "float32")] if marked.kind == "matmul" else []
     call = ops.surrogate(
-        sums[0], pairs[0][1], length, *_fitted(fit, tensor, plan), (sums[1], pairs[1][1]),
+        sums[0], pairs[0][1], length, *_fitted(fit, tensor, plan, levels_of(plan)),
+        (sums[1], pairs[1][1]),
         kind=marked.kind, count=counts[0], residual_count=counts[1], activation=marked.activation,
     )  # fmt: skip
     return rewriter.emit(call, name="qparams")
 
 
-def _fitted(fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan) -> tuple[Any, Any, Any]:
+def _fitted(
+    fit: ChosenFit, tensor: TensorRecord, plan: LayerPlan, levels: list[float]
+) -> tuple[Any, Any, Any]:
     """The constants `spread`, `rule` and `levels` of a surrogate."""
     return (
         constant([[fit.alpha], [fit.beta]], "float32"),
         constant([tensor.correlation, largest_step(fit.width, plan)], "float32"),
-        constant(levels_of(plan), "float32"),
+        constant(levels, "float32"),
     )

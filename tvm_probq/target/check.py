@@ -56,8 +56,8 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         "features": _items(data, "features", str, where),
         "instruction": _value(data, "instruction", str, where),
         "weight_groups": _groups(data, where),
-        "weight_bits": _bits(data, "weight_bits", where),
-        "activation_bits": _bits(data, "activation_bits", where),
+        "weight_bits": _bits(data, "weight_bits", 8, where),
+        "activation_bits": _bits(data, "activation_bits", 16, where),
         "threads": _value(data, "threads", int, where),
         "roofline": dict(_value(data, "roofline", dict, where)),
     }
@@ -108,11 +108,11 @@ def _items(data: Mapping[str, Any], key: str, kind: type[T], where: str) -> tupl
     )
 
 
-def _bits(data: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
+def _bits(data: Mapping[str, Any], key: str, most: int, where: str) -> tuple[int, ...]:
     bits = _items(data, key, int, where)
-    if not bits or any(not 1 <= b <= 8 for b in bits):
+    if not bits or any(not 1 <= b <= most for b in bits):
         what = f"the profile's key {key!r} holds {list(bits)}"
-        raise TargetError(what, where=where, fix="give widths from 1 to 8, at least one")
+        raise TargetError(what, where=where, fix=f"give widths from 1 to {most}, at least one")
     return bits
 
 

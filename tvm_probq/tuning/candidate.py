@@ -91,13 +91,14 @@ class Candidates:
         if kernel.instruction and not count:
             raise self.refused(f"its assembly has no {kernel.instruction}", tile)
         sizes = kernel.workspace_bytes, kernel.scratch_bytes
-        return Candidate(library, self._arguments(tile), *sizes, count)
+        return Candidate(library, self.arguments(tile), *sizes, count)
 
     def refused(self, why: str, tile: Tile) -> KernelError:
         """Make the error for a gate."""
         return KernelError("a kernel is refused", where=f"{self._spec}, {tile}", why=why)
 
-    def _arguments(self, tile: Tile) -> dict[str, Array]:
+    def arguments(self, tile: Tile) -> dict[str, Array]:
+        """Give the arguments of a tile's kernel, in its order, the output last."""
         packed = pack_weights(self._spec, self._values["weights"], self._target, tile)
         values = self._values | {WEIGHTS: packed}
         shapes = argument_shapes(self._spec, packed_shape(self._spec, self._target, tile))

@@ -9,11 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
+from tvm_probq.ops import MAX_WIDE_CODE
+from tvm_probq.quantization.accumulator import ACCUMULATOR_MAX, CODE_MAX
 from tvm_probq.simulator import numerics
 from tvm_probq.simulator.convolution import conv2d
 
 Array = npt.NDArray[Any]
 LARGEST = {2: 2, 4: 8, 6: 32, 8: 128}  # codes of weights by bits
+WIDE = 16  # bits of codes
 SMALL = 64  # of weights proven to be small
 
 
@@ -40,10 +44,16 @@ def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
         largest = min(largest, SMALL)
     taps = spec.kernel[0] * spec.kernel[1] * spec.group_inputs
 
-    def qparams(ranges: int, scale: float) -> Array:
-        scales = (rng.random((n, ranges)) + 0.5) * scale
-        zeros = rng.integers(0, 256, scales.shape)
-        return np.stack([scales, zeros, np.full(scales.shape, 255)], 1)
+    most = largest_codes(spec, taps * largest)
+
+    def qparams(ranges: int, scale: float, name: str) -> Array:
+        scales = (rng.random((n, ranges)) + 0.5) * scale * 255 / most[name]
+        zeros = rng.integers(0, most[name] + 1, scales.shape)
+        return np.stack([scales, zeros, np.full(scales.shape, most[name])], 1)
+
+    def codes(shape: tuple[int, ...], name: str) -> Array:
+        bits = {"X": spec.in_bits, "R": spec.residual_bits}[name]
+        return rng.integers(0, most[name] + 1, shape, codes_dtype(bits))
 
     smallest = 1 - largest if spec.symmetric else -largest
     weights = rng.integers(smallest, largest, (oc, *spec.kernel, spec.group_inputs))
@@ -51,16 +61,16 @@ def random_arguments(spec: LayerSpec, seed: int) -> dict[str, Array]:
         weights = _multiplied(spec, weights, rng)
         largest = SMALL if spec.small_weights else LARGEST[8]
     found = {
-        "X": rng.integers(0, 256, (n, spec.height, spec.width, spec.in_channels), np.uint8),
+        "X": codes((n, spec.height, spec.width, spec.in_channels), "X"),
         "weights": weights.astype(np.int8),
         "T": rng.random(oc) * 1e-3 + 1e-4,
         "WS": weights.sum((1, 2, 3)).astype(np.int32),
         "B": rng.normal(size=oc),
-        "XQ": qparams(spec.in_ranges, 0.02),
+        "XQ": qparams(spec.in_ranges, 0.02, "X"),
         "CORR": rng.normal(size=(n, oc)),
-        "YQ": qparams(spec.out_ranges, 8e-6 * largest * math.sqrt(taps) + 0.01),
-        "R": rng.integers(0, 256, (n, spec.out_height, spec.out_width, oc), np.uint8),
-        "RQ": qparams(1, 0.01),
+        "YQ": qparams(spec.out_ranges, 8e-6 * largest * math.sqrt(taps) + 0.01, "Y"),
+        "R": codes((n, spec.out_height, spec.out_width, oc), "R"),
+        "RQ": qparams(1, 0.01, "R"),
     }
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in found.items()}
 
@@ -91,4 +101,12 @@ def expected(spec: LayerSpec, values: dict[str, Array]) -> Array:
     activation = spec.tail
     if spec.output == "float32":
         return numerics.dequantize_accumulator(accumulator, activation)
-    return numerics.requantize(accumulator, values["YQ"], activation)
+    dtype = codes_dtype(spec.out_bits)
+    return numerics.requantize(accumulator, values["YQ"], activation, dtype)
+
+
+def largest_codes(spec: LayerSpec, weights: int) -> dict[str, int]:
+    """Largest codes of X, Y and R: sums with any `weights`, the sum of their sizes, fit int32."""
+    most = {"X": spec.in_bits, "Y": spec.out_bits, "R": spec.residual_bits}
+    found = {name: MAX_WIDE_CODE if bits == WIDE else CODE_MAX for name, bits in most.items()}
+    return {**found, "X": min(found["X"], ACCUMULATOR_MAX // (2 * weights))}

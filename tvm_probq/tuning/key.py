@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tvm_probq.kernels.planes import BYTE, HALF
 from tvm_probq.kernels.spec import LayerSpec
 
+STORED = ("in_bits", "out_bits", "residual_bits")
 WHOLE = 4  # input channels in multiples of which every unit sees a layer alike
 
 
@@ -33,7 +35,9 @@ def layer_key(spec: LayerSpec) -> str:
         parts.append("dilation " + "x".join(map(str, spec.dilation)))
     group = f"g{spec.weight_group}" if spec.weight_group else ""
     parts += [f"w{spec.weight_bits}{group}", spec.output]
-    if spec.small_weights and (spec.weight_bits == 8 or spec.weight_group):
+    stored = {"in": spec.in_bits, "out": spec.out_bits, "residual": spec.residual_bits}
+    parts += [f"{name}{bits}" for name, bits in stored.items() if bits != BYTE]
+    if spec.small_weights and (spec.weight_bits == BYTE or spec.weight_group):
         parts.append("small")
     if not spec.linear:
         parts.append(spec.tail.kind)
@@ -44,8 +48,12 @@ def layer_key(spec: LayerSpec) -> str:
 
 def keys_like(spec: LayerSpec) -> list[str]:
     """Keys of layers of 8 bits whose products a layer of fewer bits has, behind its unpacking."""
-    if spec.weight_bits == 8 or spec.depthwise or spec.group_inputs % WHOLE:
-        return []
-    like = replace(spec, weight_bits=8, weight_group=0)
+    found = []
+    if HALF in (spec.in_bits, spec.out_bits, spec.residual_bits):
+        spec = replace(spec, **{name: max(BYTE, getattr(spec, name)) for name in STORED})
+        found.append(layer_key(spec))
+    if spec.weight_bits == BYTE or spec.depthwise or spec.group_inputs % WHOLE:
+        return found
+    like = replace(spec, weight_bits=BYTE, weight_group=0)
     small = [spec.small_weights] if spec.weight_group else [True, False]
-    return [layer_key(replace(like, small_weights=s)) for s in small]
+    return found + [layer_key(replace(like, small_weights=s)) for s in small]

@@ -6,12 +6,14 @@ from typing import Protocol
 
 import tvm
 
+from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.layer import layer_maker
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.maker import X86Maker
 from tvm_probq.tuning.extent import Extent
 from tvm_probq.tuning.space_arm import ArmSpace
+from tvm_probq.tuning.space_cuda import CudaSpace
 from tvm_probq.tuning.space_x86 import X86Space
 
 
@@ -58,6 +60,8 @@ def space_of(spec: LayerSpec, target: tvm.target.Target) -> Space:
     KernelError
         For a target of an architecture without integer kernels.
     """
+    if is_cuda(target):
+        return CudaSpace(spec, target)
     on_x86 = isinstance(layer_maker(target), X86Maker)
     return X86Space(spec, target) if on_x86 else ArmSpace(spec, target)
 

@@ -12,6 +12,7 @@ from tvm_probq.kernels.arm.source import copied_rows
 from tvm_probq.kernels.arm.tiles import (
     MIN_TASKS,
     PARALLEL_MACS,
+    code_bytes,
     default_tile,
     depthwise_tile,
     fits,
@@ -76,7 +77,7 @@ class ArmSpace:
         if view.rows == 1 and not view.copied:
             return tile.columns * tile.column_tiles * view.column_bytes
         high, wide = copied_rows(self.spec, view, tile.rows)
-        return high * wide
+        return high * wide * code_bytes(self.spec)
 
     def task_count(self, tile: Tile) -> int:
         """Count what can run in parallel."""

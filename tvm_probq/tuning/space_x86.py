@@ -11,7 +11,13 @@ import tvm
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS
-from tvm_probq.kernels.x86.geometry import LANES, channel_layout, geometry, vector_unit
+from tvm_probq.kernels.x86.geometry import (
+    LANES,
+    WORD,
+    channel_layout,
+    geometry,
+    vector_unit,
+)
 from tvm_probq.kernels.x86.tiles import (
     MIN_TASKS,
     MIN_TILED_TASKS,
@@ -68,7 +74,7 @@ class X86Space:
 
         A depthwise task copies whole rows of its channels, and with dot products it also
         interleaves the pixels of one vector of channels.  Where codes are widened, a dense task
-        copies 16 bits.
+        copies 16 bits, and so does any of codes of 16 bits.
         """
         spec, unit = self.spec, self._unit
         rows = (tile.rows - 1) * spec.strides[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
@@ -78,7 +84,7 @@ class X86Space:
         found = rows * ((wide - 1) * spec.strides[1] + reach) * spec.in_channels
         if not spec.depthwise:
             return 2 * found if unit.wide else found
-        found //= tile.channel_tasks
+        found = found * (2 if spec.in_bits == WORD else 1) // tile.channel_tasks
         if dots_fit(spec, unit):
             found += rows * (positions + reach) * 4 * LANES
         return found

@@ -115,3 +115,34 @@ def compile_source(code: str) -> bytes:
         source.write_text(text)
         _build(path, str(source), f"-I{HERE}", f"-I{HERE / 'include'}")
     return str(path).encode()
+
+
+class RunTimeCompiler:
+    """An emulated libnvrtc.
+
+    Attributes
+    ----------
+    path : str
+        Of the library.
+    asked : list of (str, str)
+        Sources and options that it was given.
+    refusal : str
+        What it says instead of compiling; empty to compile.
+    """
+
+    def __init__(self) -> None:
+        path = _folder() / "libnvrtc-emulated.so"
+        self.path = str(path if path.exists() else _build(path, str(HERE / "nvrtc.cc")))
+        self.asked: list[tuple[str, str]] = []
+        self.refusal = ""
+        kind = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
+        )
+        self._kept = kind(self._compile)  # ctypes does not
+        ctypes.CDLL(self.path).emulated_nvrtc_compile(self._kept)
+
+    def _compile(self, source: bytes, options: bytes, found: int, size: int) -> int:
+        self.asked.append((source.decode(), options.decode()))
+        answer = self.refusal.encode() or compile_source(source.decode())
+        ctypes.memmove(found, answer[:size], len(answer[:size]))
+        return 6 if self.refusal else 0

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <dlfcn.h>
 #include <map>
 #include <string>
@@ -123,11 +124,16 @@ const char* cudaGetErrorName(int code) {
 const char* cudaGetErrorString(int code) { return code == OUT_OF_MEMORY ? "out of memory" : "error"; }
 int cudaGetLastError() { return SUCCESS; }
 int cudaPeekAtLastError() { return SUCCESS; }
-int cudaEventCreate(void** event) { return *event = malloc(8), SUCCESS; }
+int cudaEventCreate(void** event) { return *event = malloc(sizeof(timespec)), SUCCESS; }
 int cudaEventDestroy(void* event) { return free(event), SUCCESS; }
-int cudaEventRecord(void*, void*) { return SUCCESS; }
+int cudaEventRecord(void* event, void*) {
+  return clock_gettime(CLOCK_MONOTONIC, (timespec*)event), SUCCESS;
+}
 int cudaEventSynchronize(void*) { return SUCCESS; }
-int cudaEventElapsedTime(float* ms, void*, void*) { return *ms = 1, SUCCESS; }
+int cudaEventElapsedTime(float* ms, timespec* start, timespec* end) {
+  *ms = (end->tv_sec - start->tv_sec) * 1e3f + (end->tv_nsec - start->tv_nsec) * 1e-6f;
+  return SUCCESS;
+}
 int cudaStreamCreate(void** stream) { return *stream = malloc(8), SUCCESS; }
 int cudaStreamCreateWithFlags(void** stream, unsigned) { return *stream = malloc(8), SUCCESS; }
 int cudaStreamDestroy(void* stream) { return free(stream), SUCCESS; }

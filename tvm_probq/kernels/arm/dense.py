@@ -9,6 +9,7 @@ from typing import Any
 from tvm.script.ir_builder import tirx as ir
 
 from tvm_probq.kernels.arm.epilogue import Epilogue
+from tvm_probq.kernels.arm.halves import Target, packs
 from tvm_probq.kernels.arm.packing import (
     INT32_BYTES,
     block_bytes,
@@ -23,7 +24,7 @@ from tvm_probq.kernels.arm.source import Source, source_of
 from tvm_probq.kernels.arm.unit import ArmUnit
 from tvm_probq.kernels.arm.unpacking import Weights, room_for, unpack
 from tvm_probq.kernels.arm.view import Block, View, channel_blocks, narrow_runs
-from tvm_probq.kernels.small.emit import loop, view
+from tvm_probq.kernels.small.emit import loop
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 
@@ -69,6 +70,7 @@ class Dense:
         size = block_bytes(spec, layout, whole.quads)
         rest = block_bytes(spec, layout, left.quads) if left else 0
         each = count // self.tile.channel_tasks
+        target = self._target(row, across, parts)
         memory = room_for(spec, layout, whole.quads) if self._unpacks_ahead(parts) else None
         with loop(spec.groups) as group:
             start = header_bytes(spec) + group * (count * size + rest)
@@ -78,12 +80,40 @@ class Dense:
                 if memory is not None:
                     weights = unpack(weights, layout, self.unit, channels.quads, memory)
                 place = (group, i * whole.real, weights)
-                self._block(found, row, (across, parts), channels, place)
+                self._block(found, row, (across, parts), channels, place, target)
 
             with loop(each) as i:
                 block(whole, part * each + i)
             if left:
                 block(left, count)
+        if packs(spec):
+            self._pack(target, row, across, parts)
+
+    def _target(self, row: Any, part: Any, parts: int) -> Target:
+        """Where the values of a task go."""
+        tiles, rest = divmod(self.layout.columns, self.tile.columns)
+        each = tiles // parts * self.tile.columns
+        first = (self.sample * self.layout.rows + row) * self.layout.columns + part * each
+        positions = (self.tile.rows - 1) * self.layout.columns + each + rest
+        return Target.of(self.spec, self.buffers["OUT"], first, positions)
+
+    def _pack(self, target: Target, row: Any, part: Any, parts: int) -> None:
+        """Pack the codes of a task."""
+        tiles, rest = divmod(self.layout.columns, self.tile.columns)
+        each = tiles // parts * self.tile.columns
+        with loop(self.tile.rows) as h:
+            start = (self.sample * self.layout.rows + row + h) * self.layout.columns
+
+            def pack(column: Any, count: int) -> None:
+                if count:
+                    target.pack(self.spec, self.buffers["OUT"], start + column, count)
+
+            pack(part * each, each)
+            if rest and parts > 1:
+                with ir.If(part == parts - 1), ir.Then():
+                    pack(tiles * self.tile.columns, rest)
+            else:
+                pack(tiles * self.tile.columns, rest)
 
     def _unpacks_ahead(self, parts: int) -> bool:
         """Whether several register tiles of a task read the same weights of fewer than 8 bits."""
@@ -93,7 +123,7 @@ class Dense:
 
     def _block(
         self, source: Source, row: Any, across: tuple[Any, int], block: Block,
-        place: tuple[Any, Any, Weights],
+        place: tuple[Any, Any, Weights], target: Target,
     ) -> None:  # fmt: skip
         """A block of channels of all positions of a task.
 
@@ -115,7 +145,7 @@ class Dense:
                 bits = weights.spec.weight_bits
                 sums = products_of(self.unit, count, block.quads, bits, starts, narrow)
                 self._sum_up(sums, source, at, count, block, weights)
-                self._finish(sums, epilogue, position + column, count, first)
+                self._finish(sums, epilogue, position + column, count, first, target)
 
             if tiles:
                 with loop(tiles // parts) as w:
@@ -127,15 +157,13 @@ class Dense:
                 positions(tiles * tile.columns, rest)
 
     def _finish(
-        self, sums: Products, epilogue: Epilogue, position: Any, columns: int, channel: Any
-    ) -> None:
+        self, sums: Products, epilogue: Epilogue, position: Any, columns: int, channel: Any,
+        target: Target,
+    ) -> None:  # fmt: skip
         """Make output values of a register tile's sums, and store them."""
-        spec = self.spec
-        positions = self.layout.rows * self.layout.columns
-        output = view(self.buffers["OUT"], spec.batch * positions * spec.out_channels)
-        places = [(position + i) * spec.out_channels + channel for i in range(columns)]
-        values = [epilogue.values(sums.sums(i), place) for i, place in enumerate(places)]
-        epilogue.store(values, output, places)
+        values = [epilogue.values(sums.sums(i), position + i) for i in range(columns)]
+        places = [target.place(position + i, channel) for i in range(columns)]
+        epilogue.store(values, target.buffer, places)
 
     def _sum_up(
         self, sums: Products, source: Source, start: Any, columns: int, block: Block,

@@ -16,7 +16,9 @@ from tvm.script.ir_builder import tirx as ir
 
 from tvm_probq.kernels.arm.depthwise_packing import channel_vectors, depthwise_header_bytes
 from tvm_probq.kernels.arm.epilogue import Epilogue
+from tvm_probq.kernels.arm.halves import Target, packs
 from tvm_probq.kernels.arm.packing import INT32_BYTES
+from tvm_probq.kernels.arm.products import word_products
 from tvm_probq.kernels.arm.registers import half, load_codes, neon
 from tvm_probq.kernels.arm.source import Source, channels_source, padded_channels, source_of
 from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
@@ -53,7 +55,9 @@ class Depthwise:
 
     @property
     def _most(self) -> int:
-        """Products added in 16 bits."""
+        """Taps whose products are added together, bytes' in 16 bits."""
+        if self.unit.instruction == "smlal":
+            return 1
         if self.spec.weight_bits == 4:
             return narrow_sums(4)
         return 2 if self.unit.pairs else 1
@@ -74,12 +78,15 @@ class Depthwise:
             spec, self.layout, self.buffers["X"], self.buffers["XQ"], self.sample, row,
             self.tile.rows,
         )  # fmt: skip
+        first = (self.sample * spec.out_height + row) * spec.out_width
+        count = self.tile.rows * spec.out_width
+        target = Target.of(spec, self.buffers["OUT"], first, count)
         taps = spec.kernel[0] * spec.kernel[1]
         size = taps if spec.weight_bits == 8 else -(-taps // 2)
 
         def vector(first: Any, lanes: int, real: int) -> None:
             weights = depthwise_header_bytes(spec) + size * first
-            self._vector(found, row, first, lanes, real, weights)
+            self._vector(found, row, first, lanes, real, weights, target)
 
         whole = spec.out_channels // VECTOR
         if whole:
@@ -87,9 +94,12 @@ class Depthwise:
                 vector(i * VECTOR, VECTOR, VECTOR)
         for first, lanes in channel_vectors(spec)[whole:]:
             vector(first, lanes, min(lanes, spec.out_channels - first))
+        if packs(spec):
+            target.pack(spec, self.buffers["OUT"], target.first, count)
 
     def _vector(
-        self, source: Source, row: Any, channel: Any, lanes: int, real: int, weights: Any
+        self, source: Source, row: Any, channel: Any, lanes: int, real: int, weights: Any,
+        target: Target,
     ) -> None:  # fmt: skip
         """A vector of channels of all positions of a task."""
         spec, tile = self.spec, self.tile
@@ -103,7 +113,7 @@ class Depthwise:
             def positions(column: Any, count: int) -> None:
                 place = start + column * (spec.strides[1] * self._pixel)
                 sums = self._sums(source, place, count, lanes, taps, epilogue.starts())
-                self._finish(sums, epilogue, position + column, count, lanes, channel)
+                self._finish(sums, epilogue, position + column, count, lanes, channel, target)
 
             if tiles:
                 with loop(tiles) as w:
@@ -141,18 +151,17 @@ class Depthwise:
         return sums
 
     def _finish(
-        self, sums: Any, epilogue: Epilogue, position: Any, columns: int, lanes: int, channel: Any
-    ) -> None:
+        self, sums: Any, epilogue: Epilogue, position: Any, columns: int, lanes: int, channel: Any,
+        target: Target,
+    ) -> None:  # fmt: skip
         """Make output values of the sums, and store them."""
-        spec, quads = self.spec, lanes // QUAD
-        elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
-        output = view(self.buffers["OUT"], elements)
-        places = [(position + i) * spec.out_channels + channel for i in range(columns)]
+        quads = lanes // QUAD
+        places = [target.place(position + i, channel) for i in range(columns)]
         values = []
-        for i, place in enumerate(places):
+        for i in range(columns):
             found = [load(sums, i * quads + q, 0, lanes=QUAD) for q in range(epilogue.quads)]
-            values.append(epilogue.values(found, place))
-        epilogue.store(values, output, places)
+            values.append(epilogue.values(found, position + i))
+        epilogue.store(values, target.buffer, places)
 
     def _sum_up(
         self, source: Source, place: Any, columns: int, lanes: int, taps: Sequence[Any], sums: Any
@@ -176,7 +185,10 @@ class Depthwise:
     def _add(
         self, codes: Sequence[Any], factors: Sequence[Any], lanes: int, sums: Any, register: int
     ) -> None:  # fmt: skip
-        """Add products of a few taps in 16 bits, then to the sums."""
+        """Add products of a few taps in 16 bits, then to the sums; those of words at once."""
+        if self.unit.instruction == "smlal":
+            self._add_words(codes, factors, lanes, sums, register)
+            return
         for high in range(lanes // EIGHT):
             total: Any = None
             for code, factor in zip(codes, factors, strict=True):
@@ -188,3 +200,14 @@ class Depthwise:
                 at = register + 2 * high + part
                 wide = tirx.Cast("int32x4", half(total, part))
                 store(sums, load(sums, at, 0, lanes=QUAD) + wide, at, 0, lanes=QUAD)
+
+    def _add_words(
+        self, codes: Sequence[Any], factors: Sequence[Any], lanes: int, sums: Any, register: int
+    ) -> None:  # fmt: skip
+        """Add products of codes of 16 bits to the sums."""
+        for code, factor in zip(codes, factors, strict=True):
+            for high in range(lanes // EIGHT):
+                both = (code, factor) if lanes == EIGHT else (half(code, high), half(factor, high))
+                for part, product in enumerate(word_products(*both)):
+                    at = register + 2 * high + part
+                    store(sums, load(sums, at, 0, lanes=QUAD) + product, at, 0, lanes=QUAD)

@@ -12,15 +12,19 @@ from typing import Any
 
 from tvm import tirx
 
-from tvm_probq.kernels.arm.registers import SIGN, neon
-from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, widths
-from tvm_probq.kernels.arm.unit import QUAD
+from tvm_probq.kernels.arm.halves import residual_quad
+from tvm_probq.kernels.arm.packing import offset
+from tvm_probq.kernels.arm.registers import neon
+from tvm_probq.kernels.arm.storing import Values, store_codes, store_values, store_words, widths
+from tvm_probq.kernels.arm.unit import QUAD, WORD
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.emit import let, load, scratch, splat, store, view
 from tvm_probq.kernels.small.floats import const, convert, fma, maximum, minimum
 from tvm_probq.kernels.small.parameters import Parameters, activate, code_bounds, unscaled
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype
 
-BYTE = 255.0
+LARGEST = {"uint8": 255.0, "int16": 32767.0}
 
 
 class Epilogue:
@@ -59,7 +63,8 @@ class Epilogue:
         for first, lanes in self._vectors():
             self._prepare(first, lanes)
         if self._y is not None and spec.out_ranges == 1:
-            self.bounds = [_as_byte(b) for b in self._code_bounds(self._y, 0, 1)]
+            bounds = self._code_bounds(self._y, 0, 1)
+            self.bounds = [_as_code(b, codes_dtype(spec.out_bits)) for b in bounds]
         if spec.residual:
             self._prepare_residual()
 
@@ -96,7 +101,7 @@ class Epilogue:
         x, y = self._x, self._y
         zero = convert(x.zero(c, lanes), "int32")
         sums = load(self._buffers["WS"], c, lanes=lanes)
-        centre = (splat(tirx.const(SIGN, "int32"), lanes) - zero) * sums
+        centre = (splat(tirx.const(offset(spec), "int32"), lanes) - zero) * sums
         self._keep("centre", centre, first, lanes, "int32")
         step = x.scale(c, lanes) * load(self._buffers["T"], c, lanes=lanes)
         bias = load(self._buffers["B"], c, lanes=lanes)
@@ -113,7 +118,8 @@ class Epilogue:
     def _prepare_residual(self) -> None:
         spec, residual = self.spec, Parameters(self._buffers["RQ"], self._sample)
         elements = spec.batch * spec.out_height * spec.out_width * spec.out_channels
-        self._codes = view(self._buffers["R"], elements)
+        packed = spec.residual_bits == HALF
+        self._codes = view(self._buffers["R"], elements // 2 if packed else elements)
         self._residual_zero = let(convert(residual.zero(0, 1), "int16"))
         step = residual.scale(0, 1)
         if self._on_grid and self._y is not None and spec.out_ranges == 1:
@@ -139,14 +145,11 @@ class Epilogue:
             return code_bounds(self.spec.tail, y, channel, lanes)
         return const(0.0, lanes), y.qmax(channel, lanes)
 
-    def values(self, sums: Sequence[Any], place: Any) -> list[Any]:
-        """Output values of one position, a vector of four channels each.
-
-        `place` is where the position's block of channels lies in the residual, in elements.
-        """
+    def values(self, sums: Sequence[Any], position: Any) -> list[Any]:
+        """Output values of one position, counted over all samples: vectors of four channels."""
         if self.spec.output == "int32":
             return list(sums)
-        residual = self._residual_values(place) if self.spec.residual else []
+        residual = self._residual_values(position) if self.spec.residual else []
         return [self._value(quad, total, residual) for quad, total in enumerate(sums)]
 
     def _value(self, quad: int, total: Any, residual: Sequence[Any]) -> Any:
@@ -172,9 +175,12 @@ class Epilogue:
             v = minimum(maximum(v, self._row("lower", quad)), self._row("upper", quad))
         return let(neon("int32x4", "fcvtns.v4i32.v4f32", v))
 
-    def _residual_values(self, place: Any) -> list[Any]:
+    def _residual_values(self, position: Any) -> list[Any]:
         """The residual's codes less their zero-point, float32, a vector for four channels."""
+        if self.spec.residual_bits == HALF:
+            return [self._half_of_residual(position, quad) for quad in range(self.quads)]
         codes = scratch("int16", self.quads * QUAD)
+        place = position * self.spec.out_channels + self._channel
         first = 0
         for lanes in widths(self.real):
             found = convert(load(self._codes, place + first, lanes=lanes), "int16")
@@ -186,17 +192,26 @@ class Epilogue:
             for q in range(self.quads)
         ]
 
+    def _half_of_residual(self, position: Any, quad: int) -> Any:
+        """The same of four channels, whose codes are in a half of four bytes."""
+        start = position * (self.spec.out_channels // 2)
+        found = residual_quad(self._codes, self.spec, start, self._channel + quad * QUAD)
+        centred = convert(found, "int16") - splat(self._residual_zero, QUAD)
+        return let(convert(convert(centred, "int32"), "float32"))
+
     def store(self, values: Values, output: Any, places: Sequence[Any]) -> None:
         """Store the values of several positions, each from its place on, in elements."""
-        if self.spec.output == "codes":
+        if self.spec.output == "codes" and self.spec.out_bits == WORD:
+            store_words(values, self.bounds, self.real, output, places)
+        elif self.spec.output == "codes":
             store_codes(values, self.bounds, self.real, output, places)
         else:
             store_values(values, self.real, output, places)
 
 
-def _as_byte(bound: Any) -> Any:
-    """A bound of codes as uint8; a constant 0 stays one."""
+def _as_code(bound: Any, dtype: str) -> Any:
+    """A bound of codes as one of them; a constant 0 stays one."""
     if isinstance(bound, tirx.FloatImm):
-        return tirx.const(int(bound.value), "uint8")
-    bounded = minimum(maximum(bound, 0.0), BYTE)
-    return let(convert(bounded, "uint8"))
+        return tirx.const(int(bound.value), dtype)
+    bounded = minimum(maximum(bound, 0.0), LARGEST[dtype])
+    return let(convert(bounded, dtype))

@@ -11,6 +11,7 @@ from tvm_probq.kernels.arguments import argument_shapes
 from tvm_probq.kernels.arm.dense import Dense
 from tvm_probq.kernels.arm.depthwise import Depthwise
 from tvm_probq.kernels.arm.depthwise_packing import depthwise_bytes, pack_depthwise
+from tvm_probq.kernels.arm.halves import halved_tile
 from tvm_probq.kernels.arm.packing import pack_dense, packed_bytes
 from tvm_probq.kernels.arm.tiles import check_tile, default_tile, depthwise_tile
 from tvm_probq.kernels.arm.unit import arm_unit
@@ -52,6 +53,7 @@ class ArmMaker:
         unit = arm_unit(spec, self.target)
         layout = view_of(spec, unit)
         check_tile(spec, layout, tile)
+        tile = halved_tile(spec, layout, tile)
         arguments = [Argument(*a) for a in argument_shapes(spec, self.packed_shape(spec, tile))]
         statements = Depthwise if spec.depthwise else Dense
 

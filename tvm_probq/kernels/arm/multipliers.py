@@ -17,7 +17,7 @@ from tvm_probq.kernels.spec import LayerSpec
 
 def channels_together(unit: ArmUnit, length: int) -> int:
     """Channels whose weights share a register of a chunk of `length` codes."""
-    return VECTOR // (length if unit.instruction == "smull" else unit.grain)
+    return {"sdot": QUAD, "smmla": 2}.get(unit.instruction, VECTOR // length)
 
 
 def multiplier_bytes(spec: LayerSpec, quads: int) -> int:

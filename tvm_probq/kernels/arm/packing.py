@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_probq.kernels.arm.multipliers import multiplier_bytes
-from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import QUAD, VECTOR, WORD, ArmUnit
 from tvm_probq.kernels.arm.view import Block, View, channel_blocks
 from tvm_probq.kernels.codes import Codes, Packed, split_codes
 from tvm_probq.kernels.planes import grouped, pack_planes, planes_of
 from tvm_probq.kernels.spec import LayerSpec
 
-SIGNED = 128  # codes are read less this
+SIGNED = 128  # codes of 8 bits are read less this
 INT32_BYTES = 4
 
 
@@ -83,6 +83,11 @@ def pack_dense(spec: LayerSpec, view: View, unit: ArmUnit, weights: Codes, quads
     return as_packed(spec, parts)
 
 
+def offset(spec: LayerSpec) -> int:
+    """What codes are read less."""
+    return 0 if spec.in_bits == WORD else SIGNED
+
+
 def as_packed(spec: LayerSpec, parts: list[npt.NDArray[np.uint8]]) -> Packed:
     """Bytes as the kernel's argument W."""
     found = np.concatenate(parts)
@@ -101,20 +106,23 @@ def blocks_in_turn(channels: int, quads: int) -> Iterator[tuple[int, Block]]:
 def header(
     spec: LayerSpec, weights: Codes, groups: int, channels: int
 ) -> npt.NDArray[np.uint8]:  # fmt: skip
-    """128 times the sum of each channel's weights, int32 ``[groups, channels]``, for raw sums."""
+    """What raw sums start from, int32 ``[groups, channels]``.
+
+    128 times the sum of each channel's weights, nothing where codes are read as they are.
+    """
     if spec.output != "int32":
         return np.zeros(0, np.uint8)
     sums = np.zeros((groups, channels), np.int32)
     totals = weights.reshape(spec.out_channels, -1).sum(1, dtype=np.int32)
-    sums[:, : spec.out_channels // groups] = SIGNED * totals.reshape(groups, -1)
+    sums[:, : spec.out_channels // groups] = offset(spec) * totals.reshape(groups, -1)
     return np.frombuffer(sums.astype("<i4").tobytes(), np.uint8)
 
 
 def _chunk(spec: LayerSpec, unit: ArmUnit, codes: Codes) -> npt.NDArray[np.uint8]:
     """Codes ``[channels, length]`` as the registers of the products take them."""
     length = codes.shape[1]
-    together = {"sdot": QUAD, "smmla": 2, "smull": 1}[unit.instruction]
-    step = length if unit.instruction == "smull" else unit.grain
+    together = {"sdot": QUAD, "smmla": 2}.get(unit.instruction, 1)
+    step = length if together == 1 else unit.grain
     split = codes.reshape(-1, together, length // step, step).transpose(2, 0, 1, 3)
     return as_bytes(spec, split.reshape(-1))
 

@@ -1,7 +1,7 @@
 """Sums of a register tile: positions times blocks of four channels, by each of ARM's products.
 
 All give exact int32 sums of signed codes and weights.  Source: Arm Architecture Reference Manual,
-SDOT (by element), SMMLA, SMULL, SADALP.
+SDOT (by element), SMMLA, SMULL, SMLAL, SADALP.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Products(Protocol):
     ) -> None:
         """Add the products of a chunk.
 
-        `codes` holds int8 ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`, a buffer
-        ``[bytes]``, their weights from `place` on, of which registers are multiplied by
+        `codes` holds int8 (or int16) ``[16]``, ``[8]`` or ``[4]`` for each position, and `weights`,
+        a buffer ``[bytes]``, their weights from `place` on, of which registers are multiplied by
         `multipliers` in turn.
         """
 
@@ -46,7 +46,9 @@ def products_of(
     """
     if narrow:
         return _NarrowPairs(unit, columns, quads, bits, starts)
-    kinds: dict[str, Callable[..., Products]] = {"sdot": _Dots, "smmla": _Matrices, "smull": _Pairs}
+    kinds: dict[str, Callable[..., Products]] = {
+        "sdot": _Dots, "smmla": _Matrices, "smull": _Pairs, "smlal": _Words,
+    }  # fmt: skip
     return kinds[unit.instruction](unit, columns, quads, bits, starts)
 
 
@@ -224,6 +226,31 @@ class _NarrowPairs(_Pairs):
         for register in range(self.unit.registers(self.columns, self.quads)):
             self._take(register, load(self.narrow, register, 0, lanes=EIGHT))
         self._clear_narrow()
+
+
+class _Words(_Pairs):
+    """``smlal``: codes of 16 bits times weights widened to 16, each product in 32 bits."""
+
+    def _see(self, register: int, codes: Sequence[Any], factors: Sequence[Any]) -> None:
+        total = self.get(register)
+        for both in zip(codes, factors, strict=True):
+            total = add_words(total, *both)
+        self.set(register, total)
+
+
+def add_words(total: Any, codes: Any, factors: Any) -> Any:
+    """int32 ``[4]`` plus the products of int16 and int8 ``[8]``, those of both halves."""
+    for product in word_products(codes, factors):
+        total = let(total + product)
+    return total
+
+
+def word_products(codes: Any, factors: Any) -> list[Any]:
+    """Products int32 ``[4]`` of int16 and int8 ``[8]``, those of the lower half first."""
+    factors = let(tirx.Cast("int16x8", factors))
+    return [
+        neon("int32x4", "smull.v4i32", half(codes, high), half(factors, high)) for high in range(2)
+    ]
 
 
 def _added(a: Any, b: Any) -> Any:

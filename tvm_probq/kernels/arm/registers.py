@@ -52,7 +52,11 @@ def flipped(value: Any) -> Any:
     return tirx.reinterpret(f"int8x{lanes}" if lanes > 1 else "int8", value ^ signs)
 
 
+def signed(value: Any) -> Any:
+    """Codes as products take them: bytes less 128, words as they are, for none is negative."""
+    return flipped(value) if str(value.ty.dtype).startswith("uint8") else value
+
+
 def load_codes(buffer: Any, place: Any, lanes: int) -> Any:
-    """Signed codes of a buffer ``[bytes]`` of signed or of unsigned ones."""
-    value = load(buffer, place, lanes=lanes)
-    return let(flipped(value) if str(buffer.dtype) == "uint8" else value)
+    """Codes of a buffer of bytes, signed or not, or of words, as products take them."""
+    return let(signed(load(buffer, place, lanes=lanes)))

@@ -54,6 +54,19 @@ def store_codes(
             lane += len(quads) * QUAD
 
 
+def store_words(
+    values: Values, bounds: Sequence[Any], real: int, output: Any, places: Sequence[Any]
+) -> None:
+    """Store int32 ``[4]`` as codes int16; all else as for `store_codes`."""
+    for found, place in zip(values, places, strict=True):
+        for quad, value in enumerate(found):
+            words = let(neon("int16x4", "sqxtn.v4i16", value))
+            if bounds:
+                lower, upper = (splat(bound, QUAD) for bound in bounds)
+                words = let(tirx.min(let(tirx.max(words, lower)), upper))
+            _store_lanes(words, 0, min(QUAD, real - quad * QUAD), output, place + quad * QUAD)
+
+
 def _together(values: Values) -> list[list[tuple[int, int, Any]]]:
     """Position, number and value of the vectors that become codes together.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.arm.source import copied_rows
-from tvm_probq.kernels.arm.unit import QUAD, VECTOR, ArmUnit
+from tvm_probq.kernels.arm.unit import QUAD, VECTOR, WORD, ArmUnit
 from tvm_probq.kernels.arm.view import View, channel_blocks
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
@@ -27,10 +27,10 @@ def default_tile(spec: LayerSpec, layout: View, unit: ArmUnit) -> Tile:
     if layout.copied:
         rows = _rows(spec, layout)
     elif layout.rows == 1:
-        column_bytes = columns * spec.in_channels
+        column_bytes = columns * spec.in_channels * code_bytes(spec)
         wide = _divisor(max(1, wide), max(1, BLOCK_BYTES // column_bytes))
     else:
-        row_bytes = spec.strides[0] * layout.row_bytes
+        row_bytes = spec.strides[0] * layout.row_bytes * code_bytes(spec)
         rows = _divisor(rows, max(1, BLOCK_BYTES // row_bytes))
     wide = max(1, wide)
     tasks = spec.batch * (layout.rows // rows) * max(1, layout.columns // (columns * wide))
@@ -63,6 +63,7 @@ def fits(layout: View, unit: ArmUnit, columns: int, quads: int) -> bool:
     """Whether sums and operands of a register tile fit the registers."""
     # Products of 16 bits wait in registers of their own, several at a time.
     operands = {"sdot": columns + 2, "smmla": columns + 2, "smull": columns + 7}
+    operands["smlal"] = 2 * columns + 4  # words and widened weights take two each
     flips = 0 if layout.copied else 1
     needed = unit.registers(columns, quads) + operands[unit.instruction] + flips
     return needed <= REGISTERS
@@ -116,6 +117,8 @@ def _tile_instructions(layout: View, unit: ArmUnit, columns: int, quads: int) ->
         codes, products, finish = codes + 2 * pairs, 4.0 * pairs * quads, 2
     elif unit.instruction == "smull":
         products, finish = (3.0 if unit.pairs else 4.0) * QUAD * columns * quads, 4
+    elif unit.instruction == "smlal":
+        codes, products, finish = 2 * columns, (4.0 * columns + 2) * QUAD * quads, 4
     chunks = layout.padded / VECTOR
     each = codes + QUAD * quads * LOAD + products
     rounds = len(layout.chunks)
@@ -126,9 +129,14 @@ def _rows(spec: LayerSpec, layout: View) -> int:
     """Output rows whose copied input stays near the core."""
     for rows in sorted(_divisors(spec.out_height), reverse=True):
         high, wide = copied_rows(spec, layout, rows)
-        if high * wide <= SCRATCH_BYTES:
+        if high * wide * code_bytes(spec) <= SCRATCH_BYTES:
             return rows
     return 1
+
+
+def code_bytes(spec: LayerSpec) -> int:
+    """Bytes of a code of the input, or of its copy."""
+    return 2 if spec.in_bits == WORD else 1
 
 
 def _channel_tasks(spec: LayerSpec, quads: int, tasks: int) -> int:

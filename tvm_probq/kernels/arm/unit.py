@@ -1,4 +1,4 @@
-"""Which products of 8-bit codes a CPU has, and how they take codes and weights."""
+"""Which products of codes a CPU has, and how they take codes and weights."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from tvm_probq.kernels.spec import LayerSpec
 QUAD = 4  # int32 lanes of a register, and so channels of a block
 VECTOR = 16  # bytes of a register
 EIGHT = 8  # products of one multiplication of bytes
+WORD = 16  # bits of a wide code
 LARGEST_CODE = 128
 
 
 @dataclass(frozen=True)
 class ArmUnit:
-    """Products of signed bytes.
+    """Products of signed bytes, or of words with bytes.
 
     Attributes
     ----------
     instruction : str
         "sdot" (four products a lane), "smmla" (eight for each of two positions and two channels)
-        or "smull" (eight, widened to 16 bits, that are added in pairs).
+        or "smull" (eight, widened to 16 bits, that are added in pairs); for codes of 16 bits
+        "smlal" (four, added to as many sums).
     grain : int
         Codes of one position that an instruction takes at least.
     pairs : bool
@@ -50,6 +52,8 @@ class ArmUnit:
 
 def arm_unit(spec: LayerSpec, target: tvm.target.Target) -> ArmUnit:
     """The products that a target computes the layer `spec` with."""
+    if spec.in_bits == WORD:
+        return ArmUnit("smlal", 8)
     dots = target_has_features("dotprod", target) and not spec.depthwise
     if dots and target_has_features("i8mm", target) and spec.out_height * spec.out_width > 1:
         return ArmUnit("smmla", 8)

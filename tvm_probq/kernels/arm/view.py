@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_probq.kernels.arm.unit import EIGHT, QUAD, VECTOR, ArmUnit, narrow_sums
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
 
-WORD = 4
+FOUR = 4
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class View:
     rows, columns : int
         Output positions; a flattened pointwise layer has one row.
     in_rows, row_bytes : int
-        Input of one sample.
+        Input of one sample; here and below codes of 16 bits count as a byte.
     taps : tuple of int
         Kernel rows and columns that are read one by one: a kernel row is one run of bytes if the
         layer is neither grouped nor dilated, and the columns are 1 then.  Not so if weights have
@@ -31,7 +32,8 @@ class View:
     column_bytes, tap_bytes : int
         From a position to the next, and from a tap of a kernel row to the next.
     copied : bool
-        Whether rows are copied first: to pad them, or for room behind the last byte of a run.
+        Whether rows are copied first: to pad them, for room behind the last byte of a run, or to
+        unpack codes of 4 bits.
     """
 
     rows: int
@@ -50,7 +52,7 @@ class View:
         """Start and length of what is read at once of a run: 16 bytes, then 8, then 4."""
         found = [(start, VECTOR) for start in range(0, self.padded - VECTOR + 1, VECTOR)]
         start = self.padded // VECTOR * VECTOR
-        for length in (VECTOR // 2, WORD):
+        for length in (VECTOR // 2, FOUR):
             if self.padded - start >= length:
                 found.append((start, length))
                 start += length
@@ -74,7 +76,7 @@ def view_of(spec: LayerSpec, unit: ArmUnit) -> View:
     merged = spec.groups == 1 and spec.dilation[1] == 1 and not spec.weight_group
     run = (spec.kernel[1] if merged else 1) * spec.group_inputs
     taps = (spec.kernel[0], 1 if merged else spec.kernel[1])
-    copied = any(spec.pads) or run % unit.grain != 0
+    copied = any(spec.pads) or run % unit.grain != 0 or spec.in_bits == HALF
     rows, columns, height, width = (spec.out_height, spec.out_width, spec.height, spec.width)
     if spec.pointwise and not copied:
         rows, columns, height, width = 1, rows * columns, 1, height * width
@@ -88,7 +90,7 @@ def view_of(spec: LayerSpec, unit: ArmUnit) -> View:
 def _depthwise_view(spec: LayerSpec) -> View:
     """The view of a layer whose channels are read eight or sixteen at a time."""
     channels = spec.in_channels
-    copied = any(spec.pads) or channels % (VECTOR // 2) != 0
+    copied = any(spec.pads) or channels % (VECTOR // 2) != 0 or spec.in_bits == HALF
     return View(
         spec.out_height, spec.out_width, spec.height, spec.width * channels, spec.kernel, channels,
         channels, spec.strides[1] * channels, spec.dilation[1] * channels, copied,

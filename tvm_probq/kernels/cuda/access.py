@@ -8,12 +8,14 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
+from tvm.ir import Call, StringImm
 from tvm.ir.expr import TensorLoad
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.small.emit import number_behind
 
 OWN, SAME, SHARED = "own", "same", "shared"
+BLOCK_CALL = "probq::block_"  # device code for all threads of a block: inputs, the result, sample
 PRIVATE_ELEMENTS = 64  # of an array that every thread keeps a copy of
 
 
@@ -99,7 +101,15 @@ class Memory:
         def written(store: tirx.BufferStore) -> None:
             found.append(Access(self.base(store.buffer), True, _kind(store.indices)))
 
-        tvm_ffi.structural_walk(code, [(TensorLoad, read), (tirx.BufferStore, written)])
+        def called(call: Call) -> None:
+            *inputs, result = block_call(call)[1] or [None]
+            found.extend(Access(self.base(b), False, SHARED) for b in inputs)
+            found.extend(Access(self.base(b), True, SHARED) for b in [result] if b is not None)
+
+        visits: list[tuple[Any, Callable[[Any], None]]] = [
+            (TensorLoad, read), (tirx.BufferStore, written), (Call, called)
+        ]  # fmt: skip
+        tvm_ffi.structural_walk(code, visits)
         return iter(found)
 
     def _walk(self, body: Any) -> None:
@@ -129,6 +139,18 @@ class Memory:
             found = used.get(buffer, [])
             self.places[buffer] = SHARED if buffer in viewed else _place(buffer, found)
         self.both = {p for p in self.params if {a.writes for a in used.get(p, [])} == {True, False}}
+
+
+def block_call(call: Any) -> tuple[str, list[Any], list[Any]]:
+    """Name, buffers and other arguments of a call of device code; all empty for other calls."""
+    arguments = list(call.args) if isinstance(call, Call) else []
+    if not arguments or not isinstance(arguments[0], StringImm):
+        return "", [], []
+    name = str(arguments[0].value)
+    if not name.startswith(BLOCK_CALL):
+        return "", [], []
+    pointers = [a for a in arguments[1:] if isinstance(a, Call)]
+    return name, [p.args[0] for p in pointers], arguments[1 + len(pointers) :]
 
 
 def _kind(indices: Any) -> str:

@@ -6,12 +6,15 @@ import re
 from typing import Any
 
 from tvm_probq.errors import KernelError
+from tvm_probq.kernels.cuda.fours import INSTRUCTION
 from tvm_probq.kernels.cuda.nvcc import Program, Uses
 from tvm_probq.kernels.cuda.tiles import SHARED_BYTES
 
 MOST_REGISTERS = 255
 MOST_SPILLED = 64  # bytes of a thread: a few addresses, but no sums
-MARKS = {"mma.sync": ", true>", "dp4a": ""}  # of a call of device code without its assembly
+# How an instruction shows in assembly, and in a call of device code without it.
+SPELLINGS = {INSTRUCTION: ".u4.s4."}
+MARKS = {"mma.sync": ", true, false>", INSTRUCTION: ", true, true>", "dp4a": ""}
 _ENTRY = re.compile(
     r'^extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\([^;{]*\{(.*?)^\}',
     re.MULTILINE | re.DOTALL,
@@ -49,7 +52,7 @@ def check_program(expected: dict[str, str], source: str, program: Program | None
     if program is None:
         bodies, marks = dict(_ENTRY.findall(source)), MARKS
     else:
-        bodies, marks = entries_of(program.ptx), {}
+        bodies, marks = entries_of(program.ptx), SPELLINGS
         for name in expected:
             _check_uses(name, program.uses.get(f"{name}_kernel"))
     found = {}

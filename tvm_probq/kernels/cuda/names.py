@@ -40,18 +40,19 @@ def shape_name(spec: LayerSpec) -> str:
     inputs = (spec.batch, spec.height, spec.width, spec.in_channels)
     outputs = (spec.out_height, spec.out_width, spec.out_channels)
     windows = (*spec.kernel, *spec.strides, *spec.pads[:2], *spec.dilation)
-    weights = (spec.weight_bits, spec.weight_group)
-    return template("Shape", *inputs, *outputs, *windows, spec.groups, *weights)
+    bits = (spec.weight_bits, spec.weight_group, spec.in_bits)
+    return template("Shape", *inputs, *outputs, *windows, spec.groups, *bits)
 
 
 def tail_name(spec: LayerSpec) -> str:
     """``Tail<...>``."""
     output, activation = f"probq::{OUTPUTS[spec.output]}", activation_name(spec.tail)
     flags = (spec.correction, spec.residual)
-    return template("Tail", output, activation, *flags, spec.in_ranges, spec.out_ranges)
+    stored = (spec.in_ranges, spec.out_ranges, spec.out_bits, spec.residual_bits)
+    return template("Tail", output, activation, *flags, *stored)
 
 
-def tile_name(tile: BlockTile, tensor: bool) -> str:
+def tile_name(tile: BlockTile, tensor: bool, fours: bool) -> str:
     """``Tile<...>``."""
     sizes = (tile.rows, tile.columns, tile.warp_rows, tile.warp_columns)
-    return template("Tile", *sizes, tensor)
+    return template("Tile", *sizes, tensor, fours)

@@ -15,7 +15,9 @@ from tvm_probq.kernels.cuda.threads import to_threads
 from tvm_probq.kernels.cuda.tiles import WARP
 from tvm_probq.kernels.cuda.unit import is_cuda
 from tvm_probq.kernels.small.emit import Argument
-from tvm_probq.kernels.small.specs import shapes_of, sums_strides
+from tvm_probq.kernels.small.specs import dtype_of, shapes_of, sums_strides
+from tvm_probq.kernels.storage import bits_of_dtype
+from tvm_probq.ops.checks import reads_packed
 
 SUM_WARPS, RANGE_THREADS, IMAGE_THREADS = 8, 512, 128
 ORDERED = ("pad",)  # written with the padding first, then with what it surrounds
@@ -54,10 +56,12 @@ def cuda_kernel(name: str, call: Any, make: Callable[[Any], tirx.PrimFunc]) -> t
 
 
 def _sums(call: Any) -> tirx.PrimFunc:
-    (shape,) = shapes_of(call.args[0])
-    batch, channels = int(shape[0]), int(shape[-1])
+    shape, out = shapes_of(call.args[0], call)
+    batch, channels = int(shape[0]), int(out[-1])
     height, width = (1, 1) if len(shape) == 2 else map(int, shape[1:3])
-    name = template("sums_of_codes", height, width, channels, *sums_strides(call), SUM_WARPS)
+    name = template(
+        "sums_of_codes", height, width, channels, *sums_strides(call), SUM_WARPS, reads_packed(call)
+    )
     arguments = [Argument("q", shape, "uint8"), Argument("out", (batch, 2, channels), "int32")]
     grid = (-(-channels // WARP), 1, batch)
     return launch_kernel("sums", arguments, name, ("q", "out"), grid, SUM_WARPS * WARP)
@@ -75,8 +79,10 @@ def _quantize_planes(call: Any) -> tirx.PrimFunc:
     shape, qparams = shapes_of(*call.args)
     batch, channels, *size = map(int, shape)
     ranges = int(qparams[2])
-    name = template("quantize_planes", channels, prod(size), ranges, IMAGE_THREADS)
+    dtype = dtype_of(call)
+    stored = bits_of_dtype(dtype)
+    name = template("quantize_planes", channels, prod(size), ranges, IMAGE_THREADS, stored)
     arguments = [Argument("x", shape), Argument("qparams", (batch, 3, ranges))]
-    arguments.append(Argument("out", (batch, *size, channels), "uint8"))
+    arguments.append(Argument("out", (batch, *size, channels), dtype))
     grid = (-(-prod(size) // IMAGE_THREADS), 1, batch)
     return launch_kernel("quantize", arguments, name, ("x", "qparams", "out"), grid, IMAGE_THREADS)

@@ -13,7 +13,17 @@ from tvm_probq.kernels.cuda.smooth import smooth_source
 CALLBACK = "tvm_callback_cuda_postproc"
 HEADERS = "#ifndef __CUDACC_RTC__\n#include <cstdint>\n#endif"
 BEFORE = ("instructions", "steps")
-BEHIND = ("epilogue", "layer", "dense", "vector", "depthwise", "sums", "images")
+BEHIND = (
+    "epilogue",
+    "layer",
+    "dense",
+    "vector",
+    "depthwise",
+    "sums",
+    "predictions",
+    "images",
+    "timing",
+)
 
 
 @cache

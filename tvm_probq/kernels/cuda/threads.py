@@ -15,19 +15,28 @@ from tvm.ir import PointerType, PrimType, Range
 from tvm.s_tir import SBlock, SBlockRealize
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.cuda.access import OWN, SAME, SHARED, Memory
+from tvm_probq.kernels.cuda.access import OWN, SAME, SHARED, Memory, block_call
 from tvm_probq.kernels.cuda.barriers import Barriers
 from tvm_probq.kernels.cuda.lanes import Lanes
 from tvm_probq.kernels.cuda.split import MOST_BLOCKS, split_loops
 from tvm_probq.kernels.cuda.tiles import SHARED_BYTES, WARP
 from tvm_probq.kernels.merge import size_bytes
 
-TYPES = {"float32": "float", "int32": "int", "uint8": "unsigned char", "int64": "long long"}
+TYPES = {
+    "float32": "float", "int32": "int", "uint8": "unsigned char", "int16": "short",
+    "int64": "long long",
+}  # fmt: skip
 THREAD_INDEX = 1  # of IterVar.ThreadIndex
 ALIGNED = 16
 
 
-def to_threads(kernel: tirx.PrimFunc, *, ordered: bool = False) -> tirx.PrimFunc:
+class SharedMemoryError(KernelError):
+    """A kernel needs more shared memory than a block has."""
+
+
+def to_threads(
+    kernel: tirx.PrimFunc, *, ordered: bool = False, threads: int = WARP
+) -> tirx.PrimFunc:
     """A small kernel of a CPU as a kernel of a GPU, with the same parameters and results.
 
     Parameters
@@ -36,17 +45,21 @@ def to_threads(kernel: tirx.PrimFunc, *, ordered: bool = False) -> tirx.PrimFunc
         From :mod:`tvm_probq.kernels.small`.
     ordered : bool, optional
         Whether it writes an element more than once, and the last value counts.
+    threads : int, optional
+        Of a block, at least: as many as device code that it calls is made for.
 
     Raises
     ------
+    SharedMemoryError
+        If it needs more shared memory than a block has.
     KernelError
-        If it needs more shared memory than a block has, or holds what has no form here.
+        If it holds what has no form here.
     """
     samples = kernel.body.block.body
     memory = Memory.of(kernel)
     if ordered:
         memory.both |= set(memory.params)
-    made = _Threads(memory, samples)
+    made = _Threads(memory, samples, threads)
     body = SBlockRealize([], True, SBlock([], [], [], "root", made.body()))
     return tirx.PrimFunc(kernel.params, body, kernel.ret_type, kernel.attrs)
 
@@ -54,9 +67,9 @@ def to_threads(kernel: tirx.PrimFunc, *, ordered: bool = False) -> tirx.PrimFunc
 class _Threads:
     """Rewrites the statements of one kernel."""
 
-    def __init__(self, memory: Memory, samples: tirx.For) -> None:
+    def __init__(self, memory: Memory, samples: tirx.For, threads: int) -> None:
         self._memory, self._samples = memory, samples
-        self._threads = -(-memory.lanes // WARP) * WARP
+        self._threads = max(-(-memory.lanes // WARP) * WARP, threads)
         self._thread = tirx.Var("thread", "int32")
         self._block = tirx.Var("block", "int32")
         self._lanes = Lanes(self._thread, self._threads, self._read)
@@ -88,7 +101,7 @@ class _Threads:
         sizes = [size_bytes([int(d) for d in b.shape], str(b.dtype)) for b in buffers]
         sizes = [-(-size // ALIGNED) * ALIGNED for size in sizes]
         if sum(sizes) > SHARED_BYTES:
-            raise KernelError(
+            raise SharedMemoryError(
                 "a prediction needs more shared memory than a block has",
                 why=f"{sum(sizes)} bytes, of {SHARED_BYTES}",
                 fix="leave the layer static or dynamic (--mode 'NAME=static')",
@@ -129,6 +142,8 @@ class _Threads:
             return self._loop(stmt)
         if isinstance(stmt, tirx.IfThenElse):
             return self._branch(stmt)
+        if isinstance(stmt, tirx.Evaluate) and block_call(stmt.value)[0]:
+            return self._called(stmt)
         raise KernelError("a kernel has no form for CUDA", why=f"it has a {type(stmt).__name__}")
 
     def _allocated(self, stmt: tirx.AllocBuffer) -> list[tirx.Stmt]:
@@ -169,6 +184,13 @@ class _Threads:
         if base not in self._memory.places and self._blocks > 1 and not self._inside:
             made = tirx.IfThenElse(tirx.EQ(self._block, tirx.const(0, "int32")), made, None)
         return [*before, made]
+
+    def _called(self, stmt: tirx.Evaluate) -> list[tirx.Stmt]:
+        before = self._barriers.before(self._memory.accesses(stmt))
+        name, buffers, rest = block_call(stmt.value)
+        pointers = [self._buffers.get(b, b).data for b in buffers]
+        arguments = [*pointers, *(self._lanes.of(a) for a in rest)]
+        return [*before, tirx.Evaluate(tirx.call_extern("int32", name, *arguments))]
 
     def _loop(self, stmt: tirx.For) -> list[tirx.Stmt]:
         self._barriers.again(self._memory.accesses(stmt.body))

@@ -14,6 +14,7 @@ DEPTH, PITCH = 64, 80  # bytes of the sums at once, and of a row in shared memor
 CHANNEL_BYTES = 32  # of what the epilogue keeps for a channel
 SHARED_BYTES = 48 << 10  # static shared memory of a block
 MAX_THREADS, WARP = 1024, 32
+WARPS, THREADS = 4, 128  # of a block with a warp for each channel, of depthwise positions
 FEW = 8  # samples of one position that a warp for each channel serves
 
 
@@ -21,7 +22,9 @@ FEW = 8  # samples of one position that a warp for each channel serves
 class BlockTile:
     """Positions times channels of a thread block, and of each of its warps.
 
-    In a `Tile` these are, in this order, `columns`, `blocks`, `rows` and `column_tiles`.
+    In a `Tile` these are, in this order, `columns`, `blocks`, `rows` and `column_tiles`.  Of layers
+    that are no products of matrices `columns` alone counts: the threads of a block of a depthwise
+    layer, the warps of a block with a warp for each channel.
     """
 
     rows: int
@@ -89,6 +92,8 @@ def blocks_of(spec: LayerSpec, tile: BlockTile) -> tuple[int, int, int]:
 
 def default_tile(spec: LayerSpec) -> Tile:
     """The tile of least estimated time: rounds of blocks on all multiprocessors."""
+    if spec.depthwise or by_vectors(spec):
+        return Tile(THREADS if spec.depthwise else WARPS, 1, 1, 1, 1)
 
     def cost(tile: BlockTile) -> int:
         down, across, products = blocks_of(spec, tile)
@@ -110,8 +115,10 @@ def check_tile(spec: LayerSpec, tile: BlockTile) -> None:
     whole = whole and not (tile.warp_rows % 16 or tile.warp_columns % 8)
     problems = [
         (not whole, "warps do not divide the tile, or are no multiples of 16 times 8"),
+        (tile.columns % 16 > 0, "codes leave a block 16 at a time"),
         (tile.shared_bytes > SHARED_BYTES, f"{tile.shared_bytes} bytes of shared memory"),
         (tile.threads > MAX_THREADS, f"{tile.threads} threads"),
+        (tile.columns > 2 * PITCH, f"{tile.columns} channels, whose codes fit no tile of inputs"),
         (tile.accumulators > 128, f"{tile.accumulators} sums of a thread"),
     ]
     for wrong, why in problems:

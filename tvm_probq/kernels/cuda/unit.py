@@ -10,6 +10,7 @@ from tvm_probq.errors import KernelError
 from tvm_probq.kernels.spec import LayerSpec
 
 OLDEST, TENSOR_CORES = 61, 75  # compute capabilities with dp4a, with int8 tensor cores
+WITHOUT_FOURS = 90  # and from where on there are none for 4 bits
 SHORT, NARROW = 32, 8  # sums and tiles that tensor cores would mostly fill with zeros
 
 
@@ -24,6 +25,11 @@ class CudaUnit:
     """
 
     capability: int
+
+    @property
+    def has_fours(self) -> bool:
+        """Whether there are tensor cores for 4 bits."""
+        return TENSOR_CORES <= self.capability < WITHOUT_FOURS
 
     def tensor(self, spec: LayerSpec) -> bool:
         """Whether a layer that sums over channels is made by tensor cores."""

@@ -45,6 +45,8 @@ class AccumulatorSpec:
         Whether there is one.
     residual_ranges : int
         0 without residual, else 1 or OC.
+    residual_dtype, out_dtype : str
+        Of the residual's and of the result's codes.
     """
 
     shape: tuple[Any, ...]
@@ -52,6 +54,8 @@ class AccumulatorSpec:
     activation: Activation = NO_ACTIVATION
     correction: bool = False
     residual_ranges: int = 0
+    residual_dtype: str = "uint8"
+    out_dtype: str = "uint8"
 
 
 def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
@@ -64,7 +68,7 @@ def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
             layer.prepare(scale, zero)
             lower, upper = code_bounds(act, y, c, lanes)
             return lambda i: store(
-                out, to_codes(layer.value(i), lower, upper), n, i, c, lanes=lanes
+                out, to_codes(layer.value(i), lower, upper, spec.out_dtype), n, i, c, lanes=lanes
             )
         layer.prepare(None, None)
         lower, upper = const(0.0, lanes), y.qmax(c, lanes)
@@ -72,7 +76,7 @@ def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
 
         def at(i: Any) -> None:
             value = fma(unscaled(layer.value(i), act), step, zero)
-            store(out, to_codes(value, lower, upper), n, i, c, lanes=lanes)
+            store(out, to_codes(value, lower, upper, spec.out_dtype), n, i, c, lanes=lanes)
 
         return at
 
@@ -87,7 +91,7 @@ def requantize_kernel(spec: AccumulatorSpec, y_ranges: int) -> tirx.PrimFunc:
         _over_channels(spec, n, acc, x_qparams, rest[:-1], block)
 
     y_argument = [qparams_argument("y_qparams", spec.shape[0], y_ranges)]
-    arguments = _arguments(spec, y_argument, Argument("out", spec.shape, "uint8"))
+    arguments = _arguments(spec, y_argument, Argument("out", spec.shape, spec.out_dtype))
     return build_kernel("requantize", arguments, spec.shape[0], body)
 
 
@@ -178,6 +182,6 @@ def _arguments(spec: AccumulatorSpec, y: list[Argument], out: Argument) -> list[
     if spec.correction:
         found.append(Argument("correction", (batch, channels)))
     if spec.residual_ranges:
-        found.append(Argument("residual", spec.shape, "uint8"))
+        found.append(Argument("residual", spec.shape, spec.residual_dtype))
         found.append(qparams_argument("residual_qparams", batch, spec.residual_ranges))
     return [*found, out]

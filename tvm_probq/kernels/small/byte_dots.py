@@ -5,7 +5,7 @@ rounds of interleaving, and one instruction adds four codes, another their squar
 a register's channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tvm import tirx
@@ -132,11 +132,11 @@ def interleaved(a: Any, b: Any, lanes: int, size: int, high: bool) -> Any:
     return let(Shuffle([a, b], order))
 
 
-def fold(found: Any, channels: int, out: Any, *index: Any) -> None:
-    """Add up the channels that come again in ``[2, lanes]`` into `out` ``[.., 2, C]``."""
+def fold(found: Any, channels: int, put: Callable[[Any, int, Any, int], None]) -> None:
+    """Add up channels that come again in ``[2, lanes]``, for ``put(sums, row, 0, channels)``."""
     lanes = int(found.shape[1])
     for row in range(2):
         total = load(found, row, 0, lanes=channels)
         for start in range(channels, lanes, channels):
             total = total + load(found, row, start, lanes=channels)
-        store(out, total, *index, row, 0, lanes=channels)
+        put(total, row, 0, channels)

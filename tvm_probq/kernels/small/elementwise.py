@@ -37,8 +37,8 @@ def rows_view(buffer: Any, per_channel: bool) -> Any:
     return view(buffer, batch, *shape)
 
 
-def quantize_kernel(shape: Shape, ranges: int) -> tirx.PrimFunc:
-    """Kernel (x float32, qparams, codes uint8) of `quantize`, all of `shape` channels last."""
+def quantize_kernel(shape: Shape, ranges: int, dtype: str = "uint8") -> tirx.PrimFunc:
+    """Kernel (x float32, qparams, codes) of `quantize`, all of `shape` channels last."""
     batch = shape[0]
 
     def body(n: Any, x: Any, qparams: Any, out: Any) -> None:
@@ -50,16 +50,17 @@ def quantize_kernel(shape: Shape, ranges: int) -> tirx.PrimFunc:
             zero, qmax = p.zero(c, lanes), p.qmax(c, lanes)
             with loop(x.shape[1]) as i:
                 value = fma(load(x, n, i, c, lanes=lanes), step, zero)
-                store(out, to_codes(value, const(0.0, lanes), qmax), n, i, c, lanes=lanes)
+                codes = to_codes(value, const(0.0, lanes), qmax, dtype)
+                store(out, codes, n, i, c, lanes=lanes)
 
         wide_blocks(int(x.shape[2]), block)
 
     arguments = [Argument("x", shape), qparams_argument("qparams", batch, ranges)]
-    return build_kernel("quantize", [*arguments, Argument("out", shape, "uint8")], batch, body)
+    return build_kernel("quantize", [*arguments, Argument("out", shape, dtype)], batch, body)
 
 
-def dequantize_kernel(shape: Shape, ranges: int) -> tirx.PrimFunc:
-    """Kernel (codes uint8, qparams, x float32) of `dequantize`."""
+def dequantize_kernel(shape: Shape, ranges: int, dtype: str = "uint8") -> tirx.PrimFunc:
+    """Kernel (codes, qparams, x float32) of `dequantize`."""
     batch = shape[0]
 
     def body(n: Any, q: Any, qparams: Any, out: Any) -> None:
@@ -74,7 +75,7 @@ def dequantize_kernel(shape: Shape, ranges: int) -> tirx.PrimFunc:
 
         wide_blocks(int(q.shape[2]), block)
 
-    arguments = [Argument("q", shape, "uint8"), qparams_argument("qparams", batch, ranges)]
+    arguments = [Argument("q", shape, dtype), qparams_argument("qparams", batch, ranges)]
     return build_kernel("dequantize", [*arguments, Argument("out", shape)], batch, body)
 
 
@@ -86,7 +87,7 @@ class Rescaled:
         zero = p.zero(channel, lanes)
         # USUBL widens and subtracts bytes; elsewhere codes are widened to 32 bits at once.
         self._kind = "int16" if on_arm() else "int32"
-        self._zero = let(convert(zero, "uint8" if on_arm() else "int32"))
+        self._zero = let(convert(zero, str(codes.dtype) if on_arm() else "int32"))
         scale = p.scale(channel, lanes)
         self._ratio = let(scale if y_scale is None else scale / y_scale)
 
@@ -97,9 +98,12 @@ class Rescaled:
         return fma(convert(centred, "float32"), self._ratio, value)
 
 
-def rescale_kernel(shape: Shape, ranges: tuple[int, int]) -> tirx.PrimFunc:
-    """Kernel (x, x_qparams, y_qparams, out) of `rescale`; `ranges` of the input and the result."""
-    return _sum_kernel("rescale", shape, ranges, Activation())
+def rescale_kernel(shape: Shape, ranges: tuple[int, int], dtype: str = "uint8") -> tirx.PrimFunc:
+    """Kernel (x, x_qparams, y_qparams, out) of `rescale`; `ranges` of the input and the result.
+
+    `dtype` is that of x.
+    """
+    return _sum_kernel("rescale", shape, ranges, Activation(), dtype)
 
 
 def add_kernel(shape: Shape, ranges: tuple[int, int, int], activation: Activation) -> tirx.PrimFunc:
@@ -108,7 +112,7 @@ def add_kernel(shape: Shape, ranges: tuple[int, int, int], activation: Activatio
 
 
 def _sum_kernel(
-    name: str, shape: Shape, ranges: tuple[int, ...], activation: Activation
+    name: str, shape: Shape, ranges: tuple[int, ...], activation: Activation, dtype: str = "uint8"
 ) -> tirx.PrimFunc:
     batch, operands = shape[0], len(ranges) - 1
 
@@ -135,7 +139,7 @@ def _sum_kernel(
 
     arguments = []
     for letter, count in zip("ab", ranges[:-1], strict=False):
-        arguments.append(Argument(letter, shape, "uint8"))
+        arguments.append(Argument(letter, shape, dtype))
         arguments.append(qparams_argument(f"{letter}_qparams", batch, count))
     arguments.append(qparams_argument("y_qparams", batch, ranges[-1]))
     return build_kernel(name, [*arguments, Argument("out", shape, "uint8")], batch, body)

@@ -14,6 +14,7 @@ from tvm_probq.kernels.small.machine import on_arm
 from tvm_probq.kernels.small.neon import rounded
 
 SCALE_FLOOR = 2.0**-40
+NARROW = {"uint8", "int8", "int16"}
 
 
 def const(value: Any, lanes: int = 1) -> Any:
@@ -93,7 +94,7 @@ def convert(value: Any, kind: str) -> Any:
     source = str(value.ty.dtype)
     if source.split("x")[0] == kind:
         return value
-    if {source.split("x")[0], kind} & {"uint8", "int8"} and "float32" in source + kind:
+    if {source.split("x")[0], kind} & NARROW and "float32" in source + kind:
         value = tirx.Cast("int32" + suffix, value)
     return tirx.Cast(kind + suffix, value)
 

@@ -7,7 +7,6 @@ from tvm import relax, tirx
 from tvm.ir import Call, Op
 from tvm.relax.transform.legalize_ops.common import register_legalize
 
-from tvm_probq.kernels.cuda.small import cuda_kernel, on_cuda
 from tvm_probq.kernels.merge import RESIDUAL
 from tvm_probq.kernels.small.accumulator import (
     dequantize_accumulator_kernel,
@@ -25,6 +24,7 @@ from tvm_probq.kernels.small.elementwise import (
     quantize_kernel,
     rescale_kernel,
 )
+from tvm_probq.kernels.small.halves import pack_kernel, unpack_kernel
 from tvm_probq.kernels.small.matmul import matmul_kernel
 from tvm_probq.kernels.small.padding import pad_kernel
 from tvm_probq.kernels.small.patch_sums import Window, patch_sums_kernel
@@ -39,6 +39,7 @@ from tvm_probq.kernels.small.resize import resize_kernel
 from tvm_probq.kernels.small.specs import (
     accumulator_spec,
     correction_spec,
+    dtype_of,
     product_spec,
     shapes_of,
     sums_strides,
@@ -49,6 +50,7 @@ from tvm_probq.kernels.small.surrogate import surrogate_kernel
 from tvm_probq.kernels.small.transpose import quantize_nchw_kernel
 from tvm_probq.ops.accumulator_ops import AccumulatorArgs
 from tvm_probq.ops.activation import parse_activation
+from tvm_probq.ops.checks import reads_packed
 from tvm_probq.ops.registry import PREFIX
 
 Make = Callable[[Call], tirx.PrimFunc]
@@ -64,12 +66,12 @@ def call_kernel(
 def _quantize(call: Call) -> tirx.PrimFunc:
     x, qparams = shapes_of(*call.args)
     make = quantize_nchw_kernel if call.attrs["layout"] == "NCHW" else quantize_kernel
-    return make(x, qparams[2])
+    return make(x, qparams[2], dtype_of(call))
 
 
 def _dequantize(call: Call) -> tirx.PrimFunc:
     q, qparams = shapes_of(*call.args)
-    return dequantize_kernel(q, qparams[2])
+    return dequantize_kernel(q, qparams[2], dtype_of(call.args[0]))
 
 
 def _dequantize_weight(call: Call) -> tirx.PrimFunc:
@@ -78,7 +80,8 @@ def _dequantize_weight(call: Call) -> tirx.PrimFunc:
 
 def _pad(call: Call) -> tirx.PrimFunc:
     q, qparams = shapes_of(*call.args)
-    return pad_kernel(q, qparams[2], [int(p) for p in call.attrs["pad_width"]])
+    width = [int(p) for p in call.attrs["pad_width"]]
+    return pad_kernel(q, qparams[2], width, dtype_of(call))
 
 
 def _add(call: Call) -> tirx.PrimFunc:
@@ -98,7 +101,7 @@ def _matmul(call: Call) -> tirx.PrimFunc:
 
 def _rescale(call: Call) -> tirx.PrimFunc:
     x, x_qparams, y_qparams = shapes_of(*call.args)
-    return rescale_kernel(x, (x_qparams[2], y_qparams[2]))
+    return rescale_kernel(x, (x_qparams[2], y_qparams[2]), dtype_of(call.args[0]))
 
 
 def _clip(call: Call) -> tirx.PrimFunc:
@@ -145,7 +148,7 @@ def _patch_sums(call: Call) -> tirx.PrimFunc:
         (kernel[0], kernel[1]), (strides[0], strides[1]), (top, left, bottom, right),
         (dilation[0], dilation[1]), groups, gamma,
     )  # fmt: skip
-    return patch_sums_kernel(q, qparams[2], window)
+    return patch_sums_kernel(q, qparams[2], window, reads_packed(call))
 
 
 def _correction(call: Call) -> tirx.PrimFunc:
@@ -168,7 +171,9 @@ KERNELS: dict[str, Make] = {
     "dequantize": _dequantize,
     "dequantize_weight": _dequantize_weight,
     "observe": lambda c: observe_kernel(shapes_of(c.args[0])[0], int(c.attrs["qmax"])),
-    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], sums_strides(c)),
+    "pack_codes": lambda c: pack_kernel(shapes_of(c.args[0])[0]),
+    "unpack_codes": lambda c: unpack_kernel(shapes_of(c)[0]),
+    "sums": lambda c: sums_kernel(shapes_of(c.args[0])[0], sums_strides(c), packed=reads_packed(c)),
     "patch_sums": _patch_sums,
     "surrogate": lambda c: surrogate_kernel(surrogate_spec(c)),
     "correction": _correction,
@@ -194,6 +199,8 @@ KERNELS: dict[str, Make] = {
 
 def kernel_of_call(name: str, call: Call) -> tirx.PrimFunc:
     """The kernel of an operator, without prefix, for the target in force."""
+    from tvm_probq.kernels.cuda.small import cuda_kernel, on_cuda  # which needs this package
+
     make = KERNELS[name]
     return cuda_kernel(name, call, make) if on_cuda() else make(call)
 

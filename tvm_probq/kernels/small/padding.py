@@ -21,8 +21,10 @@ from tvm_probq.kernels.small.floats import convert
 from tvm_probq.kernels.small.parameters import Parameters
 
 
-def pad_kernel(shape: tuple[Any, ...], ranges: int, pad_width: Sequence[int]) -> tirx.PrimFunc:
-    """Kernel (q uint8, qparams, out uint8) of `pad`.
+def pad_kernel(
+    shape: tuple[Any, ...], ranges: int, pad_width: Sequence[int], dtype: str = "uint8"
+) -> tirx.PrimFunc:
+    """Kernel (q, qparams, out) of `pad`.
 
     Parameters
     ----------
@@ -32,6 +34,8 @@ def pad_kernel(shape: tuple[Any, ...], ranges: int, pad_width: Sequence[int]) ->
         1 or C.
     pad_width : sequence of int
         Elements before and after, axis by axis; none on the batch.
+    dtype : str
+        Of the codes.
     """
     batch = shape[0]
     before, after = pad_width[::2], pad_width[1::2]
@@ -41,13 +45,13 @@ def pad_kernel(shape: tuple[Any, ...], ranges: int, pad_width: Sequence[int]) ->
         _fill(rows_view(out, ranges > 1), Parameters(qparams, n), n)
         _copy(q, out, n, shape, padded, before)
 
-    arguments = [Argument("q", shape, "uint8"), qparams_argument("qparams", batch, ranges)]
-    return build_kernel("pad", [*arguments, Argument("out", padded, "uint8")], batch, body)
+    arguments = [Argument("q", shape, dtype), qparams_argument("qparams", batch, ranges)]
+    return build_kernel("pad", [*arguments, Argument("out", padded, dtype)], batch, body)
 
 
 def _fill(out: Any, p: Parameters, n: Any) -> None:
     def block(c: Any, lanes: int) -> None:
-        code = convert(p.zero(c, lanes), "uint8")
+        code = convert(p.zero(c, lanes), str(out.dtype))
         with loop(out.shape[1]) as i:
             store(out, code, n, i, c, lanes=lanes)
 

@@ -69,11 +69,12 @@ class Parameters:
             store(self.buffer, value, self.sample, row, channel, lanes=lanes)
 
 
-def to_codes(value: Any, lower: Any, upper: Any) -> Any:
-    """Clip in float, round, and narrow to uint8."""
-    if on_arm() and lanes_of(value) % EIGHT == 0 and _is_one(lower) and _is_one(upper):
+def to_codes(value: Any, lower: Any, upper: Any, dtype: str = "uint8") -> Any:
+    """Clip in float, round, and narrow to uint8 or int16."""
+    bytes_ = on_arm() and dtype == "uint8" and lanes_of(value) % EIGHT == 0
+    if bytes_ and _is_one(lower) and _is_one(upper):
         return _clip_codes(codes_of(value), lower, upper)
-    return convert(rint_int32(minimum(maximum(value, lower), upper)), "uint8")
+    return convert(rint_int32(minimum(maximum(value, lower), upper)), dtype)
 
 
 def _is_one(bound: Any) -> bool:

@@ -22,6 +22,7 @@ from tvm_probq.kernels.small.emit import (
     wide_blocks,
 )
 from tvm_probq.kernels.small.floats import convert
+from tvm_probq.kernels.small.halves import half_of
 from tvm_probq.kernels.small.parameters import Parameters
 
 Pair = tuple[int, int]
@@ -62,14 +63,26 @@ class Window:
         return start + tap * self.dilation[axis] - self.pads[axis]
 
 
-def patch_sums_kernel(shape: tuple[Any, ...], ranges: int, window: Window) -> tirx.PrimFunc:
-    """Kernel (q uint8 ``[N, H, W, C]``, qparams, out float32 ``[N, 3, groups]``)."""
-    batch, channels = shape[0], shape[3]
+def patch_sums_kernel(
+    shape: tuple[Any, ...], ranges: int, window: Window, packed: bool = False
+) -> tirx.PrimFunc:
+    """Kernel (q uint8 of `shape`, qparams, out float32 ``[N, 3, groups]``).
+
+    The shape is ``[N, H, W, C]``, or ``[N, H, W, C / 2]`` of a `packed` tensor, of which no group
+    may be in both halves unless it is the only one.
+    """
+    batch, stored = shape[0], shape[3]
+    channels = stored * 2 if packed else stored
 
     def body(n: Any, q: Any, qparams: Any, out: Any) -> None:
-        fields = _Fields(q, Parameters(qparams, n), n, window)
+        fields = _Fields(q, Parameters(qparams, n), n, window, packed)
         if window.groups == channels:
-            wide_blocks(channels, lambda c, lanes: _emit_channels(fields, out, c, lanes), VECTOR)
+            for first in range(0, channels, stored):
+
+                def block(c: Any, lanes: int, first: int = first) -> None:
+                    _emit_channels(fields, out, c + first, lanes, first // stored)
+
+                wide_blocks(stored, block, VECTOR)
             return
         with loop(window.groups) as group:
             _emit_group(fields, out, group, channels // window.groups)
@@ -87,6 +100,7 @@ class _Fields:
     qparams: Parameters
     sample: Any
     window: Window
+    packed: bool = False
 
     @contextmanager
     def positions(self) -> Iterator[tuple[Any, Any]]:
@@ -105,10 +119,12 @@ class _Fields:
             with ir.If(tirx.all(*inside)), ir.Then():
                 body(row, column)
 
-    def centred(self, row: Any, column: Any, channel: Any, lanes: int) -> Any:
-        """Codes of `lanes` channels less the zero-point, int32."""
+    def centred(self, row: Any, column: Any, channel: Any, lanes: int, half: Any = 0) -> Any:
+        """Codes of `lanes` channels, in one half of a packed tensor, less the zero-point, int32."""
         zero = convert(self.qparams.zero(channel, lanes), "int32")
-        code = load(self.q, self.sample, row, column, channel, lanes=lanes)
+        place = channel - half * self.q.shape[3] if self.packed else channel
+        code = load(self.q, self.sample, row, column, place, lanes=lanes)
+        code = half_of(code, half) if self.packed else code
         return let(convert(code, "int32") - zero)
 
 
@@ -130,14 +146,14 @@ class _Totals:
             store(out, convert(register.get(), "float32"), n, row, channel, lanes=lanes)
 
 
-def _emit_channels(fields: _Fields, out: Any, c: Any, lanes: int) -> None:
+def _emit_channels(fields: _Fields, out: Any, c: Any, lanes: int, half: int) -> None:
     """A depthwise layer: every channel is a group."""
     totals = _Totals(lanes)
     with fields.positions() as position:
         s1, s2 = Register(lanes, "int32"), Register(lanes, "int32")
 
         def tap(row: Any, column: Any) -> None:
-            x = fields.centred(row, column, c, lanes)
+            x = fields.centred(row, column, c, lanes, half)
             s1.set(s1.get() + x)
             s2.set(s2.get() + x * x)
 
@@ -153,16 +169,25 @@ def _emit_group(fields: _Fields, out: Any, group: Any, size: int) -> None:
         s1, s2 = Register(VECTOR, "int32"), Register(VECTOR, "int32")
 
         def tap(row: Any, column: Any) -> None:
-            def block(c: Any, lanes: int) -> None:
-                x = fields.centred(row, column, group * size + c, lanes)
-                s1.set(s1.get(lanes) + x, lanes)
-                s2.set(s2.get(lanes) + x * x, lanes)
+            for first, half, length in _parts(fields, group, size):
 
-            exact_blocks(size, block)
+                def block(c: Any, lanes: int, first: Any = first, half: Any = half) -> None:
+                    x = fields.centred(row, column, first + c, lanes, half)
+                    s1.set(s1.get(lanes) + x, lanes)
+                    s2.set(s2.get(lanes) + x * x, lanes)
+
+                exact_blocks(length, block)
 
         fields.taps(position, tap)
         totals.add(_lanes_together(s1), _lanes_together(s2))
     totals.write(out, fields.sample, group, 1)
+
+
+def _parts(fields: _Fields, group: Any, size: int) -> list[tuple[Any, Any, int]]:
+    """Runs of a group's channels that are in the same half: the first, which half, how many."""
+    if fields.packed and fields.window.groups == 1:
+        return [(0, 0, size // 2), (size // 2, 1, size // 2)]
+    return [(group * size, group // max(fields.window.groups // 2, 1), size)]
 
 
 def _lanes_together(register: Register) -> Any:

@@ -1,11 +1,12 @@
 """Sums, surrogate and correction of one tensor in one kernel: each call costs 0.3 us by itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.small.byte_dots import ByteSums
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.small.correction import (
     CorrectionSpec,
     Projection,
@@ -23,23 +24,40 @@ from tvm_probq.kernels.small.surrogate import (
     basis_projection,
     emit_surrogate,
 )
+from tvm_probq.kernels.storage import codes_shape
+
+# What emits the sums of sample `n` of `q`, maybe packed, by strides, also to `out` if there is one,
+# and says in which buffer, as which sample of it, they are.
+Summing = Callable[[Any, Strides, Any, Any, bool], tuple[Any, Any]]
+
+
+def sums_by(
+    q: Any, strides: Strides, n: Any, out: Any, packed: bool, emit: Any = emit_sums
+) -> tuple[Any, Any]:  # fmt: skip
+    """Sums where they are handed out, else in scratch memory: a `Summing`."""
+    channels = q.shape[-1] * (2 if packed else 1)
+    sums, at = (scratch("int32", 1, 2, channels), 0) if out is None else (out, n)
+    emit(q, strides, n, sums, at, packed=packed)
+    return sums, at
 
 
 def predict_kernel(
     shape: Shape,
-    strides: Strides,
+    strides: Strides | None,
     surrogate: SurrogateSpec,
     correction: CorrectionSpec | None = None,
     *,
     shared_basis: bool = False,
     with_sums: bool = False,
-    dot: ByteSums | None = None,
+    summing: Summing = sums_by,
+    packed: bool = False,
 ) -> tirx.PrimFunc:
     """Everything that is predicted from one tensor, bit for bit as by the single operators.
 
     The arguments of the kernel are, in this order:
 
-    1. q uint8 of `shape` and x_qparams float32 ``[N, 3, G]``;
+    1. q uint8 of `shape`, maybe packed, or its sums if they are there, and x_qparams float32
+       ``[N, 3, G]``;
     2. the surrogate's constants, then spread, rule and levels;
     3. with a residual, its sums and parameters;
     4. with a correction, its matrix, the scale of its rows unless it is diagonal, and its basis
@@ -51,8 +69,8 @@ def predict_kernel(
     ----------
     shape : tuple
         ``[N, H, W, C]`` or ``[N, C]`` of the tensor.
-    strides : tuple of int
-        Of the rows and columns that are read.
+    strides : tuple of int, optional
+        Of the rows and columns that are read; None for sums that are there.
     surrogate : SurrogateSpec
         Any kind but ``"iid"``, whose sums are over patches.
     correction : CorrectionSpec, optional
@@ -62,8 +80,10 @@ def predict_kernel(
         which the surrogate then reads the first columns.
     with_sums : bool
         Whether another operator reads the sums too.
-    dot : ByteSums, optional
-        The machine's dot product of bytes, to sum up with.
+    summing : Summing, optional
+        What makes the sums, by default plain code.
+    packed : bool
+        Whether q holds two codes in a byte.
 
     Raises
     ------
@@ -75,8 +95,8 @@ def predict_kernel(
 
     def body(n: Any, q: Any, x_qparams: Any, *rest: Any) -> None:
         outputs = list(rest[len(rest) - 1 - with_sums - (correction is not None) :])
-        sums, at = (outputs.pop(0), n) if with_sums else (scratch("int32", 1, 2, shape[-1]), 0)
-        emit_sums(q, strides, n, sums, at, dot)
+        handed_out = outputs.pop(0) if with_sums else None
+        sums, at = (q, n) if strides is None else summing(q, strides, n, handed_out, packed)
         moments = ChannelMoments(sums, at, Parameters(x_qparams, n), surrogate.count, shape[-1])
         tensors = Tensors.of(surrogate, list(rest[:first]), outputs[0])
         z = basis_projection(surrogate, tensors, moments)
@@ -85,6 +105,10 @@ def predict_kernel(
         emit_surrogate(surrogate, tensors, n, moments, z)
 
     arguments = _inputs(shape, surrogate, correction, shared_basis)
+    if strides is None:
+        arguments[0] = Argument("stat", (shape[0], 2, shape[-1]), "int32")
+    elif packed:
+        arguments[0] = Argument("q", codes_shape(shape, HALF), "uint8")
     if with_sums:
         arguments.append(Argument("sums", (shape[0], 2, shape[-1]), "int32"))
     arguments.append(qparams_argument("qparams", shape[0], surrogate.ranges))

@@ -27,6 +27,11 @@ def shapes_of(*tensors: relax.Expr) -> list[Shape]:
     return [tuple(dim(d) for d in tensor.ty.shape.values) for tensor in tensors]
 
 
+def dtype_of(codes: relax.Expr) -> str:
+    """dtype of a tensor of codes."""
+    return str(codes.ty.dtype)
+
+
 def sums_strides(call: Call) -> tuple[int, int]:
     """Strides of the rows and columns that a call of `sums` reads."""
     down, right = (int(s) for s in call.attrs["strides"])
@@ -40,7 +45,10 @@ def accumulator_spec(call: Call) -> AccumulatorSpec:
     residual = args.residual_qparams
     ranges = 0 if residual is None else shapes_of(residual)[0][2]
     activation = parse_activation(args.activation)
-    return AccumulatorSpec(shape, x[2], activation, args.correction is not None, ranges)
+    return AccumulatorSpec(
+        shape, x[2], activation, args.correction is not None, ranges,
+        "uint8" if args.residual is None else dtype_of(args.residual), args.dtype,
+    )  # fmt: skip
 
 
 def surrogate_spec(call: Call) -> SurrogateSpec:

@@ -25,8 +25,10 @@ FEW = 8
 SHUFFLED = 4
 
 
-def quantize_nchw_kernel(shape: tuple[Any, ...], ranges: int) -> tirx.PrimFunc:
-    """Kernel (x float32, qparams, codes uint8) of `quantize` with the layout ``"NCHW"``.
+def quantize_nchw_kernel(
+    shape: tuple[Any, ...], ranges: int, dtype: str = "uint8"
+) -> tirx.PrimFunc:  # fmt: skip
+    """Kernel (x float32, qparams, codes) of `quantize` with the layout ``"NCHW"``.
 
     Parameters
     ----------
@@ -34,12 +36,14 @@ def quantize_nchw_kernel(shape: tuple[Any, ...], ranges: int) -> tirx.PrimFunc:
         N, C, H and W of the input.
     ranges : int
         1 or C.
+    dtype : str
+        Of the codes.
     """
     batch, channels, height, width = shape
     pixels = height * width
 
     def body(n: Any, x: Any, qparams: Any, out: Any) -> None:
-        source = _Source(view(x, batch, channels, pixels), Parameters(qparams, n), n)
+        source = _Source(view(x, batch, channels, pixels), Parameters(qparams, n), n, dtype)
         if channels <= SHUFFLED:
             out = view(out, batch, pixels * channels)
             wide_blocks(pixels, lambda i, lanes: _interleave(source, out, channels, i, lanes))
@@ -48,7 +52,7 @@ def quantize_nchw_kernel(shape: tuple[Any, ...], ranges: int) -> tirx.PrimFunc:
             wide_blocks(pixels, lambda i, lanes: _by_tiles(source, out, channels, i, lanes))
 
     arguments = [Argument("x", shape), qparams_argument("qparams", batch, ranges)]
-    output = Argument("out", (batch, height, width, channels), "uint8")
+    output = Argument("out", (batch, height, width, channels), dtype)
     return build_kernel("quantize_nchw", [*arguments, output], batch, body)
 
 
@@ -59,6 +63,7 @@ class _Source:
     x: Any
     qparams: Parameters
     sample: Any
+    dtype: str
 
     def codes(self, channel: Any, pixel: Any, lanes: int) -> Any:
         """Codes of `lanes` neighbouring pixels of one channel."""
@@ -68,7 +73,7 @@ class _Source:
             splat(v, lanes) for v in (step, p.zero(channel, 1), p.qmax(channel, 1))
         )
         value = fma(load(self.x, self.sample, channel, pixel, lanes=lanes), step, zero)
-        return to_codes(value, const(0.0, lanes), upper)
+        return to_codes(value, const(0.0, lanes), upper, self.dtype)
 
 
 def _interleave(source: _Source, out: Any, channels: int, pixel: Any, lanes: int) -> None:
@@ -80,8 +85,8 @@ def _interleave(source: _Source, out: Any, channels: int, pixel: Any, lanes: int
 
 
 def _by_tiles(source: _Source, out: Any, channels: int, pixel: Any, lanes: int) -> None:
-    """Many channels: a small tile of codes, then byte by byte."""
-    tile = scratch("uint8", FEW, lanes)
+    """Many channels: a small tile of codes, then one by one."""
+    tile = scratch(source.dtype, FEW, lanes)
 
     def some_channels(first: Any, count: int) -> None:
         with loop(count) as c:

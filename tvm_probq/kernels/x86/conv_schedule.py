@@ -8,13 +8,19 @@ from tvm import s_tir
 from tvm.ir import IRModule
 
 from tvm_probq.errors import KernelError
-from tvm_probq.kernels.planes import BYTE, GROUPS
+from tvm_probq.kernels.planes import BYTE, GROUPS, HALF
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx import LOOPS, TASK, Cut, use_tiles
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, ROW_BYTES
 from tvm_probq.kernels.x86.conv_workload import Workload
 from tvm_probq.kernels.x86.geometry import LANES, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.halves import (
+    place_residual,
+    split_halves,
+    split_tasks,
+    writes_halves,
+)
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic
 from tvm_probq.kernels.x86.multipliers import place_multipliers
 from tvm_probq.kernels.x86.narrow import pack_codes
@@ -38,7 +44,9 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     sch = s_tir.Schedule(work.func)
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
     place_centre(sch, unit, work)
-    loops = sch.get_loops(value)
+    packing = writes_halves(spec)
+    outer = split_tasks(sch, tile.rows, tile.columns * tile.column_tiles) if packing else None
+    loops = sch.get_loops(value)[-5:]
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     co, cn, cv = sch.split(c, [None, tile.blocks, LANES])
     wo, wi = sch.split(w, [None, tile.columns])
@@ -49,7 +57,7 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     sch.reorder(n, rb, wb, g, cg, co, h, wo, hi, wi, cn, cv)
     task = sch.fuse(n, rb, wb, g, cg) if spec.groups == 1 else sch.fuse(n, rb, wb)
     if spec.macs >= PARALLEL_MACS:
-        sch.parallel(task)
+        sch.parallel(outer if packing else task)
     if not unit.tiles:  # whose tiles are whole
         sch.annotate(wo, "pragma_loop_partition_hint", 1)
     if work.packed:
@@ -66,7 +74,8 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
         if spec.weight_group:
             place_multipliers(sch, co)
     if work.padded:
-        place_pad(sch, geometry(spec, unit), task)
+        place_pad(sch, spec, geometry(spec, unit), task)
+    place_residual(sch, spec, task)
     if work.packed:
         sch.fuse(cn, cv)
         sch.blockize(wp)
@@ -87,12 +96,15 @@ def schedule_conv(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload)
     return IRModule({"main": pack_codes(func, work.packed) if work.packed else func})
 
 
-def place_pad(sch: s_tir.Schedule, view: Geometry, task: Any) -> None:
+def place_pad(sch: s_tir.Schedule, spec: LayerSpec, view: Geometry, task: Any) -> None:
     """Copy the input of a task at its start."""
     block = sch.get_sblock("pad")
     sch.compute_at(block, task, preserve_unit_loops=True)
     last = sch.get_loops(block)[-1]
-    if view.gathered:
+    if spec.in_bits == HALF:
+        position = split_halves(sch, last, spec.in_channels)
+        sch.annotate(position, "pragma_loop_partition_hint", 1)
+    elif view.gathered:
         sch.vectorize(sch.split(last, [None, ROW_BYTES])[1])
     else:
         sch.annotate(last, "pragma_loop_partition_hint", 1)
@@ -156,15 +168,16 @@ def place_vectors(sch: s_tir.Schedule, work: Workload, loop: Any) -> None:
 
 def store_padded(sch: s_tir.Schedule, spec: LayerSpec, work: Workload, loop: Any) -> None:
     """Copy real channels of a tile out (and of the residual in) by the widest whole vectors."""
-    out = sch.get_sblock("out")
-    sch.reverse_compute_at(out, loop, preserve_unit_loops=True)
-    blocks = [out]
+    blocks = []
+    if not writes_halves(spec):
+        blocks.append((sch.get_sblock("out"), -3))
+        sch.reverse_compute_at(blocks[0][0], loop, preserve_unit_loops=True)
     if spec.residual:
-        blocks.append(sch.get_sblock("residual"))
-        sch.compute_at(blocks[-1], loop, preserve_unit_loops=True)
-    for block in blocks:
+        blocks.append((sch.get_sblock("residual"), -2))
+        sch.compute_at(blocks[-1][0], loop, preserve_unit_loops=True)
+    for block, across in blocks:
         loops = sch.get_loops(block)
-        channel, column = loops[-1], loops[-3 if block is out else -2]
+        channel, column = loops[-1], loops[across]
         n, v = sch.split(channel, [None, work.channels.lanes])
         for inner in (column, n):
             sch.unroll(inner)

@@ -8,11 +8,26 @@ from typing import Any
 
 from tvm import te, tirx
 
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype, codes_shape
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import Chunks
 from tvm_probq.kernels.x86.epilogue import Epilogue
-from tvm_probq.kernels.x86.geometry import LANES, Channels, Geometry, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import (
+    LANES,
+    WORD,
+    Channels,
+    Geometry,
+    VectorUnit,
+    geometry,
+)
+from tvm_probq.kernels.x86.halves import (
+    half_of,
+    packed_output,
+    unpacked_residual,
+    writes_halves,
+)
 from tvm_probq.kernels.x86.narrow import packed_positions
 from tvm_probq.kernels.x86.run_sums import run_total
 from tvm_probq.kernels.x86.tiles import channel_blocks
@@ -61,7 +76,8 @@ def conv_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     blocks = channel_blocks(spec.group_outputs, tile.blocks)
     channels = Channels(spec.groups, spec.group_outputs, blocks * LANES)
     epilogue = Epilogue(spec, channels)
-    x = te.placeholder((spec.batch, view.in_rows, view.row_bytes), "uint8", "X")
+    shape = codes_shape((spec.batch, view.in_rows, view.row_bytes), spec.in_bits)
+    x = te.placeholder(shape, codes_dtype(spec.in_bits), "X")
     weights = te.placeholder(*packed_weights(spec, unit, tile), "W")
     source = _source(spec, unit, tile, x, epilogue)
     scaled, runs = 0, bool(spec.weight_group) and unpacks_on_the_way(spec, unit, tile)
@@ -96,23 +112,42 @@ def _source(
         last = (columns - 1) * spec.strides[1] + (taps_columns - 1) * spec.dilation[1]
         return last * spec.in_channels + group_bytes
 
-    if not (unit.wide or any(spec.pads) or reach(view.columns) > view.row_bytes):
+    widened = unit.wide and spec.in_bits < WORD
+    if not (
+        widened or spec.in_bits == HALF or any(spec.pads) or reach(view.columns) > view.row_bytes
+    ):
         return x
     rows = (view.rows - 1) * spec.strides[0] + (taps_rows - 1) * spec.dilation[0] + 1
     tiles = -(-view.columns // tile.columns)
     width = reach(tiles * tile.columns)
+    if spec.in_bits == HALF:
+        width = -(-width // spec.in_channels) * spec.in_channels  # whole positions
 
     top, left = spec.pads[0], spec.pads[1] * spec.in_channels
 
     def value(n: Any, h: Any, b: Any) -> Any:
         zero = epilogue.zero_code(n, 0)
         row_inside = tirx.all(h >= top, h < view.in_rows + top)
-        inside = tirx.all(b >= left, b < view.row_bytes + left)
-        code = tirx.if_then_else(inside, x[n, h - top, b - left], zero)
+        if spec.in_bits == HALF:
+            code = _half(spec, view, x, (n, h - top), b, zero)
+        else:
+            inside = tirx.all(b >= left, b < view.row_bytes + left)
+            code = tirx.if_then_else(inside, x[n, h - top, b - left], zero)
         code = tirx.if_then_else(row_inside, code, zero)
         return code.astype("int16") if unit.wide else code
 
     return te.compute((spec.batch, rows, width), value, name="pad")
+
+
+def _half(
+    spec: LayerSpec, view: Geometry, x: te.Tensor, row: tuple[Any, Any], place: Any, zero: Any
+) -> Any:
+    """The code of 4 bits at a place of a padded row."""
+    channels = spec.in_channels
+    column = place // channels - spec.pads[1]
+    inside = tirx.all(column >= 0, column < view.row_bytes // channels)
+    code = half_of(x, row, column * (channels // 2), place % channels, channels)
+    return tirx.if_then_else(inside, code, zero)
 
 
 def _gathered(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
@@ -130,7 +165,11 @@ def _gathered(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue) -> te.Tensor:
         inside = tirx.all(
             row >= top, row < spec.height + top, column >= left, column < spec.width + left
         )
-        code = x[n, row - top, (column - left) * channels + c]
+        at, pixel = (n, row - top), column - left
+        if spec.in_bits == HALF:
+            code = half_of(x, at, pixel * (channels // 2), c, channels)
+        else:
+            code = x[*at, pixel * channels + c]
         return tirx.if_then_else(inside, code, epilogue.zero_code(n, 0))
 
     phases = min(stride, spec.kernel[0])
@@ -217,7 +256,7 @@ def packed_stages(total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...
     def value(n: Any, h: Any, w: Any, g: Any, c: Any) -> Any:
         return tirx.max(codes[n, h, w, g, c], floor[n]).astype("uint8")
 
-    return te.compute(out_view, value, name="value")
+    return _stored(te.compute(out_view, value, name="value"), epilogue, out_view)
 
 
 def output_stages(total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...]) -> te.Tensor:
@@ -243,9 +282,28 @@ def output_stages(total: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...
         return epilogue.value(total[n, g, c // lanes, h, w, c % lanes], (n, g, c), code)
 
     if channels.exact:
-        return te.compute(out_view, lambda n, h, w, g, c: value(n, g, h, w, c), name="value")
+        values = te.compute(out_view, lambda n, h, w, g, c: value(n, g, h, w, c), name="value")
+        return _stored(values, epilogue, out_view)
     values = te.compute(shape, value, name="value")
+    if writes_halves(epilogue.spec):
+        return packed_output(values, channels, out_view)
     return te.compute(out_view, lambda n, h, w, g, c: values[n, g, h, w, c], name="out")
+
+
+def _stored(values: te.Tensor, epilogue: Epilogue, out_view: tuple[int, ...]) -> te.Tensor:
+    """The output: the values themselves, or bytes of two."""
+    if not writes_halves(epilogue.spec):
+        return values
+    return packed_output(values, epilogue.channels, out_view)
+
+
+def _residual_codes(epilogue: Epilogue, out_view: tuple[int, ...]) -> te.Tensor:
+    """The residual, unpacked if need be, of the view of the output."""
+    if epilogue.spec.residual_bits != HALF:
+        return epilogue.add_residual(out_view)
+    *outer, groups, real = out_view
+    packed = epilogue.add_residual((*outer, groups * real // 2))
+    return unpacked_residual(packed, out_view)
 
 
 def _residual(
@@ -253,13 +311,13 @@ def _residual(
 ) -> Callable[..., Any]:
     """The residual's codes at ``(n, g, h, w, c)``, staged first if channels are padded."""
     channels = epilogue.channels
-    residual = epilogue.add_residual(out_view)
+    residual = _residual_codes(epilogue, out_view)
     if channels.exact:
         return lambda n, g, h, w, c: residual[n, h, w, g, c]
 
     def staged(n: Any, g: Any, h: Any, w: Any, c: Any) -> Any:
         inside = c // channels.lanes * channels.lanes < channels.real
-        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, "uint8"))
+        return tirx.if_then_else(inside, residual[n, h, w, g, c], tirx.const(0, residual.dtype))
 
     stage = te.compute(shape, staged, name="residual")
     return lambda n, g, h, w, c: stage[n, g, h, w, c]

@@ -11,12 +11,21 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
+from tvm_probq.kernels.storage import codes_dtype, codes_shape
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import Channels, channel_layout
+from tvm_probq.kernels.x86.halves import (
+    half_of,
+    place_residual,
+    split_halves,
+    split_tasks,
+    writes_halves,
+)
 from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS
 
 
@@ -34,9 +43,10 @@ def depthwise_workload(spec: LayerSpec, tile: Tile) -> Workload:
     """The workload of the depthwise layer `spec`, over the same views as a convolution."""
     channels = channel_layout(spec)
     epilogue = Epilogue(spec, channels)
-    x = te.placeholder((spec.batch, spec.height, spec.width, spec.in_channels), "uint8", "X")
+    shape = input_shape(spec)
+    x = te.placeholder(shape, codes_dtype(spec.in_bits), "X")
     weights = te.placeholder(*depthwise_weights(spec), "W")
-    direct = channels.exact and not any(spec.pads)
+    direct = channels.exact and not any(spec.pads) and spec.in_bits != HALF
     columns = -(-spec.out_width // tile.columns) * tile.columns
     width = (columns - 1) * spec.strides[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
     source = x if direct else padded_source(spec, x, epilogue, width)
@@ -45,6 +55,12 @@ def depthwise_workload(spec: LayerSpec, tile: Tile) -> Workload:
     out = output_stages(total, epilogue, out_view)
     arguments = [x, weights, *epilogue.arguments, out]
     return Workload(te.create_prim_func(arguments), not direct, channels, tuple(epilogue.vectors))
+
+
+def input_shape(spec: LayerSpec) -> tuple[int, ...]:
+    """Shape of X."""
+    shape = (spec.batch, spec.height, spec.width, spec.in_channels)
+    return codes_shape(shape, spec.in_bits)
 
 
 def padded_source(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue, width: int) -> te.Tensor:
@@ -59,18 +75,26 @@ def padded_source(spec: LayerSpec, x: te.Tensor, epilogue: Epilogue, width: int)
         inside = [w >= left, w < spec.width + left]
         if not layout.exact:
             inside.append(c // layout.lanes * layout.lanes < layout.real)
-        code = tirx.if_then_else(tirx.all(*inside), x[n, h - top, w - left, c], zero)
+        at = (n, h - top, w - left)
+        half = spec.in_bits == HALF
+        code = half_of(x, at, 0, c, spec.in_channels) if half else x[*at, c]
+        code = tirx.if_then_else(tirx.all(*inside), code, zero)
         return tirx.if_then_else(tirx.all(h >= top, h < spec.height + top), code, zero)
 
     return te.compute((spec.batch, rows, width, layout.padded), value, name="pad")
 
 
-def place_pad(sch: s_tir.Schedule, tile: Tile, work: Workload, task: Any) -> None:
+def place_pad(
+    sch: s_tir.Schedule, spec: LayerSpec, tile: Tile, work: Workload, task: Any
+) -> None:  # fmt: skip
     """Pad the rows of one task at its start, the border and the inside apart."""
     pad = sch.get_sblock("pad")
     sch.compute_at(pad, task, preserve_unit_loops=True)
     column, channel = sch.get_loops(pad)[-2:]
     sch.annotate(column, "pragma_loop_partition_hint", 1)
+    if spec.in_bits == HALF:
+        split_halves(sch, channel, spec.in_channels)
+        return
     lanes = math.gcd(work.channels.padded // tile.channel_tasks, 64)
     sch.vectorize(sch.split(channel, [None, lanes])[1])
 
@@ -103,7 +127,9 @@ def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Sch
     value, conv = sch.get_sblock("value"), sch.get_sblock("conv")
     if work.vectors:
         sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
-    loops = sch.get_loops(value)
+    packing = writes_halves(spec)
+    outer = split_tasks(sch, tile.rows, spec.out_width) if packing else None
+    loops = sch.get_loops(value)[-5:]
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     rb, h = sch.split(h, [None, tile.rows])
     wo, wi = sch.split(w, [None, tile.columns])
@@ -112,14 +138,15 @@ def schedule_depthwise(spec: LayerSpec, tile: Tile, work: Workload) -> s_tir.Sch
     sch.reorder(n, rb, g, cg, h, co, wo, wi, cv)
     task = sch.fuse(n, rb, g, cg)
     if spec.macs >= DEPTHWISE_PARALLEL_MACS:
-        sch.parallel(task)
+        sch.parallel(outer if packing else task)
     sch.annotate(wo, "pragma_loop_partition_hint", 1)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, task)
     if work.padded:
-        place_pad(sch, tile, work, task)
+        place_pad(sch, spec, tile, work, task)
+    place_residual(sch, spec, task)
     _taps(sch, conv)
     sch.unroll(wi)
     sch.vectorize(cv)

@@ -16,9 +16,10 @@ from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.conv_schedule import hide_centre, place_vectors, store_padded
 from tvm_probq.kernels.x86.conv_workload import Workload, output_stages
-from tvm_probq.kernels.x86.depthwise import padded_source, place_pad
+from tvm_probq.kernels.x86.depthwise import input_shape, padded_source, place_pad
 from tvm_probq.kernels.x86.epilogue import Epilogue
 from tvm_probq.kernels.x86.geometry import VectorUnit, channel_layout
+from tvm_probq.kernels.x86.halves import place_residual, split_tasks, writes_halves
 from tvm_probq.kernels.x86.intrinsics import dot_intrinsic, interleave_intrinsic
 from tvm_probq.kernels.x86.tiles import DEPTHWISE_PARALLEL_MACS, quads
 
@@ -35,7 +36,7 @@ def dot_workload(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> Workload:
     """The workload of the depthwise layer `spec` with blocks "pad", "quads" and "conv"."""
     channels = channel_layout(spec)
     epilogue = Epilogue(spec, channels)
-    x = te.placeholder((spec.batch, spec.height, spec.width, spec.in_channels), "uint8", "X")
+    x = te.placeholder(input_shape(spec), "uint8", "X")
     weights = te.placeholder(*dot_weights(spec, unit), "W")
     total = _total(spec, unit, tile, _interleaved(spec, unit, tile, x, epilogue), weights)
     out_view = (spec.batch, spec.out_height, spec.out_width, 1, spec.out_channels)
@@ -106,7 +107,9 @@ def schedule_dot(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) 
     value, conv, fours = (sch.get_sblock(name) for name in ("value", "conv", "quads"))
     if work.vectors:
         sch.fuse_reduction_epilogue(conv, sch.get_sblock("centred"))
-    loops = sch.get_loops(value)
+    packing = writes_halves(spec)
+    outer = split_tasks(sch, tile.rows, spec.out_width) if packing else None
+    loops = sch.get_loops(value)[-5:]
     n, h, w, g, c = loops if work.channels.exact else (loops[i] for i in (0, 2, 3, 1, 4))
     rb, h = sch.split(h, [None, tile.rows])
     wo, wi = sch.split(w, [None, tile.columns])
@@ -116,14 +119,15 @@ def schedule_dot(spec: LayerSpec, unit: VectorUnit, tile: Tile, work: Workload) 
     sch.reorder(n, rb, g, cg, co, wb, h, wo, wi, cv)
     task = sch.fuse(n, rb, g, cg)
     if spec.macs >= DEPTHWISE_PARALLEL_MACS:
-        sch.parallel(task)
+        sch.parallel(outer if packing else task)
     sch.annotate(wo, "pragma_loop_partition_hint", 1)
     sch.compute_at(conv, wo, preserve_unit_loops=True)
     if not work.channels.exact:
         store_padded(sch, spec, work, wo)
     place_vectors(sch, work, co)
     sch.compute_at(fours, wb, preserve_unit_loops=True)
-    place_pad(sch, tile, work, task)
+    place_pad(sch, spec, tile, work, task)
+    place_residual(sch, spec, task)
     sch.tensorize(sch.get_loops(fours)[-2], interleave_intrinsic(unit, work.channels.vector))
     _taps(sch, spec, unit, work, conv)
     sch.unroll(wi)

@@ -15,7 +15,8 @@ from typing import Any
 from tvm import te, tirx
 
 from tvm_probq.kernels.spec import LayerSpec
-from tvm_probq.kernels.x86.floats import activate, fma, rint, round_to_code, unscaled
+from tvm_probq.kernels.storage import codes_dtype
+from tvm_probq.kernels.x86.floats import activate, fma, rint, unscaled
 from tvm_probq.kernels.x86.geometry import Channels
 
 Index = Any  # a TIR expression or a Python int
@@ -56,13 +57,13 @@ class Epilogue:
 
     def add_residual(self, shape: tuple[int, ...]) -> te.Tensor:
         """Declare R, of the view `shape`, and its parameters; return R."""
-        self._argument("R", shape, "uint8")
+        self._argument("R", shape, codes_dtype(self.spec.residual_bits))
         self._argument("RQ", _ranges(self.spec.batch, 1, 1, 1))
         return self._inputs["R"]
 
     def zero_code(self, n: Index, c: Index) -> Any:
-        """The code of real zero of sample `n` (and input channel `c`), uint8."""
-        return self._input(1, n, 0, c).astype("int32").astype("uint8")
+        """The code of real zero of sample `n` (and input channel `c`), of the input's dtype."""
+        return self._input(1, n, 0, c).astype("int32").astype(codes_dtype(self.spec.in_bits))
 
     def centred(self, sums: te.Tensor) -> te.Tensor:
         """`sums` ``[N, G, blocks, rows, columns, 16]`` less the zero-point's share.
@@ -87,7 +88,8 @@ class Epilogue:
         if self.spec.output == "float32":
             return v
         v = tirx.max(v, self._per_range("lower", *at))
-        return round_to_code(tirx.min(v, self._per_range("upper", *at)))
+        v = tirx.min(v, self._per_range("upper", *at))
+        return rint(v).astype(codes_dtype(self.spec.out_bits))
 
     def rounded(self, total: Any, at: tuple[Index, Index, Index], residual: Any = None) -> Any:
         """The code as int32, below its lower bound where `floor` has to be taken instead."""

@@ -27,11 +27,6 @@ def rint(v: Any) -> Any:
     return tirx.call_llvm_pure_intrin("int32", "llvm.lrint", v)
 
 
-def round_to_code(v: Any) -> Any:
-    """A float32 in 0..255 rounded half to even, as uint8."""
-    return rint(v).astype("uint8")
-
-
 def activate(v: Any, spec: LayerSpec) -> Any:
     """The activation on real values."""
     tail = spec.tail

@@ -13,6 +13,7 @@ from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.amx_shape import INSTRUCTION, gains_by_gathering, suits_tiles
 
 LANES = 16  # output channels of one block, on every instruction set
+WORD = 16  # bits of a wide code
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class VectorUnit:
 
     @property
     def wide(self) -> bool:
-        """Whether codes and weights are widened to 16 bits before they are multiplied."""
-        return self.instruction in ("vpmaddwd", "pmaddwd")
+        """Whether codes and weights are multiplied as words, which bytes are widened to."""
+        return self.instruction in ("vpdpwssd", "vpmaddwd", "pmaddwd")
 
     @property
     def packs(self) -> bool:
@@ -73,14 +74,16 @@ def vector_unit(spec: LayerSpec, target: tvm.target.Target) -> VectorUnit:
             why="its instruction set is not x86",
             fix='use a target such as {"kind": "llvm", "mcpu": "znver4"}',
         )
-    if target_has_features("amx-int8", target) and suits_tiles(spec):
+    words = spec.in_bits == WORD
+    if target_has_features("amx-int8", target) and suits_tiles(spec) and not words:
         return VectorUnit(4, 4, INSTRUCTION)
+    dot = (2, "vpdpwssd") if words else (4, "vpdpbusd")
     if target_has_features("avx512vnni", target):
         # 16 accumulators are 1024 bytes: from there on TVM puts them on the heap, not in registers.
-        return VectorUnit(4, 15, "vpdpbusd")
+        return VectorUnit(dot[0], 15, dot[1])
     if target_has_features("avxvnni", target):
-        return VectorUnit(4, 6, "vpdpbusd", 8)
-    pairs = (4, "vpmaddubsw") if spec.pairs_fit else (2, "vpmaddwd")
+        return VectorUnit(dot[0], 6, dot[1], 8)
+    pairs = (4, "vpmaddubsw") if spec.pairs_fit and not words else (2, "vpmaddwd")
     if target_has_features("avx512bw", target):
         return VectorUnit(pairs[0], 15, pairs[1])
     if target_has_features("avx2", target):

@@ -1,12 +1,14 @@
 """Tensor intrinsics of x86 for 8 and 4-bit weights: dense and depthwise dot products.
 
-Three instructions, each on registers of 16 or 8 sums: VPDPBUSD of AVX512-VNNI and AVX-VNNI; where
-there is none, VPMADDWD (with SSE2, 4 sums) on codes and weights widened to 16 bits, or VPMADDUBSW,
-which saturates its 16-bit sums of two products and so is for weights that are proven to be small.
+Each is on registers of 16 or 8 sums: VPDPBUSD of AVX512-VNNI and AVX-VNNI; where there is none,
+VPMADDWD (with SSE2, 4 sums) on codes and weights widened to 16 bits, or VPMADDUBSW, which saturates
+its 16-bit sums of two products and so is for weights that are proven to be small.  Codes of 16 bits
+are multiplied by VPDPWSSD or VPMADDWD.
 
 TVM 0.27's own ``dot_16x4_vnni`` passes ``<16 x i32>``, which LLVM 22 rejects (it wants
 ``<64 x i8>``), and importing it costs many seconds; so the few needed here are registered by us.
-Source: Intel SDM, VPDPBUSD, "Multiply and Add Unsigned and Signed Bytes"; PMADDWD, PMADDUBSW.
+Source: Intel SDM, VPDPBUSD, "Multiply and Add Unsigned and Signed Bytes"; VPDPWSSD, PMADDWD,
+PMADDUBSW.
 """
 
 from __future__ import annotations
@@ -141,6 +143,10 @@ def _sum(unit: VectorUnit, codes: str, weights: str) -> str:
     words = f"int16x{lanes * 2}"
     if unit.wide:
         pairs = [f"T.reinterpret({codes}, dtype='{words}')", f"T.cast({weights}, '{words}')"]
+        if unit.instruction == "vpdpwssd":
+            if llvm_version_major() < 22:
+                pairs = [f"T.reinterpret({text}, dtype='int32x{lanes}')" for text in pairs]
+            return _call(f"avx512.vpdpwssd.{lanes * 32}", [sums, *pairs], f"int32x{lanes}")
     else:
         operands = [f"T.reinterpret({text}, dtype='int8x{full}')" for text in (codes, weights)]
         products = _call(_MULTIPLY_BYTES[lanes], operands, words)

@@ -18,6 +18,7 @@ from tvm_probq.kernels.x86.depthwise import (
 )
 from tvm_probq.kernels.x86.depthwise_dot import dot_weights, dot_workload, schedule_dot
 from tvm_probq.kernels.x86.geometry import vector_unit
+from tvm_probq.kernels.x86.halves import halved_tile
 from tvm_probq.kernels.x86.packing import pack_conv, pack_depthwise, pack_depthwise_dots
 from tvm_probq.kernels.x86.tiles import default_tile, dots_fit
 from tvm_probq.kernels.x86.traced import replay
@@ -43,6 +44,7 @@ class X86Maker:
     def kernel(self, spec: LayerSpec, tile: Tile) -> Kernel:
         """The kernel of a layer."""
         unit = vector_unit(spec, self.target)
+        tile = halved_tile(spec, unit, tile)
         if not spec.depthwise:
             work = conv_workload(spec, unit, tile)
             mod = replay(work, tile.trace) if tile.trace else schedule_conv(spec, unit, tile, work)

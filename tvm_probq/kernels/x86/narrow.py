@@ -16,7 +16,7 @@ from tvm.tirx import BufferLoad, BufferStore, Ramp, Shuffle, Var
 
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.x86.blocks import peeled, replaced, with_body
-from tvm_probq.kernels.x86.geometry import LANES, Channels, VectorUnit
+from tvm_probq.kernels.x86.geometry import LANES, WORD, Channels, VectorUnit
 
 BLOCK = "value_o"
 CODES = 64
@@ -31,6 +31,7 @@ def packed_positions(
     tile that come in such groups in every tile.
     """
     plain = spec.output == "codes" and spec.out_ranges == 1 and spec.groups == 1
+    plain = plain and spec.out_bits < WORD
     if not (plain and unit.packs and channels.exact) or blocks not in (1, 2, 4):
         return 0
     positions = CODES // (LANES * blocks)

@@ -10,6 +10,7 @@ from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import MOST_BLOCKS, NEAR_BYTES, TILE_ROWS, Chunks, RegisterTile
 from tvm_probq.kernels.x86.geometry import (
     LANES,
+    WORD,
     Geometry,
     VectorUnit,
     channel_layout,
@@ -118,13 +119,13 @@ def quads(spec: LayerSpec, unit: VectorUnit) -> int:
 
 
 def dots_fit(spec: LayerSpec, unit: VectorUnit) -> bool:
-    """Whether a depthwise layer gains by interleaving pixels for the dot product.
+    """Whether a depthwise layer of 8-bit codes gains by interleaving pixels for the dot product.
 
     Columns must share the interleaved pixels; strided 3x3 kernels use each of them too rarely.
     """
     shared = quads(spec, unit) == 1 or unit.step % spec.strides[1] == 0
     pays = spec.strides == (1, 1) or min(spec.kernel) > 3
-    return spec.dilation[1] == 1 and shared and pays
+    return spec.dilation[1] == 1 and shared and pays and spec.in_bits < WORD
 
 
 def depthwise_tile(spec: LayerSpec, unit: VectorUnit, dots: bool) -> Tile:
@@ -157,7 +158,8 @@ def channel_parts(spec: LayerSpec) -> int:
 
 def _scratch_row(spec: LayerSpec) -> int:
     """Bytes of a padded row of all channels."""
-    return (spec.out_width * spec.strides[1] + spec.kernel[1]) * spec.in_channels
+    codes = (spec.out_width * spec.strides[1] + spec.kernel[1]) * spec.in_channels
+    return 2 * codes if spec.in_bits == WORD else codes
 
 
 def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> tuple[int, int]:
@@ -187,7 +189,7 @@ def register_tile(columns: int, channels: int, unit: VectorUnit, steps: int) -> 
 def _step_cycles(unit: VectorUnit, tall: int, blocks: int) -> float:
     """Expected time of one step of a register tile, in products of a block of 16 sums."""
     # A sum waits for its previous product, or, where products are added apart, hardly at all.
-    waits = LATENCY if unit.instruction == "vpdpbusd" else 1
+    waits = LATENCY if unit.instruction.startswith("vpdp") else 1
     codes, weights = OPERANDS if unit.lanes == LANES else NARROW_OPERANDS
     return max(tall * blocks, waits) + codes * tall + weights * blocks
 

@@ -18,7 +18,7 @@ from tvm_probq.kernels.planes import BYTE, GROUPS, HALF, PART, grouped, planes_o
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
 from tvm_probq.kernels.x86.amx_shape import Chunks
-from tvm_probq.kernels.x86.geometry import LANES, VectorUnit, geometry
+from tvm_probq.kernels.x86.geometry import LANES, WORD, VectorUnit, geometry
 from tvm_probq.kernels.x86.multipliers import repeated_multipliers
 from tvm_probq.kernels.x86.tiles import channel_blocks
 
@@ -122,9 +122,10 @@ def scaled_bits(spec: LayerSpec, unit: VectorUnit, tile: Tile) -> int:
     """Bits by which sums are too large, as codes are left in the upper bits of their bytes.
 
     That saves instructions, which pays where weights are unpacked for each register tile; two
-    products of such codes exceed the 16 bits of VPMADDUBSW.
+    products of such codes exceed the 16 bits of VPMADDUBSW, and sums of those with 16-bit
+    activations may exceed int32.
     """
-    fits = not is_biased(unit) and unpacks_on_the_way(spec, unit, tile)
+    fits = not is_biased(unit) and spec.in_bits < WORD and unpacks_on_the_way(spec, unit, tile)
     return BYTE - spec.weight_bits if fits else 0
 
 

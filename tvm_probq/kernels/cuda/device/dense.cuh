@@ -2,12 +2,13 @@
 namespace probq {
 
 // A block makes ROWS positions times COLUMNS channels, each of its warps WARP_ROWS times
-// WARP_COLUMNS of them: by tensor cores, or by dot products of four bytes.
-template <int ROWS_, int COLUMNS_, int WARP_ROWS_, int WARP_COLUMNS_, bool TENSOR_>
+// WARP_COLUMNS of them: by tensor cores, or by dot products of four bytes.  With FOURS each byte
+// holds two codes of 4 bits, and each byte of weights the two that belong to them.
+template <int ROWS_, int COLUMNS_, int WARP_ROWS_, int WARP_COLUMNS_, bool TENSOR_, bool FOURS_>
 struct Tile {
   static constexpr int rows = ROWS_, columns = COLUMNS_;
   static constexpr int warp_rows = WARP_ROWS_, warp_columns = WARP_COLUMNS_;
-  static constexpr bool tensor = TENSOR_;
+  static constexpr bool tensor = TENSOR_, fours = FOURS_;
   static constexpr int depth = 64;            // bytes of the sums at once
   static constexpr int pitch = depth + 16;    // of a row in shared memory: no two in one bank
   static constexpr int chunks = depth / 16;
@@ -25,6 +26,13 @@ struct Sums {
     for (int i = 0; i < down; ++i)
       for (int j = 0; j < right; ++j)
         for (int e = 0; e < 4; ++e) values[i][j][e] = 0;
+  }
+
+  // From sums of upper bytes to those of codes of which they are.
+  __device__ void scale() {
+    for (int i = 0; i < down; ++i)
+      for (int j = 0; j < right; ++j)
+        for (int e = 0; e < 4; ++e) values[i][j][e] *= 256;
   }
 
   __device__ static unsigned word(const byte* tile, int row, int at) {
@@ -47,7 +55,12 @@ struct Sums {
                                word(codes, 16 * i + row, at + 16),
                                word(codes, 16 * i + row + 8, at + 16)};
 #pragma unroll
-        for (int j = 0; j < right; ++j) multiply(values[i][j], a, b[j]);
+        for (int j = 0; j < right; ++j) {
+          if constexpr (T::fours)
+            multiply_fours(values[i][j], a, b[j]);
+          else
+            multiply(values[i][j], a, b[j]);
+        }
       }
     }
   }
@@ -74,6 +87,11 @@ struct Sums<T, false> {
   __device__ void clear() {
     for (int i = 0; i < down; ++i)
       for (int j = 0; j < right; ++j) values[i][j] = 0;
+  }
+
+  __device__ void scale() {
+    for (int i = 0; i < down; ++i)
+      for (int j = 0; j < right; ++j) values[i][j] *= 256;
   }
 
   __device__ void add(const byte* codes, const byte* weights, int lane) {
@@ -109,7 +127,7 @@ struct Loader {
   const Arguments& given;
   int group, column, thread;
   Place places[code_chunks];
-  byte zeros[code_chunks];
+  typename S::code zeros[code_chunks];
   Sixteen codes[code_chunks], weights[weight_chunks];
 
   // MANY: rows are samples of one position each; else positions of the sample blockIdx.z.
@@ -120,23 +138,25 @@ struct Loader {
       const int sample = MANY ? row : (int)blockIdx.z;
       const bool real = index < T::rows * T::chunks && row < (MANY ? S::samples : S::positions);
       places[i] = place_of<S>(sample, MANY ? 0 : row, real);
-      zeros[i] = real && S::pads ? (byte)given.x_parameters[sample * 3 * E::in_ranges + E::in_ranges]
-                                 : 0;
+      const int at = sample * 3 * E::in_ranges + E::in_ranges;
+      zeros[i] = real && S::pads ? (typename S::code)given.x_parameters[at] : 0;
+      if (T::fours) zeros[i] *= 17;  // in both halves
     }
   }
 
-  __device__ void fetch(int k) {
+  __device__ void fetch(int k, int part) {
 #pragma unroll
     for (int i = 0; i < code_chunks; ++i) {
       const int at = k + (thread + i * T::threads) % T::chunks * 16;
-      codes[i] = codes_of<S>(given.x, places[i], group, at, zeros[i]);
+      codes[i] = codes_of<S>(given.x, places[i], group, at, zeros[i], part);
     }
 #pragma unroll
     for (int i = 0; i < weight_chunks; ++i) {
       const int index = thread + i * T::threads, row = column + index / T::chunks;
       const int at = k + index % T::chunks * 16;
       const bool real = index < T::columns * T::chunks && row < S::outputs && at < S::padded;
-      weights[i] = real ? weights_of<S>(given.weights, (long)group * S::outputs + row, at) : Sixteen{};
+      const int channel = Epilogue<S::out_channels, E>::order(group * S::outputs + row);
+      weights[i] = real ? weights_of<S>(given.weights, channel, at) : Sixteen{};
     }
   }
 
@@ -169,11 +189,11 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
   __shared__ alignas(16) byte code_tiles[2][T::rows * T::pitch];
   __shared__ alignas(16) byte weight_tiles[2][T::columns * T::pitch];
   __shared__ alignas(16) Channel channels[MANY ? 1 : T::columns];
-  const Arguments given = {(const byte*)x,      w,
+  const Arguments given = {x,                   w,
                            (const float*)scale, (const int*)total,
                            (const float*)bias,  (const float*)xq,
                            (const float*)correction, (const float*)yq,
-                           (const byte*)residual, (const float*)rq, out};
+                           residual,            (const float*)rq, out};
   const Epilogue<S::out_channels, E> epilogue = {given};
   constexpr int blocks = (S::outputs + T::columns - 1) / T::columns;
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
@@ -184,44 +204,56 @@ __device__ void dense(const void* x, const void* w, const void* scale, const voi
   Loader<S, E, T, MANY> loader(given, first, group, column, thread);
   Sums<T> sums;
   sums.clear();
-  loader.fetch(0);
+  loader.fetch(0, S::passes - 1);
   loader.put(code_tiles[0], weight_tiles[0]);
   if (!MANY)
     for (int i = thread; i < T::columns && column + i < S::outputs; i += T::threads)
-      channels[i] = epilogue.channel(blockIdx.z, group * S::outputs + column + i);
+      channels[i] = epilogue.channel(blockIdx.z, epilogue.order(group * S::outputs + column + i));
   __syncthreads();
   constexpr int steps = (S::length + T::depth - 1) / T::depth;
-  for (int step = 0; step < steps; ++step) {
-    const int now = step % 2;
-    if (step + 1 < steps) loader.fetch((step + 1) * T::depth);
+  for (int step = 0; step < S::passes * steps; ++step) {
+    const int now = step % 2, next = step + 1, pass = next < steps ? 0 : next / steps;
+    if (next < S::passes * steps)
+      loader.fetch((next - pass * steps) * T::depth, S::passes - 1 - pass);
     sums.add(code_tiles[now] + down * T::pitch, weight_tiles[now] + right * T::pitch, lane);
-    if (step + 1 < steps) loader.put(code_tiles[1 - now], weight_tiles[1 - now]);
+    if (S::passes == 2 && next == steps) sums.scale();
+    if (next < S::passes * steps) loader.put(code_tiles[1 - now], weight_tiles[1 - now]);
     __syncthreads();
   }
 
   const auto finish = [&](int i, int j, int value, auto take) {
     const int row = first + down + i, c = right + j;
     if (row >= (MANY ? S::samples : S::positions) || column + c >= S::outputs) return;
-    const int channel = group * S::outputs + column + c;
+    const int channel = epilogue.order(group * S::outputs + column + c);
     const int sample = MANY ? row : (int)blockIdx.z;
     const long position = MANY ? row : (long)blockIdx.z * S::positions + row;
     const Channel found = MANY ? epilogue.channel(sample, channel) : channels[c];
     take(position * S::out_channels + channel, value, sample, found, (down + i) * T::columns + c);
   };
-  if constexpr (E::output == CODES && S::outputs % 16 == 0) {
-    byte* tile = code_tiles[0];  // codes of the block, which leave it 16 at a time
+  constexpr bool bytes = E::output == CODES && sizeof(typename E::code) == 1;
+  if constexpr (bytes && (S::outputs % 16 == 0 || E::packs)) {
+    byte* tile = code_tiles[0];  // codes of the block, which leave it 16 (or 8) at a time
     sums.each(lane, [&](int i, int j, int value) {
       finish(i, j, value, [&](long element, int total, int sample, const Channel& c, int at) {
         tile[at] = epilogue.code(element, total, sample, c);
       });
     });
     __syncthreads();
-    for (int i = thread; i < T::rows * T::columns / 16; i += T::threads) {
-      const int row = first + i / (T::columns / 16), c = column + i % (T::columns / 16) * 16;
+    constexpr int leave = E::packs ? 8 : 16;
+    for (int i = thread; i < T::rows * T::columns / leave; i += T::threads) {
+      const int row = first + i / (T::columns / leave);
+      const int c = column + i % (T::columns / leave) * leave;
       if (row >= (MANY ? S::samples : S::positions) || c >= S::outputs) continue;
       const long position = MANY ? row : (long)blockIdx.z * S::positions + row;
       const long element = position * S::out_channels + group * S::outputs + c;
-      *(uint4*)((byte*)given.out + element) = *(const uint4*)(tile + i * 16);
+      const byte* from = tile + i * leave;
+      if constexpr (E::packs) {
+        unsigned packed = 0;
+        for (int e = 0; e < 4; ++e) packed |= (from[2 * e] | from[2 * e + 1] << 4) << 8 * e;
+        *(unsigned*)((byte*)given.out + element / 2) = packed;
+      } else {
+        *(uint4*)((byte*)given.out + element) = *(const uint4*)from;
+      }
     }
   } else {
     sums.each(lane, [&](int i, int j, int value) {

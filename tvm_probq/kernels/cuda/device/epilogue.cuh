@@ -55,19 +55,23 @@ struct Bounds<Clip<LOW, HIGH>> {
 
 // What follows the sums of a layer.
 template <int OUTPUT_, class ACTIVATION_, bool CORRECTION_, bool RESIDUAL_, int IN_RANGES_,
-          int OUT_RANGES_>
+          int OUT_RANGES_, int OUT_BITS_, int RESIDUAL_BITS_>
 struct Tail {
+  typedef typename Stored<OUT_BITS_>::code code;
+  typedef typename Stored<RESIDUAL_BITS_>::code residual_code;
   static constexpr int output = OUTPUT_;
   typedef ACTIVATION_ activation;
   static constexpr bool correction = CORRECTION_;
   static constexpr bool residual = RESIDUAL_;
   static constexpr int in_ranges = IN_RANGES_;
   static constexpr int out_ranges = OUT_RANGES_;
+  static constexpr bool packs = OUTPUT_ == CODES && OUT_BITS_ == 4;  // two codes in a byte
+  static constexpr bool halves = RESIDUAL_BITS_ == 4;                // likewise, of the residual
 };
 
 // Arguments of a layer; those that it does not have are never read.
 struct Arguments {
-  const byte* x;
+  const void* x;
   const void* weights;
   const float* weight_scale;
   const int* weight_sum;
@@ -75,7 +79,7 @@ struct Arguments {
   const float* x_parameters;
   const float* correction;
   const float* y_parameters;
-  const byte* residual;
+  const void* residual;
   const float* residual_parameters;
   void* out;
 };
@@ -110,6 +114,11 @@ struct Epilogue {
     return found;
   }
 
+  // The channel that is made as number `i`: where codes are packed, neighbours share a byte.
+  __device__ static int order(int i) {
+    return T::packs ? i % 2 * (CHANNELS / 2) + i / 2 : i;
+  }
+
   // The output value of a sum, at an element of the output, which a residual has as well.
   __device__ void store(long element, int total, int sample, const Channel& c) const {
     if constexpr (T::output == SUMS) {
@@ -119,14 +128,23 @@ struct Epilogue {
       if (T::activation::sixth) v = product(v, 1.0f / 6.0f);
       ((float*)given.out)[element] = v;
     } else {
-      ((byte*)given.out)[element] = code(element, total, sample, c);
+      ((typename T::code*)given.out)[element] = code(element, total, sample, c);
     }
   }
 
-  __device__ byte code(long element, int total, int sample, const Channel& c) const {
+  // The byte of two sums of a position (over all samples): of channel `c` and of half of them on.
+  __device__ void store_pair(long position, int c, int low, int high, int sample) const {
+    constexpr int half = CHANNELS / 2;
+    const long at = position * CHANNELS + c;
+    const int lower = code(at, low, sample, channel(sample, c));
+    const int upper = code(at + half, high, sample, channel(sample, c + half));
+    ((byte*)given.out)[position * half + c] = (byte)(lower | upper << 4);
+  }
+
+  __device__ typename T::code code(long element, int total, int sample, const Channel& c) const {
     float v = real(element, total, sample, c);
     if constexpr (!T::activation::linear) v = fma(T::activation::apply(v), c.y_step, c.y_zero);
-    return (byte)whole(minimum(maximum(v, c.lower), c.upper));
+    return (typename T::code)whole(minimum(maximum(v, c.lower), c.upper));
   }
 
  private:
@@ -144,11 +162,18 @@ struct Epilogue {
     }
   }
 
+  __device__ int other(long element) const {
+    if constexpr (!T::halves) return ((const typename T::residual_code*)given.residual)[element];
+    const int channel = element % CHANNELS;
+    const long byte_at = element / CHANNELS * (CHANNELS / 2) + channel % (CHANNELS / 2);
+    return ((const byte*)given.residual)[byte_at] >> half_shift<CHANNELS>(channel) & 15;
+  }
+
   __device__ float real(long element, int total, int sample, const Channel& c) const {
     float v = fma((float)(total - c.centre), c.step, c.offset);
     if (T::residual) {
       const int zero = (int)given.residual_parameters[sample * 3 + 1];
-      v = fma((float)((int)given.residual[element] - zero), c.residual_step, v);
+      v = fma((float)(other(element) - zero), c.residual_step, v);
     }
     return v;
   }

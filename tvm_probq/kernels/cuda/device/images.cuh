@@ -37,7 +37,7 @@ __device__ void observe(const void* x, void* out) {
 }
 
 // Grid: blocks of pixels, one, samples.  Codes [N, PIXELS, C] of reals [N, C, PIXELS].
-template <int C, int PIXELS, int RANGES, int THREADS>
+template <int C, int PIXELS, int RANGES, int THREADS, int BITS>
 __device__ void quantize_planes(const void* x, const void* parameters, void* out) {
   const int pixel = blockIdx.x * THREADS + threadIdx.x, sample = blockIdx.z;
   if (pixel >= PIXELS) return;
@@ -46,7 +46,8 @@ __device__ void quantize_planes(const void* x, const void* parameters, void* out
     const float real = ((const float*)x)[((long)sample * C + c) * PIXELS + pixel];
     const float value = fma(real, quotient(1.0f, p.scale(c)), p.zero(c));
     const float bounded = minimum(maximum(value, 0.0f), p.largest(c));
-    ((byte*)out)[((long)sample * PIXELS + pixel) * C + c] = (byte)whole(bounded);
+    typedef typename Stored<BITS>::code Code;
+    ((Code*)out)[((long)sample * PIXELS + pixel) * C + c] = (Code)whole(bounded);
   }
 }
 

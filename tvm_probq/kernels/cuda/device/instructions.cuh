@@ -23,6 +23,16 @@ __device__ inline void multiply(int (&sums)[4], const unsigned (&a)[4], const un
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// The same of numbers of 4 bits, two in a byte: A unsigned [16, 64], B signed [64, 8] (PTX ISA,
+// mma.m16n8k64).  Which bytes a lane has is the same.
+__device__ inline void multiply_fours(int (&sums)[4], const unsigned (&a)[4],
+                                      const unsigned (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k64.row.col.s32.u4.s4.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 #else
 
 // The same by four products [8, 16] by [16, 8], which have the same order of registers.
@@ -37,6 +47,20 @@ __device__ inline void multiply(int (&sums)[4], const unsigned (&a)[4], const un
   multiply_part(sums[0], sums[1], a[2], b[1]);
   multiply_part(sums[2], sums[3], a[1], b[0]);
   multiply_part(sums[2], sums[3], a[3], b[1]);
+}
+
+__device__ inline void multiply_part_of_fours(int& low, int& high, unsigned a, unsigned b) {
+  asm("mma.sync.aligned.m8n8k32.row.col.s32.u4.s4.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+      : "+r"(low), "+r"(high)
+      : "r"(a), "r"(b));
+}
+
+__device__ inline void multiply_fours(int (&sums)[4], const unsigned (&a)[4],
+                                      const unsigned (&b)[2]) {
+  multiply_part_of_fours(sums[0], sums[1], a[0], b[0]);
+  multiply_part_of_fours(sums[0], sums[1], a[2], b[1]);
+  multiply_part_of_fours(sums[2], sums[3], a[1], b[0]);
+  multiply_part_of_fours(sums[2], sums[3], a[3], b[1]);
 }
 
 #endif

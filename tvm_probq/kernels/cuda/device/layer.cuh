@@ -2,8 +2,12 @@
 namespace probq {
 
 template <int N_, int H_, int W_, int C_, int OH_, int OW_, int OC_, int KH_, int KW_, int SH_,
-          int SW_, int TOP_, int LEFT_, int DH_, int DW_, int GROUPS_, int BITS_, int RUN_>
+          int SW_, int TOP_, int LEFT_, int DH_, int DW_, int GROUPS_, int BITS_, int RUN_,
+          int CODE_BITS_>
 struct Shape {
+  typedef typename Stored<CODE_BITS_>::code code;
+  static constexpr bool halves = CODE_BITS_ == 4;  // two codes in a byte
+  static constexpr int passes = sizeof(code);  // products of bytes: upper ones first, then lower
   static constexpr int samples = N_, height = H_, width = W_, channels = C_;
   static constexpr int out_height = OH_, out_width = OW_, out_channels = OC_;
   static constexpr int kernel_height = KH_, kernel_width = KW_;
@@ -97,23 +101,82 @@ __device__ inline Place place_of(int sample, int position, bool real) {
   return {sample, row * S::stride_height - S::top, column * S::stride_width - S::left, real};
 }
 
-// Address of code `k` of a sum, in the order tap, channel; null outside of the image.
+// Address of code `k` of a sum, or of its byte, in the order tap, channel; null outside of the image.
 template <class S>
-__device__ inline const byte* code_at(const byte* x, const Place& place, int group, int k) {
+__device__ inline const typename S::code* code_at(const void* x, const Place& place, int group,
+                                                  int k) {
   const int tap = k / S::inputs, channel = k % S::inputs;
   const int row = place.row + tap / S::kernel_width * S::dilation_height;
   const int column = place.column + tap % S::kernel_width * S::dilation_width;
   if (S::pads && (row < 0 || row >= S::height || column < 0 || column >= S::width)) return nullptr;
   const long pixel = ((long)place.sample * S::height + row) * S::width + column;
-  return x + pixel * S::channels + group * S::inputs + channel;
+  const int c = group * S::inputs + channel;
+  if constexpr (S::halves) return (const byte*)x + pixel * (S::channels / 2) + c % (S::channels / 2);
+  return (const typename S::code*)x + pixel * S::channels + c;
 }
 
-// Codes k .. k + 15 of the sum at a position; `zero` is the code of real zero.
+// Codes k .. k + 15 of the sum at a position, of two in a byte.
 template <class S>
-__device__ inline Sixteen codes_of(const byte* x, const Place& place, int group, int k, byte zero) {
+__device__ inline Sixteen halves_of(const void* x, const Place& place, int group, int k, byte zero) {
+  constexpr int together = S::inputs % 4 == 0 ? 4 : 1;  // of a tap, in one half of their bytes
+  Sixteen found = {};
+  for (int i = 0; i < 16; i += together) {
+    if (k + i >= S::length) break;
+    const byte* at = code_at<S>(x, place, group, k + i);
+    const int shift = half_shift<S::channels>(group * S::inputs + (k + i) % S::inputs);
+    if constexpr (together == 4)
+      found.words[i / 4] = at ? *(const unsigned*)at >> shift & 0x0f0f0f0fu : zero * 0x01010101u;
+    else
+      found.words[i / 4] |= (unsigned)(at ? *at >> shift & 15 : zero) << 8 * (i % 4);
+  }
+  return found;
+}
+
+// Bytes `part` (1 for the upper ones) of eight codes of 16 bits.
+__device__ inline void bytes_of(const uint4& codes, int part, unsigned* words) {
+  const unsigned pairs[4] = {codes.x >> 8 * part & 0x00ff00ffu, codes.y >> 8 * part & 0x00ff00ffu,
+                             codes.z >> 8 * part & 0x00ff00ffu, codes.w >> 8 * part & 0x00ff00ffu};
+  for (int i = 0; i < 2; ++i) {
+    const unsigned low = pairs[2 * i] | pairs[2 * i] >> 8, high = pairs[2 * i + 1];
+    words[i] = (low & 0xffffu) | (high | high >> 8) << 16;
+  }
+}
+
+// The same bytes of codes k .. k + 15 of the sum at a position.
+template <class S>
+__device__ inline Sixteen parts_of(const void* x, const Place& place, int group, int k, short zero,
+                                   int part) {
+  Sixteen found = {};
+  if constexpr (S::inputs % 8 == 0) {
+    const unsigned twice = (unsigned)zero * 0x00010001u;
+    for (int i = 0; i < 2; ++i) {
+      if (k + 8 * i >= S::length) break;
+      const short* at = code_at<S>(x, place, group, k + 8 * i);
+      const uint4 codes = at ? *(const uint4*)at : make_uint4(twice, twice, twice, twice);
+      bytes_of(codes, part, found.words + 2 * i);
+    }
+  } else {
+    for (int i = 0; i < 16; ++i) {
+      if (k + i >= S::length) break;
+      const short* at = code_at<S>(x, place, group, k + i);
+      found.words[i / 4] |= ((unsigned)(at ? *at : zero) >> 8 * part & 255u) << 8 * (i % 4);
+    }
+  }
+  return found;
+}
+
+// Codes k .. k + 15 of the sum at a position, or bytes `part` of those of 16 bits; `zero` is the
+// code of real zero.
+template <class S>
+__device__ inline Sixteen codes_of(const void* x, const Place& place, int group, int k,
+                                   typename S::code zero, int part) {
   Sixteen found = {};
   if (!place.real) return found;
-  if constexpr (S::inputs % 16 == 0) {
+  if constexpr (S::passes == 2) {
+    return parts_of<S>(x, place, group, k, zero, part);
+  } else if constexpr (S::halves) {
+    return halves_of<S>(x, place, group, k, zero);
+  } else if constexpr (S::inputs % 16 == 0) {
     if (k >= S::length) return found;
     const byte* at = code_at<S>(x, place, group, k);
     if (at) return sixteen(at);

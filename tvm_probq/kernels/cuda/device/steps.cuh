@@ -3,6 +3,23 @@ namespace probq {
 
 typedef unsigned char byte;
 
+// What codes of activations are stored in.
+template <int BITS>
+struct Stored {
+  typedef byte code;
+};
+
+template <>
+struct Stored<16> {
+  typedef short code;
+};
+
+// How far up in its byte the code of a channel lies, where two share it.
+template <int CHANNELS>
+__device__ inline int half_shift(int channel) {
+  return channel < CHANNELS / 2 ? 0 : 4;
+}
+
 __device__ inline float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline float product(float a, float b) { return __fmul_rn(a, b); }
 __device__ inline float sum(float a, float b) { return __fadd_rn(a, b); }

@@ -2,7 +2,7 @@
 namespace probq {
 
 // Grid: blocks of 32 channels, one, samples.  A lane has a channel, WARPS share the positions.
-template <int H, int W, int C, int DOWN, int RIGHT, int WARPS>
+template <int H, int W, int C, int DOWN, int RIGHT, int WARPS, bool HALVES>
 __device__ void sums_of_codes(const void* x, void* out) {
   __shared__ int found[2][WARPS][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -12,7 +12,9 @@ __device__ void sums_of_codes(const void* x, void* out) {
   if (channel < C)
     for (int i = warp; i < rows * columns; i += WARPS) {
       const long pixel = ((long)sample * H + i / columns * DOWN) * W + i % columns * RIGHT;
-      const int code = ((const byte*)x)[pixel * C + channel];
+      const int byte_at = HALVES ? channel % (C / 2) : channel;
+      int code = ((const byte*)x)[pixel * (HALVES ? C / 2 : C) + byte_at];
+      if (HALVES) code = code >> half_shift<C>(channel) & 15;
       total += code;
       squares += code * code;
     }

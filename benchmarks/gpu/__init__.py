@@ -1,0 +1,1 @@
+"""What `cuda.py` measures on a GPU besides whole networks."""

@@ -1,0 +1,1 @@
+"""Tuning in batches: candidates built here, timed on another machine, results taken over here."""
