@@ -55,6 +55,13 @@ def test_every_mode_and_bits(
     check(emulated_board, case("mixed"), plan_of(scheme, mode), target, batch=3)
 
 
+@pytest.mark.parametrize("scheme", ["w4g32a8", "w6g64a8"])
+def test_scales_of_groups(
+    scheme: str, target: str, case: Any, emulated_board: EmulatedBoard
+) -> None:
+    check(emulated_board, case("broad"), plan_of(scheme), target, batch=2)
+
+
 @pytest.mark.parametrize("name", ["own_residual", "swish", "grouped"])
 def test_wide_activations(
     name: str, target: str, case: Any, emulated_board: EmulatedBoard

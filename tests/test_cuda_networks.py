@@ -84,6 +84,16 @@ def test_other_surrogates_equal_the_simulator(gpu: Device, mixed: Case, options:
     )
 
 
+@pytest.mark.parametrize("scheme", ["w4g32a8p", "w6g64a8d", "w2g32a8s"])
+def test_scales_of_groups_equal_the_simulator(
+    gpu: Device, onnx_net: Callable[..., Any], tmp_path: Path, scheme: str
+) -> None:
+    broad = case_of("broad", onnx_net, tmp_path)
+    compiled = compile_model(broad.model(2), plan_of(scheme), broad.record, load_profile(PROFILE))
+    assert any(layer.weight_group for layer in compiled.layers)
+    check(compiled, broad.samples[:2])
+
+
 @pytest.mark.parametrize("scheme", ["w4a4s", "w8a4p"])
 @pytest.mark.parametrize("options", [{}, {"surrogate": "iid"}])
 def test_packed_activations(gpu: Device, mixed: Case, scheme: str, options: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import dense, layer, multiplied
 
@@ -16,6 +16,7 @@ from tvm_probq.kernels.codes import check_codes, split_codes, stored_form
 from tvm_probq.quantization.weights import WEIGHT_GROUPS, round_weights
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(33, 150), st.sampled_from(WEIGHT_GROUPS))
 def test_codes_times_multipliers_are_the_weights(seed: int, inputs: int, group: int) -> None:
     weights = np.random.default_rng(seed).integers(-127, 128, (3, 1, 2, inputs)).astype(np.int8)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -102,6 +102,7 @@ GROUPED = hnp.arrays(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(GROUPED, st.sampled_from(GROUPED_BITS))
 def test_codes_of_groups_are_multiples_of_few_bits(weights: Any, bits: int) -> None:
     rounded = round_weights(weights, bits, group=32)
