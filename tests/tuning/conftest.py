@@ -44,6 +44,8 @@ LAYERS = {
     "four_bits": _layer(9, 9, 16, 32, 3, weight_bits=4, activation="hard_swish"),
     "six_bits": _layer(9, 9, 16, 32, 3, weight_bits=6),
     "two_bits": _layer(1, 1, 64, 100, flat=True, weight_bits=2),
+    "packed": _layer(9, 9, 16, 32, 1, in_bits=4, out_bits=4, residual=True, residual_bits=4),
+    "wide": _layer(9, 9, 16, 32, 3, in_bits=16, out_bits=16),
     "grouped": _layer(8, 8, 32, 32, 3, groups=2),
     "depthwise": _layer(14, 14, 24, 24, 3, groups=24),
     "strided_depthwise": _layer(14, 14, 32, 32, 3, groups=32, strides=(2, 2)),

@@ -15,7 +15,7 @@ from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.layer import layer_kernel, pack_weights, packed_shape
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.tile import Tile
-from tvm_probq.tuning.example import Array, expected, random_arguments
+from tvm_probq.tuning.example import Array, expected, in_memory, random_arguments
 
 WORKSPACE_LIMIT = 32 * 1024
 GARBAGE = 77
@@ -100,7 +100,9 @@ class Candidates:
     def arguments(self, tile: Tile) -> dict[str, Array]:
         """Give the arguments of a tile's kernel, in its order, the output last."""
         packed = pack_weights(self._spec, self._values["weights"], self._target, tile)
-        values = self._values | {WEIGHTS: packed}
+        bits = {"X": self._spec.in_bits, "R": self._spec.residual_bits}
+        stored = {name: in_memory(self._values[name], bits[name]) for name in bits}
+        values = self._values | stored | {WEIGHTS: packed}
         shapes = argument_shapes(self._spec, packed_shape(self._spec, self._target, tile))
         return {
             name: np.full(shape, GARBAGE, dtype) if name == OUTPUT else values[name].reshape(shape)

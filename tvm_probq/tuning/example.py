@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tvm_probq.kernels.planes import HALF
 from tvm_probq.kernels.spec import LayerSpec
 from tvm_probq.kernels.storage import codes_dtype
 from tvm_probq.ops import MAX_WIDE_CODE
@@ -84,8 +85,13 @@ def _multiplied(spec: LayerSpec, codes: Array, rng: np.random.Generator) -> Arra
     return np.asarray(np.clip(codes, -largest, largest) * each[:, None, None])
 
 
+def in_memory(codes: Array, bits: int) -> Array:
+    """Codes as kernels find them: two in a byte if they are stored in 4 bits."""
+    return numerics.pack_codes(codes) if bits == HALF else codes
+
+
 def expected(spec: LayerSpec, values: dict[str, Array]) -> Array:
-    """Give the layer's output on `random_arguments`, by the simulator."""
+    """Give the layer's output on `random_arguments`, by the simulator, as it lies in memory."""
     top, left, bottom, right = spec.pads
     width = [(0, 0), (top, bottom), (left, right), (0, 0)]
     x = numerics.pad_zero_point(values["X"], values["XQ"], width)
@@ -102,11 +108,13 @@ def expected(spec: LayerSpec, values: dict[str, Array]) -> Array:
     if spec.output == "float32":
         return numerics.dequantize_accumulator(accumulator, activation)
     dtype = codes_dtype(spec.out_bits)
-    return numerics.requantize(accumulator, values["YQ"], activation, dtype)
+    codes = numerics.requantize(accumulator, values["YQ"], activation, dtype)
+    return in_memory(codes, spec.out_bits)
 
 
 def largest_codes(spec: LayerSpec, weights: int) -> dict[str, int]:
     """Largest codes of X, Y and R: sums with any `weights`, the sum of their sizes, fit int32."""
     most = {"X": spec.in_bits, "Y": spec.out_bits, "R": spec.residual_bits}
-    found = {name: MAX_WIDE_CODE if bits == WIDE else CODE_MAX for name, bits in most.items()}
+    largest = {HALF: (1 << HALF) - 1, WIDE: MAX_WIDE_CODE}
+    found = {name: largest.get(bits, CODE_MAX) for name, bits in most.items()}
     return {**found, "X": min(found["X"], ACCUMULATOR_MAX // (2 * weights))}

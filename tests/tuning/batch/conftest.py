@@ -17,7 +17,7 @@ from tvm_probq.tuning.batch.build import BatchBuilder
 from tvm_probq.tuning.tasks import tasks_of
 
 TARGET = "cuda-sm80"
-NAMES = ("pointwise", "residual", "four_bits", "grouped", "depthwise", "dense")
+NAMES = ("pointwise", "residual", "four_bits", "grouped", "depthwise", "dense", "packed")
 
 
 @dataclass(frozen=True)

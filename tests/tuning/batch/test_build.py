@@ -32,7 +32,7 @@ def silent(_line: str) -> None:
 def test_each_layer_has_its_default_and_candidates(made: Any) -> None:
     layers = made.batch["layers"]
     assert [layer["key"] for layer in layers] == [task.key for task in made.tasks]
-    assert len(made.told) == len(layers) == 6
+    assert len(made.told) == len(layers) == 7
     for task, layer in zip(made.tasks, layers, strict=True):
         tiles = [tile_from_json(found["tile"]) for found in layer["tiles"]]
         space = tiles_of(task.spec, load_profile(TARGET).target())

@@ -39,7 +39,7 @@ def taken(data: Any, folder: Path, database: Database | None = None) -> Database
 
 def test_a_faster_tile_is_taken(made: Any, tmp_path: Path) -> None:
     database = taken(with_times(made.data, 50), tmp_path)
-    assert len(database.entries) == 6
+    assert len(database.entries) == 7
     for task in made.tasks:
         entry = database.entries[task.key]
         found = made.data["layers"][task.key]["tiles"]
