@@ -25,6 +25,10 @@ from tvm_probq.plan.widths import WIDEST, widths_text
 from tvm_probq.surrogate.wide_codes import is_wide
 
 KEPT_PARAMETERS = "from the file"
+UNPACKED = (
+    "stored in bytes: its codes may exceed 15 or its range is measured, its channels are no "
+    "multiple of 8, or not only layers read it"
+)
 # Kernels of their own where a layer's kernel does not compute its predictions itself.
 PREDICTIONS = ("sums", "patch_sums", "correction", "surrogate", "predict")
 TAILS = ("requantize", "dequantize_accumulator")  # kernels that read a stored accumulator first
@@ -140,7 +144,7 @@ def _report(
         weight_bits=plan.weight_bits if integer else 32 if m.layer is not None else 0,
         activation_bits=_stored_bits(m, plan, facts["levels"]) if stored else 32,
         mode="float" if m.kind == "float" else plan.mode, surrogate=surrogate, accumulator=proof,
-        macs=_macs(m), reason=m.reason or plan.reason or _narrowed(plan, facts) * stored,
+        macs=_macs(m), reason=m.reason or plan.reason or _unlike_planned(plan, facts) * stored,
         weight_group=_group(m, plan) if integer else 0, **facts,
     )  # fmt: skip
 
@@ -152,10 +156,11 @@ def _stored_bits(m: Marked, plan: LayerPlan, levels: int) -> int:
     return INPUT_BITS if m.kind == "input" else min(plan.activation_bits, WIDEST)
 
 
-def _narrowed(plan: LayerPlan, facts: dict[str, Any]) -> str:
-    """Why a tensor does not have the bits of its plan, empty if it has."""
-    narrowed = plan.activation_bits > WIDEST and not facts["levels"]
-    return "stored in 8 bits, as no layer reads codes of 16 from it" if narrowed else ""
+def _unlike_planned(plan: LayerPlan, facts: dict[str, Any]) -> str:
+    """Why a tensor is not stored as its plan says, empty if it is."""
+    if plan.activation_bits > WIDEST and not facts["levels"]:
+        return "stored in 8 bits, as no layer reads codes of 16 from it"
+    return UNPACKED if plan.storage == "packed" and not facts["packed"] else ""
 
 
 def _group(m: Marked, plan: LayerPlan) -> int:
