@@ -170,34 +170,21 @@ inline int dot(unsigned a, unsigned b, int sum) {
   return sum;
 }
 
-// The product of a warp, from the places of its operands that PTX gives (mma.m16n8k32).
-inline void multiply_warp(emulated::Slot* slots) {
-  uint8_t a[16][32];
-  int8_t b[8][32];
-  for (int lane = 0; lane < 32; ++lane) {
-    const int row = lane / 4, at = lane % 4 * 4;
-    for (int i = 0; i < 4; ++i) memcpy(&a[row + i % 2 * 8][at + i / 2 * 16], &slots[lane].in[i], 4);
-    for (int i = 0; i < 2; ++i) memcpy(&b[row][at + i * 16], &slots[lane].in[4 + i], 4);
+// Products of two bytes, and of the two numbers of 4 bits in each.
+inline int of_bytes(uint8_t a, uint8_t b) { return (int)a * (int8_t)b; }
+
+inline int of_halves(uint8_t a, uint8_t b) {
+  int sum = 0;
+  for (int i = 0; i < 8; i += 4) {
+    const int weight = b >> i & 15;
+    sum += (a >> i & 15) * (weight < 8 ? weight : weight - 16);
   }
-  for (int lane = 0; lane < 32; ++lane)
-    for (int e = 0; e < 4; ++e) {
-      const int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
-      int sum = 0;
-      for (int k = 0; k < 32; ++k) sum += (int)a[row][k] * (int)b[column][k];
-      slots[lane].out[e] = sum;
-    }
+  return sum;
 }
 
-inline void multiply(int (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  emulated::Slot& own = emulated::slots[emulated::current];
-  memcpy(own.in, a, 16);
-  memcpy(own.in + 4, b, 8);
-  emulated::together(multiply_warp);
-  for (int e = 0; e < 4; ++e) sums[e] += own.out[e];
-}
-
-// The same of numbers of 4 bits, two in a byte (mma.m16n8k64).
-inline void multiply_fours_warp(emulated::Slot* slots) {
+// The product of a warp, from the places of its operands that PTX gives (mma.m16n8k32, m16n8k64).
+template <int (*PRODUCT)(uint8_t, uint8_t)>
+void multiply_warp(emulated::Slot* slots) {
   uint8_t a[16][32], b[8][32];
   for (int lane = 0; lane < 32; ++lane) {
     const int row = lane / 4, at = lane % 4 * 4;
@@ -208,21 +195,26 @@ inline void multiply_fours_warp(emulated::Slot* slots) {
     for (int e = 0; e < 4; ++e) {
       const int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
       int sum = 0;
-      for (int k = 0; k < 64; ++k) {
-        const int code = a[row][k / 2] >> 4 * (k % 2) & 15;
-        const int weight = b[column][k / 2] >> 4 * (k % 2) & 15;
-        sum += code * (weight < 8 ? weight : weight - 16);
-      }
+      for (int k = 0; k < 32; ++k) sum += PRODUCT(a[row][k], b[column][k]);
       slots[lane].out[e] = sum;
     }
 }
 
-inline void multiply_fours(int (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+template <int (*PRODUCT)(uint8_t, uint8_t)>
+void multiply_by(int (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   emulated::Slot& own = emulated::slots[emulated::current];
   memcpy(own.in, a, 16);
   memcpy(own.in + 4, b, 8);
-  emulated::together(multiply_fours_warp);
+  emulated::together(multiply_warp<PRODUCT>);
   for (int e = 0; e < 4; ++e) sums[e] += own.out[e];
+}
+
+inline void multiply(int (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  multiply_by<of_bytes>(sums, a, b);
+}
+
+inline void multiply_fours(int (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  multiply_by<of_halves>(sums, a, b);
 }
 
 inline int warp_sum(int value) {
