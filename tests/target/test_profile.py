@@ -125,6 +125,7 @@ def test_threads_become_the_targets_cores(make_profile: MakeProfile) -> None:
         ("[8]", '["8"]', "key 'weight_bits' holds '8'.*type int"),
         ("weight_bits = [8]", "weight_bits = []", "key 'weight_bits' holds .*from 1 to 8"),
         ("weight_bits = [8]", "weight_bits = [16]", "key 'weight_bits' holds .*from 1 to 8"),
+        ("instruction", 'storages = ["words"]\ninstruction', "'storages' holds .*bytes, packed"),
         ("instruction", "weight_groups = [48]\ninstruction", "'weight_groups' holds .48.*32, 64"),
         ('["sse2"]', '"sse2"', "key 'features' holds 'sse2'.*type list"),
         ('"mine"', "1", "key 'description' holds 1.*type str"),
@@ -245,6 +246,14 @@ def test_groups_that_a_target_has_no_kernels_for(make_profile: MakeProfile) -> N
     with pytest.raises(TargetError, match=r"here.*groups of 32.*weight_group = 0, 64"):
         profile.require_group(32, where="here")
     assert load_profile("x86-vnni").weight_groups == (32, 64, 128)
+
+
+def test_storage_that_a_target_has_no_kernels_for(make_profile: MakeProfile) -> None:
+    profile = load_profile(make_profile(TEXT))
+    profile.require_storage("bytes")
+    with pytest.raises(TargetError, match=r"here.*storage = 'packed'.*one of bytes"):
+        profile.require_storage("packed", where="here")
+    load_profile("arm-a72").require_storage("packed")
 
 
 def test_another_package_adds_a_profile_as_data(monkeypatch: pytest.MonkeyPatch) -> None:

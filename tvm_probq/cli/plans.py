@@ -238,12 +238,13 @@ def _scheme_fields(scheme: str) -> dict[str, Any]:
 
 
 def check_target(plan: Plan, profile: TargetProfile) -> None:
-    """Raise a TargetError unless the target has kernels for every width of a plan."""
+    """Raise a TargetError unless the target has kernels for all that a plan asks for."""
     layers = {"the plan's default": plan.default}
     layers |= {f"the plan's layer {name}": layer for name, layer in plan.layers.items()}
     for where, layer in layers.items():
         if layer.mode != "float":
             profile.require_group(layer.weight_group, where=where)
+            profile.require_storage(layer.storage, where=where)
         for bits in layer.widths:
             if layer.mode != "float":
                 profile.require_bits(layer.weight_bits, bits, where=where)

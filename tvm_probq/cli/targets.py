@@ -51,6 +51,7 @@ def _entry(name: str) -> dict[str, Any]:
         "weight_bits": list(profile.weight_bits),
         "weight_groups": list(profile.weight_groups),
         "activation_bits": list(profile.activation_bits),
+        "storages": list(profile.storages),
         "runs_here": profile.runs_here,
         "error": "",
     }

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tvm_probq.errors import TargetError
+from tvm_probq.plan.plan import STORAGES
 from tvm_probq.quantization.weights import WEIGHT_GROUPS
 
 T = TypeVar("T")
 
-DEFAULTS: dict[str, Any] = {"threads": 0, "roofline": {}, "weight_groups": ()}
+DEFAULTS: dict[str, Any] = {
+    "threads": 0,
+    "roofline": {},
+    "weight_groups": (),
+    "storages": ("bytes",),
+}
 KNOWN = (
     "description",
     "tvm_target",
@@ -21,6 +27,7 @@ KNOWN = (
     "weight_groups",
     "weight_bits",
     "activation_bits",
+    "storages",
     "threads",
     "roofline",
 )
@@ -55,9 +62,10 @@ def checked_fields(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         "tvm_target": dict(_value(data, "tvm_target", dict, where)),
         "features": _items(data, "features", str, where),
         "instruction": _value(data, "instruction", str, where),
-        "weight_groups": _groups(data, where),
+        "weight_groups": _some_of(data, "weight_groups", WEIGHT_GROUPS, where),
         "weight_bits": _bits(data, "weight_bits", 8, where),
         "activation_bits": _bits(data, "activation_bits", 16, where),
+        "storages": _some_of(data, "storages", STORAGES, where),
         "threads": _value(data, "threads", int, where),
         "roofline": dict(_value(data, "roofline", dict, where)),
     }
@@ -116,11 +124,11 @@ def _bits(data: Mapping[str, Any], key: str, most: int, where: str) -> tuple[int
     return bits
 
 
-def _groups(data: Mapping[str, Any], where: str) -> tuple[int, ...]:
-    groups = _items(data, "weight_groups", int, where)
-    if not set(groups) <= set(WEIGHT_GROUPS):
-        what = f"the profile's key 'weight_groups' holds {list(groups)}"
-        raise TargetError(
-            what, where=where, fix=f"give some of {', '.join(map(str, WEIGHT_GROUPS))}"
-        )
-    return groups
+def _some_of(
+    data: Mapping[str, Any], key: str, known: tuple[T, ...], where: str
+) -> tuple[T, ...]:  # fmt: skip
+    values = _items(data, key, type(known[0]), where)
+    if not set(values) <= set(known):
+        what = f"the profile's key {key!r} holds {list(values)}"
+        raise TargetError(what, where=where, fix=f"give some of {', '.join(map(str, known))}")
+    return values

@@ -40,6 +40,8 @@ class TargetProfile:
         Widths that have kernels.
     weight_groups : tuple of int
         Numbers of input channels that may share a scale of weights, beside one for all.
+    storages : tuple of str
+        How outputs whose codes have at most 4 bits can be stored.
     threads : int
         Cores that kernels are shaped for; 0 for those of the machine.
     roofline : dict
@@ -54,6 +56,7 @@ class TargetProfile:
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
     weight_groups: tuple[int, ...] = ()
+    storages: tuple[str, ...] = ("bytes",)
     threads: int = 0
     roofline: dict[str, Any] = field(default_factory=dict)
 
@@ -142,6 +145,21 @@ class TargetProfile:
                 f"the target {self.name} has no kernels for weights in groups of {group}",
                 where=where,
                 fix=f"use weight_group = {known}, or another target",
+            )
+
+    def require_storage(self, storage: str, *, where: str = "") -> None:
+        """Check that the target has kernels for outputs that are stored so.
+
+        Raises
+        ------
+        TargetError
+            If it has not; the message lists what it has.
+        """
+        if storage not in self.storages:
+            raise TargetError(
+                f"the target {self.name} has no kernels for storage = {storage!r}",
+                where=where,
+                fix=f"use one of {', '.join(self.storages)}, or another target",
             )
 
 
