@@ -202,12 +202,24 @@ def test_device_code_of_a_network_compiles(
     assert len(load_artefact(path).members[DEVICE_IMAGE]) > 1000
 
 
-@pytest.mark.parametrize("name", ["cifar10_resnet20", "imagenet_mobilenet_v1_075"])
-def test_trained_networks_equal_the_simulator(gpu: Device, shared_data: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "scheme", "storage"),
+    [
+        ("cifar10_resnet20", "w8a8p", "bytes"),
+        ("cifar10_resnet20", "w4a4p", "packed"),
+        ("imagenet_mobilenet_v1_075", "w8a8p", "bytes"),
+    ],
+)
+def test_trained_networks_equal_the_simulator(
+    gpu: Device, shared_data: Path, name: str, scheme: str, storage: str
+) -> None:
     card = load_card(shared_data / "cards" / f"{name}.toml")
     (batch,) = model_inputs(card, "calibration", 2, 2)
     network = Case(card.model, np.asarray(batch.x))
     before = gpu.launches
-    plan, profile = plan_of("w8a8p"), load_profile(PROFILE)
-    check(compile_model(network.model(1), plan, network.record, profile), network.samples[:1])
+    plan, profile = plan_of(scheme, storage=storage), load_profile(PROFILE)
+    compiled = compile_model(network.model(1), plan, network.record, profile)
+    check(compiled, network.samples[:1])
     assert gpu.launches > before
+    int4 = {"mma.u4.s4"} & {layer.instruction for layer in compiled.layers}
+    assert bool(int4) == (storage == "packed")
