@@ -137,6 +137,40 @@ def _pyramid(size: int, channels: tuple[int, ...], seed: int) -> Any:
     return g.model((1, 3, size, size), g.conv(top, channels[0], 36, 3))
 
 
+def _shuffled(size: int, channels: tuple[int, ...], seed: int) -> Any:
+    """Halves of channels, worked on in turn and shuffled; no vector divides their number."""
+    g = _Graph(seed)
+
+    def separable(x: str, inputs: int, outputs: int, stride: int) -> str:
+        y = g.node("LeakyRelu", g.conv(x, inputs, outputs), alpha=0.1)
+        y = g.conv(y, outputs, outputs, 3, stride, outputs)
+        return g.node("LeakyRelu", g.conv(y, outputs, outputs), alpha=0.1)
+
+    x, before = g.node("LeakyRelu", g.conv("input", 3, channels[0], 3, 2), alpha=0.1), channels[0]
+    x = g.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    for i, width in enumerate(channels):
+        side = size >> 3 + i
+        other = g.conv(g.conv(x, before, before, 3, 2, before), before, width)
+        other = g.node("LeakyRelu", other, alpha=0.1)
+        x = _shuffle(
+            g, g.node("Concat", other, separable(x, before, width, 2), axis=1), width, side
+        )
+        halves = [
+            g.node("Slice", x, *(g.constant([n], np.int64) for n in (start, start + width, 1)))
+            for start in (0, width)
+        ]
+        joined = g.node("Concat", halves[0], separable(halves[1], width, width, 1), axis=1)
+        x, before = _shuffle(g, joined, width, side), 2 * width
+    return g.model((1, 3, size, size), g.classifier(x, before))
+
+
+def _shuffle(g: _Graph, x: str, width: int, side: int) -> str:
+    """Channels of two halves in turn."""
+    split = g.node("Reshape", x, g.constant([1, 2, width, side, side], np.int64))
+    turned = g.node("Transpose", split, perm=(0, 2, 1, 3, 4))
+    return g.node("Reshape", turned, g.constant([1, 2 * width, side, side], np.int64))
+
+
 def _decoder(tokens: int, width: int, heads: int, seed: int) -> Any:
     """Blocks of a language model: attention and a gated unit, normalized by root mean square."""
     g = _Graph(seed)
@@ -182,6 +216,8 @@ SUITE: Mapping[str, Callable[[], Any]] = {
     "gated_192": lambda: _gated(192, (16, 32, 32, 56, 96), 6),
     "pyramid_128": lambda: _pyramid(128, (24, 48, 72), 7),
     "pyramid_256": lambda: _pyramid(256, (32, 40, 96), 8),
+    "shuffled_96": lambda: _shuffled(96, (18, 42, 90), 11),
+    "shuffled_256": lambda: _shuffled(256, (26, 54, 110), 12),
     "decoder_64": lambda: _decoder(64, 96, 4, 9),
     "decoder_256": lambda: _decoder(256, 64, 8, 10),
 }
