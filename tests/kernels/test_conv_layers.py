@@ -18,10 +18,10 @@ from layer_cases import (
     expected,
     kernel_arguments,
     layer,
-    layers,
     name,
     random_arguments,
 )
+from random_layers import layers
 
 from tvm_probq.kernels.assembly import count_instruction
 from tvm_probq.kernels.codes import DEPTHWISE_WIDTHS

@@ -20,10 +20,10 @@ from layer_cases import (
     expected,
     kernel_arguments,
     layer,
-    layers,
     name,
     random_arguments,
 )
+from random_layers import layers
 
 from tvm_probq.errors import KernelError
 from tvm_probq.kernels.cuda.gate import MOST_SPILLED, check_program, device_sources

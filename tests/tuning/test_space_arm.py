@@ -11,7 +11,7 @@ import tvm
 from emulation import EmulatedBoard, arm_target
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import layers
+from random_layers import layers
 
 from tvm_probq.kernels.arm.tiles import PARALLEL_MACS, check_tile, fits
 from tvm_probq.kernels.arm.unit import arm_unit

@@ -9,7 +9,7 @@ import pytest
 import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_cases import layers
+from random_layers import layers
 
 from tvm_probq.kernels.cuda.tiles import BlockTile, by_vectors, check_tile
 from tvm_probq.kernels.layer import layer_kernel, layer_maker
