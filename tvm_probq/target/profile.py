@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -125,11 +126,7 @@ class TargetProfile:
         for kind, bits in wanted.items():
             known: tuple[int, ...] = getattr(self, f"{kind}_bits")
             if bits not in known:
-                raise TargetError(
-                    f"the target {self.name} has no kernels for {kind}s of {bits} bits",
-                    where=where,
-                    fix=f"use one of {', '.join(map(str, known))}, or another target",
-                )
+                raise self._lacking(f"{kind}s of {bits} bits", "one of", known, where)
 
     def require_group(self, group: int, *, where: str = "") -> None:
         """Check that the target has kernels for weights with a scale for every `group` inputs.
@@ -140,12 +137,8 @@ class TargetProfile:
             If it has not; the message lists what it has.
         """
         if group not in (0, *self.weight_groups):
-            known = ", ".join(map(str, (0, *self.weight_groups)))
-            raise TargetError(
-                f"the target {self.name} has no kernels for weights in groups of {group}",
-                where=where,
-                fix=f"use weight_group = {known}, or another target",
-            )
+            known = (0, *self.weight_groups)
+            raise self._lacking(f"weights in groups of {group}", "weight_group =", known, where)
 
     def require_storage(self, storage: str, *, where: str = "") -> None:
         """Check that the target has kernels for outputs that are stored so.
@@ -156,11 +149,16 @@ class TargetProfile:
             If it has not; the message lists what it has.
         """
         if storage not in self.storages:
-            raise TargetError(
-                f"the target {self.name} has no kernels for storage = {storage!r}",
-                where=where,
-                fix=f"use one of {', '.join(self.storages)}, or another target",
-            )
+            raise self._lacking(f"storage = {storage!r}", "one of", self.storages, where)
+
+    def _lacking(
+        self, wanted: str, choice: str, known: Sequence[object], where: str
+    ) -> TargetError:  # fmt: skip
+        return TargetError(
+            f"the target {self.name} has no kernels for {wanted}",
+            where=where,
+            fix=f"use {choice} {', '.join(map(str, known))}, or another target",
+        )
 
 
 def profile_names() -> tuple[str, ...]:
