@@ -42,8 +42,9 @@ def gpu() -> Device:
 
 @pytest.fixture(autouse=True)
 def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without nvcc: only the emulated device's compiler is asked."""
+    """Without nvcc: only the emulated device's compiler is asked; no image outlives its test."""
     monkeypatch.setattr("tvm_probq.build.device_code.find_nvcc", lambda: "")
+    monkeypatch.setattr("tvm_probq.build.device_code._IMAGES", {})
 
 
 @pytest.fixture(scope="module", params=NETS)
